@@ -1,0 +1,363 @@
+// Package faultbucket wraps a storage.Bucket and makes chosen operations of it fail, as an object
+// store or a dying process would.
+//
+// A test runs its subject once to count the operations, then once more for each of them and each
+// Mode, and checks its invariants after opening the wrapped bucket again:
+//
+//	for n := range total {
+//		inner := mem.New()
+//		b := faultbucket.New(inner)
+//		b.FailAt(n, faultbucket.CrashAfter)
+//		drive(b)       // whatever happens in here …
+//		b.Crash()
+//		verify(inner)  // … nothing acknowledged is missing, nothing is forked
+//	}
+//
+// Operations are numbered from 0 in the order in which they begin. A Delete of k keys counts as k
+// operations, so that a fault can fall between two of them. Optional methods of the wrapped bucket
+// are passed on: Sync is an operation, Lock is not. Every method may be called concurrently.
+package faultbucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"tallywood/storage"
+)
+
+// ErrInjected is wrapped by every error that a Bucket made up. What happened to the wrapped bucket
+// is deliberately not visible in it.
+var ErrInjected = errors.New("injected fault")
+
+// ErrCrashed is wrapped, beside ErrInjected, by the errors of a Bucket that has crashed.
+var ErrCrashed = errors.New("process is dead")
+
+// A Mode says what a fault does to the operation it falls on.
+type Mode int
+
+// The modes. All but None make the operation return an error that wraps ErrInjected.
+const (
+	None       Mode = iota // the operation goes through
+	Fail                   // not applied
+	Lose                   // applied, the response lost
+	Late                   // not applied now, but when Land is called; a Get, List or Sync just fails
+	Crash                  // not applied; every later operation fails with ErrCrashed
+	CrashAfter             // applied, the response lost; every later operation fails with ErrCrashed
+)
+
+var modeNames = [...]string{"none", "fail", "lose", "late", "crash", "crash after"}
+
+// String returns the mode in lower-case words, for the names of subtests.
+func (m Mode) String() string {
+	if m < 0 || int(m) >= len(modeNames) {
+		return fmt.Sprintf("mode %d", int(m))
+	}
+	return modeNames[m]
+}
+
+// A Kind is the method an operation calls.
+type Kind string
+
+// The kinds of operation.
+const (
+	Get    Kind = "get"
+	Put    Kind = "put"
+	Delete Kind = "delete"
+	List   Kind = "list"
+	Sync   Kind = "sync"
+)
+
+// An Op is one operation that a Bucket has seen.
+type Op struct {
+	N    int               // its number, from 0
+	Kind Kind              // what it does
+	Key  string            // its key; List: the prefix; Sync: the prefixes, separated by spaces
+	If   storage.Condition // Put: its condition
+	Mode Mode              // the fault planned for it
+}
+
+// On returns a matcher for the operations of kind on keys that begin with prefix.
+// The empty kind stands for every kind.
+func On(kind Kind, prefix string) func(Op) bool {
+	return func(op Op) bool {
+		return (kind == "" || op.Kind == kind) && strings.HasPrefix(op.Key, prefix)
+	}
+}
+
+// keep is the mode of a rule that leaves the mode to the other rules.
+const keep Mode = -1
+
+// A rule is one line of the plan. Of the rules that match an operation the newest decides its
+// mode; their delays add up.
+type rule struct {
+	match func(Op) bool
+	mode  Mode
+	delay time.Duration
+}
+
+// A Bucket passes operations to the bucket it wraps, except where its plan says otherwise.
+type Bucket struct {
+	inner storage.Bucket
+
+	// reaching is held for reading while an operation is inside inner, so that Crash can wait.
+	reaching sync.RWMutex
+
+	mu      sync.Mutex // guards the fields below
+	rules   []rule
+	ops     []Op
+	crashed bool
+	late    []func(context.Context) error // the operations Land applies
+	unlock  map[int]func() error          // the locks held, by the order they were taken in
+	locks   int                           // locks taken so far
+}
+
+var _ storage.Bucket = (*Bucket)(nil)
+
+// New returns a Bucket over b without any faults.
+func New(b storage.Bucket) *Bucket {
+	return &Bucket{inner: b, unlock: make(map[int]func() error)}
+}
+
+// FailAt plans mode for operation n.
+func (b *Bucket) FailAt(n int, mode Mode) {
+	b.FailWhen(func(op Op) bool { return op.N == n }, mode)
+}
+
+// FailWhen plans mode for every later operation that match accepts. match is called once for each
+// operation, one at a time, and must not call the Bucket. A newer plan overrides an older one, so
+// FailWhen(match, None) exempts.
+func (b *Bucket) FailWhen(match func(Op) bool, mode Mode) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rules = append(b.rules, rule{match: match, mode: mode})
+}
+
+// DelayWhen delays every later operation that match accepts by d, or until its context ends, before
+// anything else happens to it.
+func (b *Bucket) DelayWhen(match func(Op) bool, d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rules = append(b.rules, rule{match: match, mode: keep, delay: d})
+}
+
+// Heal drops all plans. A crashed Bucket stays crashed.
+func (b *Bucket) Heal() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rules = nil
+}
+
+// Ops returns the operations seen so far, in the order in which they began.
+func (b *Bucket) Ops() []Op {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.ops)
+}
+
+// Crash kills the process that uses the Bucket, as far as the wrapped bucket can tell: when Crash
+// returns, nothing of it reaches the wrapped bucket any more, except by Land, and the locks taken
+// through it are released. After a fault of mode Crash or CrashAfter it still is to be called.
+func (b *Bucket) Crash() {
+	b.mu.Lock()
+	b.crashed = true
+	held := b.unlock
+	b.unlock = make(map[int]func() error)
+	b.mu.Unlock()
+
+	b.reaching.Lock()
+	defer b.reaching.Unlock()
+	for _, unlock := range held {
+		// The lock of a process that dies is released whatever happens; nobody is left to tell.
+		_ = unlock()
+	}
+}
+
+// Land applies the operations that were Late and not applied yet, in order: the requests a network
+// held back. It works on a crashed Bucket too, and returns the errors of the wrapped bucket.
+func (b *Bucket) Land(ctx context.Context) error {
+	b.mu.Lock()
+	late := b.late
+	b.late = nil
+	b.mu.Unlock()
+	var errs []error
+	for _, apply := range late {
+		errs = append(errs, apply(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Get implements storage.Bucket.
+func (b *Bucket) Get(ctx context.Context, key string, r storage.Range) (data []byte, v storage.Version, err error) {
+	err = b.do(ctx, Op{Kind: Get, Key: key}, func(ctx context.Context) (err error) {
+		data, v, err = b.inner.Get(ctx, key, r)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return data, v, nil
+}
+
+// Put implements storage.Bucket.
+func (b *Bucket) Put(ctx context.Context, key string, data []byte, opts storage.PutOptions) (v storage.Version, err error) {
+	data = slices.Clone(data) // a Late Put outlives the call
+	err = b.do(ctx, Op{Kind: Put, Key: key, If: opts.If}, func(ctx context.Context) (err error) {
+		v, err = b.inner.Put(ctx, key, data, opts)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return v, nil
+}
+
+// Delete implements storage.Bucket, one key after the other; it stops at the first error.
+func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
+	for _, key := range keys {
+		err := b.do(ctx, Op{Kind: Delete, Key: key}, func(ctx context.Context) error {
+			return b.inner.Delete(ctx, key)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// List implements storage.Bucket. It reads all keys before it yields the first one.
+func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		var keys []string
+		err := b.do(ctx, Op{Kind: List, Key: prefix}, func(ctx context.Context) error {
+			for key, err := range b.inner.List(ctx, prefix) {
+				if err != nil {
+					return err
+				}
+				keys = append(keys, key)
+			}
+			return nil
+		})
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, key := range keys {
+			if !yield(key, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Sync calls the wrapped bucket's Sync; a bucket without one has nothing to do.
+func (b *Bucket) Sync(ctx context.Context, prefixes ...string) error {
+	return b.do(ctx, Op{Kind: Sync, Key: strings.Join(prefixes, " ")}, func(ctx context.Context) error {
+		s, ok := b.inner.(interface {
+			Sync(ctx context.Context, prefixes ...string) error
+		})
+		if !ok {
+			return nil
+		}
+		return s.Sync(ctx, prefixes...)
+	})
+}
+
+// Lock calls the wrapped bucket's Lock; a bucket without one is never locked. Crash releases it.
+func (b *Bucket) Lock(key string) (unlock func() error, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.crashed {
+		return nil, fmt.Errorf("locking %q: %w: %w", key, ErrInjected, ErrCrashed)
+	}
+	l, ok := b.inner.(interface {
+		Lock(key string) (func() error, error)
+	})
+	if !ok {
+		return func() error { return nil }, nil
+	}
+	inner, err := l.Lock(key)
+	if err != nil {
+		return nil, err
+	}
+	n := b.locks
+	b.locks++
+	b.unlock[n] = inner
+	return func() error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.unlock[n] == nil {
+			return nil // Crash was first
+		}
+		delete(b.unlock, n)
+		return inner()
+	}, nil
+}
+
+// do records op, finds its fault and runs apply accordingly.
+func (b *Bucket) do(ctx context.Context, op Op, apply func(context.Context) error) error {
+	op, delay := b.begin(op)
+	if delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return fmt.Errorf("%s %q: %w", op.Kind, op.Key, ctx.Err())
+		}
+	}
+	b.reaching.RLock()
+	defer b.reaching.RUnlock()
+	injected := fmt.Errorf("%s %q: %w", op.Kind, op.Key, ErrInjected)
+	if !b.enter(op, apply) {
+		return fmt.Errorf("%w: %w", injected, ErrCrashed)
+	}
+	switch op.Mode {
+	case None:
+		return apply(ctx)
+	case Lose, CrashAfter:
+		_ = apply(ctx) // its result is exactly what gets lost
+	}
+	return injected
+}
+
+// begin numbers and records op with the fault planned for it.
+func (b *Bucket) begin(op Op) (Op, time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	op.N = len(b.ops)
+	var delay time.Duration
+	for _, r := range b.rules {
+		if !r.match(op) {
+			continue
+		}
+		delay += r.delay
+		if r.mode != keep {
+			op.Mode = r.mode
+		}
+	}
+	b.ops = append(b.ops, op)
+	return op, delay
+}
+
+// enter reports whether op, after its delay, finds the process alive, and notes what op does to
+// the Bucket itself.
+func (b *Bucket) enter(op Op, apply func(context.Context) error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.crashed {
+		return false
+	}
+	switch op.Mode {
+	case Crash, CrashAfter:
+		b.crashed = true
+	case Late:
+		if op.Kind == Put || op.Kind == Delete {
+			b.late = append(b.late, apply)
+		}
+	}
+	return true
+}
