@@ -1,0 +1,189 @@
+// Package keys reads, writes and derives the keys of every part: PKCS#8 files, certificate
+// chains, witness seeds, and the names C2SP gives to keys in signed notes
+// (c2sp.org/signed-note, c2sp.org/tlog-cosignature).
+//
+// Private keys on disk are PKCS#8 PEM or a witness seed, mode 0600. A file that others can read
+// is refused, and no function here replaces an existing file: a key that is overwritten is an
+// identity that is gone.
+package keys
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// ReadSigner returns the private key in the PKCS#8 PEM file at path: Ed25519, ECDSA or RSA.
+// A file readable by group or others is an error.
+func ReadSigner(path string) (crypto.Signer, error) {
+	block, err := readPEM(path, "PRIVATE KEY")
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block)
+	if err != nil {
+		return nil, fmt.Errorf("parsing private key %s: %w", path, err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("private key %s is a %T, which cannot sign", path, key)
+	}
+	return signer, nil
+}
+
+// readPEM returns the only PEM block of the private file at path, which must have type kind.
+func readPEM(path, kind string) ([]byte, error) {
+	data, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	block, rest := pem.Decode(data)
+	switch {
+	case block == nil:
+		return nil, fmt.Errorf("%s holds no PEM block; want one %q block (PKCS#8)", path, kind)
+	case block.Type != kind:
+		return nil, fmt.Errorf("%s holds a PEM block of type %q; want %q (PKCS#8; convert with \"openssl pkcs8 -topk8 -nocrypt\")", path, block.Type, kind)
+	case len(bytes.TrimSpace(rest)) != 0:
+		return nil, fmt.Errorf("%s has data after its PEM block", path)
+	}
+	return block.Bytes, nil
+}
+
+// WriteSigner writes key to a new PKCS#8 PEM file at path, mode 0600, and returns once it is
+// durable. An existing file is an error that wraps fs.ErrExist.
+func WriteSigner(path string, key crypto.Signer) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("encoding private key: %w", err)
+	}
+	return WriteNew(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+}
+
+// ReadChain returns the certificates of the PEM file at path in file order, at least one.
+func ReadChain(path string) ([]*x509.Certificate, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := ParseChain(data)
+	if err != nil {
+		return nil, fmt.Errorf("reading certificates from %s: %w", path, err)
+	}
+	return chain, nil
+}
+
+// ParseChain returns the certificates of a PEM text in order, at least one. Anything but
+// CERTIFICATE blocks is an error.
+func ParseChain(data []byte) ([]*x509.Certificate, error) {
+	var chain []*x509.Certificate
+	for len(bytes.TrimSpace(data)) > 0 {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return nil, errors.New("text that is not a PEM block")
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("PEM block of type %q; want CERTIFICATE", block.Type)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("parsing certificate %d: %w", len(chain)+1, err)
+		}
+		chain = append(chain, cert)
+	}
+	if len(chain) == 0 {
+		return nil, errors.New("no certificate")
+	}
+	return chain, nil
+}
+
+// FormatChain returns chain as PEM text, in order.
+func FormatChain(chain []*x509.Certificate) []byte {
+	var out bytes.Buffer
+	for _, cert := range chain {
+		// Encoding into a buffer has no error to report.
+		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+	}
+	return out.Bytes()
+}
+
+// WriteChain writes chain as PEM to a new file at path, mode 0644.
+func WriteChain(path string, chain []*x509.Certificate) error {
+	return WriteNew(path, FormatChain(chain), 0o644)
+}
+
+// ReadSeed returns the 32-byte seed written as 64 hexadecimal digits in the file at path.
+// A file readable by group or others is an error.
+func ReadSeed(path string) ([32]byte, error) {
+	var seed [32]byte
+	data, err := readPrivate(path)
+	if err != nil {
+		return seed, err
+	}
+	text := bytes.TrimSuffix(data, []byte("\n"))
+	if len(text) != 2*len(seed) {
+		return seed, fmt.Errorf("seed file %s has %d characters; want %d hexadecimal digits", path, len(text), 2*len(seed))
+	}
+	if _, err := hex.Decode(seed[:], text); err != nil {
+		return seed, fmt.Errorf("decoding seed file %s: %w", path, err)
+	}
+	return seed, nil
+}
+
+// WriteSeed writes seed as 64 hexadecimal digits and a line feed to a new file at path, mode 0600.
+func WriteSeed(path string, seed [32]byte) error {
+	return WriteNew(path, append(hex.AppendEncode(nil, seed[:]), '\n'), 0o600)
+}
+
+// readPrivate reads a file and refuses one that others than its owner may read. Windows has no
+// such mode bits; there the directory's access list guards the file.
+func readPrivate(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if perm := info.Mode().Perm(); runtime.GOOS != "windows" && perm&0o077 != 0 {
+		return nil, fmt.Errorf("private file %s has mode %#o; want 0600 (chmod 600 it)", path, perm)
+	}
+	return os.ReadFile(path)
+}
+
+// WriteNew creates the file at path with data and mode and returns once file and directory
+// entry are durable. It never replaces: an existing file wraps fs.ErrExist.
+func WriteNew(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(mode) // the umask must not decide
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		// A half-written key must not be taken for one at the next start.
+		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(path))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes the entries of a directory durable. Windows cannot sync directories.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

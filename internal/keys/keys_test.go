@@ -1,0 +1,174 @@
+package keys_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	fnote "github.com/transparency-dev/formats/note"
+	"golang.org/x/mod/sumdb/note"
+
+	"tallywood/internal/keys"
+)
+
+func TestSignerRoundTrip(t *testing.T) {
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "log.pem")
+	if err := keys.WriteSigner(path, ed); err != nil {
+		t.Fatal(err)
+	}
+	got, err := keys.ReadSigner(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ed.Equal(got) {
+		t.Error("another key came back")
+	}
+	if err := keys.WriteSigner(path, ed); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("writing over a key: %v; want fs.ErrExist", err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.ReadSigner(path); err == nil || !strings.Contains(err.Error(), "0600") {
+		t.Errorf("a key others can read: %v; want an error that names the mode", err)
+	}
+}
+
+func TestReadSignerRefusesDamage(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty":     "",
+		"other PEM": "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n",
+		"bad DER":   "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+	} {
+		path := filepath.Join(t.TempDir(), "key.pem")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keys.ReadSigner(path); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := keys.ReadSigner(filepath.Join(t.TempDir(), "none.pem")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestSeedRoundTrip(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "seed")
+	seed := [32]byte{1, 2, 31: 255}
+	if err := keys.WriteSeed(path, seed); err != nil {
+		t.Fatal(err)
+	}
+	got, err := keys.ReadSeed(path)
+	if err != nil || got != seed {
+		t.Errorf("got %x, %v", got, err)
+	}
+	for _, text := range []string{"", "00", strings.Repeat("g", 64), strings.Repeat("0", 64) + "\n\n"} {
+		bad := filepath.Join(t.TempDir(), "bad")
+		if err := os.WriteFile(bad, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keys.ReadSeed(bad); err == nil {
+			t.Errorf("seed %q: no error", text)
+		}
+	}
+}
+
+func TestNoteSignerIsWhatSumdbVerifies(t *testing.T) {
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := keys.NoteSigner("log.example.com", ed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := note.Sign(&note.Note{Text: "hello\n"}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := note.NewVerifier(keys.VKey("log.example.com", keys.AlgEd25519, ed.Public().(ed25519.PublicKey)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := note.Open(msg, note.VerifierList(v)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWitnessKeysAreWhatFormatsAccepts(t *testing.T) {
+	w, err := keys.WitnessFromSeed("w.example.com", [32]byte{7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, vkey := range w.VKeys() {
+		v, err := fnote.NewVerifierForCosignatureV1(vkey)
+		if err != nil {
+			t.Errorf("%.40s…: %v", vkey, err)
+			continue
+		}
+		id := vkey[len("w.example.com+"):][:8]
+		if got := v.KeyHash(); strings.TrimLeft(id, "0") != strings.TrimLeft(hex32(got), "0") {
+			t.Errorf("key ID %s in the vkey, %08x computed", id, got)
+		}
+	}
+	again, _ := keys.WitnessFromSeed("w.example.com", [32]byte{7})
+	other, _ := keys.WitnessFromSeed("v.example.com", [32]byte{7})
+	if !w.Ed25519.Equal(again.Ed25519) {
+		t.Error("the same seed and name gave another key")
+	}
+	if w.Ed25519.Equal(other.Ed25519) || w.MLDSASeed == other.MLDSASeed {
+		t.Error("two names share a key")
+	}
+}
+
+func hex32(v uint32) string {
+	const digits = "0123456789abcdef"
+	out := make([]byte, 8)
+	for i := range out {
+		out[i] = digits[v>>(28-4*i)&15]
+	}
+	return string(out)
+}
+
+func TestOrigins(t *testing.T) {
+	for _, good := range []string{"log.localhost", "log2026.example.org", "a"} {
+		if err := keys.CheckOrigin(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "https://log.example.org", "log.example.org:443", "log.example.org/x",
+		"Log.example.org", "log example - 1234", "log+x", "log..org", "-log", "log.", strings.Repeat("a", 64)} {
+		if err := keys.CheckOrigin(bad); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+}
+
+func TestLogIDByKeyType(t *testing.T) {
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := keys.LogID("a.example.com", ec.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := keys.LogID("b.example.com", ec.Public()); a != b {
+		t.Error("an ECDSA log ID depends on the origin")
+	}
+	if _, err := keys.LogID("a.example.com", "text"); err == nil {
+		t.Error("a string passed for a key")
+	}
+}
