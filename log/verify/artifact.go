@@ -1,0 +1,157 @@
+package verify
+
+import (
+	"crypto"
+	_ "crypto/sha256" // the hashes an artifact may be named by
+	_ "crypto/sha512"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	sigstore "github.com/sigstore/sigstore-go/pkg/verify"
+)
+
+// digests are the digests of one artifact.
+type digests map[crypto.Hash][]byte
+
+// digestStream reads artifact to its end, once, for all algorithms.
+func digestStream(artifact io.Reader, algorithms []crypto.Hash) (digests, error) {
+	hashes := make(map[crypto.Hash]hash.Hash)
+	var all []io.Writer
+	for _, a := range algorithms {
+		if hashes[a] == nil {
+			hashes[a] = a.New()
+			all = append(all, hashes[a])
+		}
+	}
+	if _, err := io.Copy(io.MultiWriter(all...), artifact); err != nil {
+		return nil, fmt.Errorf("reading artifact: %w", err)
+	}
+	sums := make(digests)
+	for a, h := range hashes {
+		sums[a] = h.Sum(nil)
+	}
+	return sums, nil
+}
+
+// A named artifact is a digest as the bundle spells it.
+type named struct {
+	algorithm string
+	hash      crypto.Hash
+	digest    []byte
+}
+
+// artifact returns the digest by which both the bundle and the artifact go.
+func (m *material) artifact(read func([]crypto.Hash) (digests, error)) (sigstore.ArtifactDigest, error) {
+	subjects, err := m.subjects()
+	if err != nil {
+		return sigstore.ArtifactDigest{}, refuse(CheckArtifact, err)
+	}
+	var algorithms []crypto.Hash
+	for _, s := range subjects {
+		algorithms = append(algorithms, s.hash)
+	}
+	sums, err := read(algorithms)
+	if err != nil {
+		return sigstore.ArtifactDigest{}, err
+	}
+	for _, s := range subjects {
+		if subtle.ConstantTimeCompare(sums[s.hash], s.digest) == 1 {
+			return sigstore.ArtifactDigest{Algorithm: s.algorithm, Digest: s.digest}, nil
+		}
+	}
+	return sigstore.ArtifactDigest{}, refusef(CheckArtifact, "the bundle is about something else: the artifact was changed, or it is another one's bundle")
+}
+
+// Bounds on an attestation's subjects, sigstore-go's own.
+const (
+	maxSubjects       = 1024
+	maxSubjectDigests = 32
+)
+
+// subjects lists what the bundle claims to be about.
+func (m *material) subjects() ([]named, error) {
+	if msg := m.content.MessageSignatureContent(); msg != nil {
+		h, err := hashNamed(msg.DigestAlgorithm())
+		if err != nil {
+			return nil, err
+		}
+		return []named{{msg.DigestAlgorithm(), h, msg.Digest()}}, nil
+	}
+	envelope := m.bundle.GetDsseEnvelope()
+	if envelope.GetPayloadType() != bundle.IntotoMediaType {
+		return nil, fmt.Errorf("payload type %q, and only %q names artifacts", envelope.GetPayloadType(), bundle.IntotoMediaType)
+	}
+	return statementSubjects(envelope.GetPayload())
+}
+
+// statementSubjects lists the digests of an in-toto statement that an artifact can be compared with.
+func statementSubjects(payload []byte) ([]named, error) {
+	var statement struct {
+		Subject []struct {
+			Digest map[string]hexBytes `json:"digest"`
+		} `json:"subject"`
+	}
+	if err := json.Unmarshal(payload, &statement); err != nil {
+		return nil, fmt.Errorf("decoding statement: %w", err)
+	}
+	if len(statement.Subject) > maxSubjects {
+		return nil, fmt.Errorf("%d subjects, and at most %d are read", len(statement.Subject), maxSubjects)
+	}
+	var subjects []named
+	for _, s := range statement.Subject {
+		if len(s.Digest) > maxSubjectDigests {
+			return nil, fmt.Errorf("%d digests of one subject, and at most %d are read", len(s.Digest), maxSubjectDigests)
+		}
+		for algorithm, digest := range s.Digest {
+			if h, err := hashNamed(algorithm); err == nil {
+				subjects = append(subjects, named{algorithm, h, digest})
+			}
+		}
+	}
+	if len(subjects) == 0 {
+		return nil, fmt.Errorf("the statement names no artifact by a SHA-2 digest")
+	}
+	return subjects, nil
+}
+
+// hashNamed maps the spellings of bundles and statements.
+func hashNamed(algorithm string) (crypto.Hash, error) {
+	switch algorithm {
+	case "SHA2_256", "sha256":
+		return crypto.SHA256, nil
+	case "SHA2_384", "sha384":
+		return crypto.SHA384, nil
+	case "SHA2_512", "sha512":
+		return crypto.SHA512, nil
+	}
+	return 0, fmt.Errorf("digest algorithm %q is not supported", algorithm)
+}
+
+// signed checks the signature over the artifact, or over the statement about it, with the key of
+// the certificate.
+func (m *material) signed(trusted root.TrustedMaterial, artifact sigstore.ArtifactDigest) error {
+	certificate := bundle.NewCertificate(m.leaf)
+	if err := sigstore.VerifySignatureWithArtifactDigests(m.content, certificate, trusted, []sigstore.ArtifactDigest{artifact}); err != nil {
+		return refuse(CheckSignature, fmt.Errorf("not made with the certificate's key over this artifact: %w", err))
+	}
+	return nil
+}
+
+// hexBytes are bytes written as hexadecimal digits.
+type hexBytes []byte
+
+// UnmarshalText decodes hexadecimal digits of either case.
+func (b *hexBytes) UnmarshalText(text []byte) error {
+	decoded := make([]byte, hex.DecodedLen(len(text)))
+	if _, err := hex.Decode(decoded, text); err != nil {
+		return err
+	}
+	*b = decoded
+	return nil
+}

@@ -1,0 +1,41 @@
+package verify
+
+import "fmt"
+
+// A Check is one of the things a bundle must pass, in words for people.
+type Check string
+
+// The checks, in the order they are made.
+const (
+	CheckBundle      Check = "bundle"               // well-formed, complete and within the limits
+	CheckCertificate Check = "certificate"          // issued by an authority of the trusted root, and valid when it signed
+	CheckIdentity    Check = "identity"             // the one expected
+	CheckIssuer      Check = "issuer"               // the one expected
+	CheckSCT         Check = "SCT"                  // a certificate log of the trusted root promised to log the certificate
+	CheckArtifact    Check = "artifact digest"      // the bundle is about this artifact
+	CheckSignature   Check = "signature"            // made with the certificate's key
+	CheckTimestamp   Check = "timestamp"            // a timestamp authority of the trusted root saw the signature
+	CheckBody        Check = "canonicalizedBody"    // the log entry is about this very signature
+	CheckCheckpoint  Check = "checkpoint signature" // by a log of the trusted root, and of the policy
+	CheckInclusion   Check = "inclusion proof"      // the entry is in the tree of the checkpoint
+	CheckQuorum      Check = "witness quorum"       // enough witnesses cosigned the checkpoint
+	CheckClients     Check = "client rules"         // sigstore-go refuses what passed all of the above
+)
+
+// An Error reports that a bundle does not verify.
+type Error struct {
+	Check Check // which check failed
+	Err   error // why
+}
+
+// Error names the check, then says why it failed.
+func (e *Error) Error() string { return string(e.Check) + ": " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *Error) Unwrap() error { return e.Err }
+
+func refuse(c Check, err error) error { return &Error{Check: c, Err: err} }
+
+func refusef(c Check, format string, args ...any) error {
+	return &Error{Check: c, Err: fmt.Errorf(format, args...)}
+}
