@@ -66,7 +66,7 @@ func (v *Verifier) logged(leaf, issuing *x509.Certificate) error {
 func (v *Verifier) timestamped(m *material) (time.Time, error) {
 	seen, err := sigstore.VerifySignedTimestampWithThreshold(m.bundle, v.root, 1)
 	if err != nil {
-		return time.Time{}, refuse(CheckTimestamp, err)
+		return time.Time{}, refuse(CheckTimestamp, fmt.Errorf("no timestamp authority of the trusted root saw this signature: %w", err))
 	}
 	var earliest time.Time
 	for _, s := range seen {

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/digitorus/pkcs7"
 	"github.com/digitorus/timestamp"
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	common "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
@@ -136,6 +137,7 @@ type leafSpec struct {
 	sct           func(s []byte) // damages the SCT before it is embedded
 	ca            *chain
 	before        time.Duration // valid that much earlier
+	curve         elliptic.Curve
 }
 
 // leaf issues a signing certificate with an embedded SCT.
@@ -158,6 +160,11 @@ func (w *world) leaf(spec leafSpec) (*x509.Certificate, *ecdsa.PrivateKey) {
 		template.URIs = []*url.URL{{Scheme: "https", Host: spec.also}}
 	}
 	key := newKey(w.t)
+	if spec.curve != nil {
+		if key, err = ecdsa.GenerateKey(spec.curve, rand.Reader); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	// What the log signs is the certificate without the SCT; the extension is appended afterwards.
 	tbs := w.issue(template, key, spec.ca.certs[0], spec.ca.key).RawTBSCertificate
 	sct := w.sct(tbs, spec.ca.certs[0])
@@ -218,16 +225,52 @@ func (w *world) ecdsa(key *ecdsa.PrivateKey, message []byte) []byte {
 	return sig
 }
 
-// timestamp is a token of tsa over message; bag holds certificates to put into it.
-func (w *world) timestamp(tsa chain, message []byte, bag ...*x509.Certificate) []byte {
+// timestamp is a response of tsa about message.
+func (w *world) timestamp(tsa chain, message []byte) []byte {
 	w.t.Helper()
 	digest := sha256.Sum256(message)
 	ts := timestamp.Timestamp{
 		HashAlgorithm: crypto.SHA256, HashedMessage: digest[:], Time: w.now, SerialNumber: big.NewInt(4),
 		Policy: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 2}, Accuracy: time.Second,
-		AddTSACertificate: len(bag) > 0, Certificates: bag,
 	}
 	response, err := ts.CreateResponseWithOpts(tsa.certs[0], tsa.key, crypto.SHA256)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return response
+}
+
+// forgedTimestamp is a response about message that forger signed, with any certificates inside.
+func (w *world) forgedTimestamp(forger chain, message []byte, bag ...*x509.Certificate) []byte {
+	w.t.Helper()
+	honest, err := timestamp.ParseResponse(w.timestamp(w.tsa, message))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	parsed, err := pkcs7.Parse(honest.RawToken)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	signed, err := pkcs7.NewSignedData(parsed.Content)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	signed.SetDigestAlgorithm(pkcs7.OIDDigestAlgorithmSHA256)
+	signed.SetContentType(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 4})
+	if err := signed.SignWithoutAttr(forger.certs[0], forger.key, pkcs7.SignerInfoConfig{SkipCertificates: true}); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, c := range bag {
+		signed.AddCertificate(c)
+	}
+	token, err := signed.Finish()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	response, err := asn1.Marshal(struct {
+		Status struct{ Status int }
+		Token  asn1.RawValue
+	}{Token: asn1.RawValue{FullBytes: token}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -302,7 +345,11 @@ func (w *world) logged(body []byte, n int) *rekor.TransparencyLogEntry {
 // assemble is the bundle of a signature over digest that is logged under two cosignatures.
 func (w *world) assemble(cert *x509.Certificate, sig, digest []byte) *protobundle.Bundle {
 	w.t.Helper()
-	body, err := entry.Canonical(digest, entry.Signature{Content: sig, Certificate: cert.Raw, KeyDetails: entry.ECDSAP256})
+	details, err := entry.KeyDetailsFor(cert.PublicKey)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	body, err := entry.Canonical(digest, entry.Signature{Content: sig, Certificate: cert.Raw, KeyDetails: details})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,0 +1,155 @@
+package verify_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"strings"
+	"testing"
+
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	common "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+
+	"tallywood/log/ctentry"
+	"tallywood/log/verify"
+)
+
+type pkixExtension = pkix.Extension
+
+var oidSCTList = ctentry.OIDSCTList
+
+func TestNewNamesEverythingWrong(t *testing.T) {
+	_, err := verify.New(verify.Options{TrustedRoot: []byte(`{"mediaType":"x"}`)})
+	for _, want := range []string{"trusted root", "expected identity", "Policy and NoPolicy"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not mention %q", err, want)
+		}
+	}
+}
+
+func TestNewWantsExactlyOneWitnessRule(t *testing.T) {
+	w := newWorld(t)
+	o := w.options()
+	o.NoPolicy = true
+	if _, err := verify.New(o); err == nil {
+		t.Error("a policy and NoPolicy together are accepted")
+	}
+	o.Policy, o.NoPolicy = nil, false
+	if _, err := verify.New(o); err == nil {
+		t.Error("neither a policy nor NoPolicy is accepted")
+	}
+}
+
+func TestNewWantsIdentityAndIssuer(t *testing.T) {
+	w := newWorld(t)
+	o := w.options()
+	o.Identity = ""
+	if _, err := verify.New(o); err == nil {
+		t.Error("an empty identity is accepted")
+	}
+	o = w.options()
+	o.Issuer = ""
+	if _, err := verify.New(o); err == nil {
+		t.Error("an empty issuer is accepted")
+	}
+}
+
+func TestRefusesMalformedBundles(t *testing.T) {
+	for name, alter := range map[string]func(b *protobundle.Bundle){
+		"media type":         func(b *protobundle.Bundle) { b.MediaType = "application/json" },
+		"future media type":  func(b *protobundle.Bundle) { b.MediaType = "application/vnd.dev.sigstore.bundle.x4+json" },
+		"no content":         func(b *protobundle.Bundle) { b.Content = nil },
+		"no material":        func(b *protobundle.Bundle) { b.VerificationMaterial = nil },
+		"no signature":       func(b *protobundle.Bundle) { b.GetMessageSignature().Signature = nil },
+		"no digest":          func(b *protobundle.Bundle) { b.GetMessageSignature().MessageDigest = nil },
+		"no timestamp":       func(b *protobundle.Bundle) { b.VerificationMaterial.TimestampVerificationData = nil },
+		"no log entry":       func(b *protobundle.Bundle) { b.VerificationMaterial.TlogEntries = nil },
+		"no inclusion proof": func(b *protobundle.Bundle) { tle(b).InclusionProof = nil },
+		"bare key": func(b *protobundle.Bundle) {
+			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_PublicKey{PublicKey: &common.PublicKeyIdentifier{Hint: "k"}}
+		},
+		"certificate chain": func(b *protobundle.Bundle) {
+			b.VerificationMaterial.Content = &protobundle.VerificationMaterial_X509CertificateChain{X509CertificateChain: &common.X509CertificateChain{
+				Certificates: []*common.X509Certificate{certificate(b)}}}
+		},
+		"certificate of 64 KiB": func(b *protobundle.Bundle) { certificate(b).RawBytes = make([]byte, 64<<10+1) },
+		"33 log entries": func(b *protobundle.Bundle) {
+			for len(b.VerificationMaterial.TlogEntries) < 33 {
+				b.VerificationMaterial.TlogEntries = append(b.VerificationMaterial.TlogEntries, tle(b))
+			}
+		},
+		"33 timestamps": func(b *protobundle.Bundle) {
+			d := b.VerificationMaterial.TimestampVerificationData
+			for len(d.Rfc3161Timestamps) < 33 {
+				d.Rfc3161Timestamps = append(d.Rfc3161Timestamps, token(b))
+			}
+		},
+		"65 proof hashes": func(b *protobundle.Bundle) { tle(b).InclusionProof.Hashes = make([][]byte, 65) },
+		"checkpoint of 64 KiB": func(b *protobundle.Bundle) {
+			tle(b).InclusionProof.Checkpoint = &rekor.Checkpoint{Envelope: strings.Repeat("x", 64<<10+1)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			b := w.bundle(artifact, leafSpec{})
+			alter(b)
+			got, err := w.verifier().Bundle(marshal(t, b), strings.NewReader(artifact))
+			wantRefusal(t, got, err, verify.CheckBundle)
+		})
+	}
+}
+
+func TestRefusesLooseJSON(t *testing.T) {
+	w := newWorld(t)
+	good := marshal(t, w.bundle(artifact, leafSpec{}))
+	for name, data := range map[string][]byte{
+		"empty":         {},
+		"unknown field": append([]byte(`{"surplus":1,`), good[1:]...),
+		"second value":  append(bytes.Clone(good), '{', '}'),
+		"too long":      append(bytes.Clone(good), bytes.Repeat([]byte(" "), verify.MaxBundle)...),
+	} {
+		got, err := w.verifier().Bundle(data, strings.NewReader(artifact))
+		t.Run(name, func(t *testing.T) { wantRefusal(t, got, err, verify.CheckBundle) })
+	}
+}
+
+func TestSignerReadsTheOnlyName(t *testing.T) {
+	w := newWorld(t)
+	cert, _ := w.leaf(leafSpec{})
+	identity, vouched, err := verify.Signer(cert)
+	if identity != alice || vouched != issuer || err != nil {
+		t.Errorf("got %q, %q, %v", identity, vouched, err)
+	}
+	cert, _ = w.leaf(leafSpec{also: "mallory.example.com"})
+	if identity, _, err := verify.Signer(cert); err == nil {
+		t.Errorf("of two names it read %q", identity)
+	}
+	if identity, _, err := verify.Signer(new(x509.Certificate)); err == nil {
+		t.Errorf("of no name it read %q", identity)
+	}
+}
+
+// FuzzBundle looks for bytes that stop the verifier, or that it accepts although they are not
+// the honest bundle.
+func FuzzBundle(f *testing.F) {
+	t := new(testing.T)
+	w := newWorld(t)
+	good := marshal(t, w.bundle(artifact, leafSpec{}))
+	v := w.verifier()
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add(fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{},"messageSignature":{}}`, "application/vnd.dev.sigstore.bundle.v0.3+json"))
+	f.Add([]byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","dsseEnvelope":{"signatures":[{}]},"verificationMaterial":{"certificate":{},"tlogEntries":[null]}}`))
+	want, err := v.Bundle(good, strings.NewReader(artifact))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := v.Bundle(data, strings.NewReader(artifact))
+		if err == nil && (got.Index != want.Index || got.Size != want.Size || got.Identity != want.Identity) {
+			t.Errorf("accepted %q as %+v", data, got)
+		}
+	})
+}
