@@ -82,10 +82,12 @@ func (e *QuorumError) Error() string {
 		e.Origin, e.Size, have, strings.Join(e.Missing, ", "))
 }
 
+// ErrExtensions reports extension lines that no signature of the log covers.
+var ErrExtensions = errors.New("extension lines that no signature of the log covers")
+
 var (
-	errNoLog      = errors.New("no log of this origin in the policy")
-	errNoLogLine  = errors.New("no signature of the log")
-	errExtensions = errors.New("extension lines that no signature of the log covers")
+	errNoLog     = errors.New("no log of this origin in the policy")
+	errNoLogLine = errors.New("no signature of the log")
 )
 
 // Open verifies a checkpoint: a listed log whose key name is the origin has signed it, no
@@ -144,38 +146,39 @@ func (p *Policy) verifyLog(n Note, tree Tree) error {
 	if len(keys) == 0 {
 		return &SignatureError{Origin: tree.Origin, Err: errNoLog}
 	}
-	signed, err := VerifyLog(n, tree, keys)
-	switch {
-	case err != nil:
+	covered, err := VerifyLog(n, keys)
+	if err != nil {
 		return err
-	case !signed:
-		return &SignatureError{Origin: tree.Origin, Err: errNoLogLine}
+	}
+	if len(tree.Extensions) > 0 && !covered {
+		return &SignatureError{Origin: tree.Origin, Err: ErrExtensions}
 	}
 	return nil
 }
 
-// VerifyLog verifies every signature line of n by one of keys, which are a log's. It reports
-// whether there is one, and returns a [SignatureError] if any fails, or if the text has extension
-// lines that no signature covers: only those of type 0x01 do, and with another one alone a
-// middleman could add text of his own.
-func VerifyLog(n Note, tree Tree, keys []Key) (signed bool, err error) {
-	covered := false
+// VerifyLog verifies every signature line of n by one of keys, which are a log's. It returns a
+// [SignatureError] if there is none, or if any fails. It reports whether one of them covers
+// extension lines: only those of type 0x01 do, and with another one alone a middleman could have
+// written them, so that the caller refuses them with [ErrExtensions].
+func VerifyLog(n Note, keys []Key) (extensions bool, err error) {
+	origin, _, _ := strings.Cut(n.Text, "\n")
+	signed := false
 	for _, sig := range n.Signatures {
 		for _, k := range keys {
 			if !k.Matches(sig) {
 				continue
 			}
 			if _, err := k.Verify(n.Text, sig.Sig); err != nil {
-				return false, &SignatureError{Origin: tree.Origin, Name: k.Name(), Err: err}
+				return false, &SignatureError{Origin: origin, Name: k.Name(), Err: err}
 			}
 			signed = true
-			covered = covered || k.Alg() == AlgEd25519
+			extensions = extensions || k.Alg() == AlgEd25519
 		}
 	}
-	if signed && !covered && len(tree.Extensions) > 0 {
-		return false, &SignatureError{Origin: tree.Origin, Err: errExtensions}
+	if !signed {
+		return false, &SignatureError{Origin: origin, Err: errNoLogLine}
 	}
-	return signed, nil
+	return extensions, nil
 }
 
 // verifyWitnesses verifies every signature line of a listed witness.
