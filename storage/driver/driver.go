@@ -14,12 +14,11 @@ package driver
 import (
 	"context"
 	"errors"
-	"iter"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/transparency-dev/tessera"
-	"github.com/transparency-dev/tessera/ctonly"
 	"golang.org/x/mod/sumdb/note"
 
 	"tallywood/storage"
@@ -64,8 +63,9 @@ type Options struct {
 	// are refused. Default 5 s; with the StaticCT layout 60 s.
 	MaxUnpublished time.Duration
 
-	URL string       // where replicas reach this process, recorded in LEADER records; optional
-	Log *slog.Logger // nil discards
+	URL   string       // where replicas reach this process, recorded in LEADER records; optional
+	Store string       // where the log lives, recorded for people when it is created; optional
+	Log   *slog.Logger // nil discards
 }
 
 // Published is a published checkpoint.
@@ -77,56 +77,96 @@ type Published struct {
 }
 
 // Log is one log in a Bucket. All methods may be called concurrently.
-type Log struct{}
+type Log struct {
+	o        Options
+	verifier note.Verifier // of Signers[0]
+	unlock   func() error
 
-// Open takes over the log, creating it if the bucket has none: it locks the log where the bucket
-// can (another process then gets an error), verifies the stored state, makes this process the
-// leader by a LEADER record and writes what tiles its predecessor left out. It starts nothing.
-func Open(ctx context.Context, o Options) (*Log, error) { return nil, errors.ErrUnsupported }
+	started  atomic.Bool
+	stopped  chan struct{} // closed when Run has returned
+	appender atomic.Pointer[appender]
+	wake     chan struct{} // a batch was opened or filled
 
-// Run leads the log until ctx ends: it commits what is added, and signs and publishes what is
-// committed. Then it refuses adds, drains within Options.DrainTimeout and returns nil. Any other
-// return means that leading ended for the reason returned. Run may be called once.
-func (l *Log) Run(ctx context.Context) error { return errors.ErrUnsupported }
+	tree    *tree
+	bundles *bundles
 
-// Close releases the lock of Open. Run must have returned.
-func (l *Log) Close() error { return nil }
+	// Owned by Open, then by the sequencing goroutine of Run.
+	state     state
+	writer    id           // of this leadership
+	undone    []fullObject // what Open has to write
+	undecided bool         // a commit ended without a definite answer
 
-// Add queues e and returns a future that resolves to its durable index. Without Run it fails with
-// ErrNotLeading.
-func (l *Log) Add(ctx context.Context, e *tessera.Entry) tessera.IndexFuture { return nil }
+	// Owned by Open and Run, then by the publishing goroutine of Run.
+	sign  func(ctx context.Context, size int64, root []byte) ([]byte, error)
+	wrote [tileLevels + 1]partialID // the partial written last, by tile level; [tileLevels]: bundle
 
-// AddCT is Add for the StaticCT layout. The caller must not change e before the future resolved.
-func (l *Log) AddCT(ctx context.Context, e *ctonly.Entry) tessera.IndexFuture { return nil }
+	// Owned by the goroutine of Run that swaps the bucket's checkpoint.
+	hinted time.Time // when the head hint was written
+
+	late sync.WaitGroup // cosigning rounds, those past their quorum timeout included
+
+	mu         sync.Mutex
+	changed    chan struct{} // closed and replaced when anything below has changed
+	admitting  bool
+	queue      []*batch // the last one is open
+	queued     int      // entries in the queue and in the commit in flight
+	lastCount  int      // entries in the last batch
+	head       snapshot // what is committed
+	work       []fullObject
+	writing    bool  // part of the work is being written
+	durable    int64 // full tiles and bundles are durable up to this size
+	integrated int64 // all tiles and bundles are, partials for this size included
+	published  Published
+	found      bool        // there is a published checkpoint
+	refreshAt  time.Time   // when an unchanged checkpoint is published anew
+	waiting    []milestone // commits not covered by published, in order
+	rounds     map[*round]struct{}
+	stored     []byte // the bucket's checkpoint as last read or written
+	storedSize int64  // its size; -1 without
+}
+
+func newLog(o Options) (*Log, error) {
+	o, verifier, err := o.check()
+	if err != nil {
+		return nil, err
+	}
+	return &Log{
+		o: o, verifier: verifier, unlock: func() error { return nil },
+		stopped: make(chan struct{}), wake: make(chan struct{}, 1),
+		changed: make(chan struct{}), rounds: make(map[*round]struct{}), storedSize: -1,
+	}, nil
+}
+
+// Close releases the lock of Open. Run must have returned, or not have been called.
+func (l *Log) Close() error { return l.unlock() }
 
 // Head returns the committed size and its root. Not all of it need be published.
-func (l *Log) Head() (size int64, root [32]byte) { return 0, root }
-
-// Published returns the newest published checkpoint, which may not have reached the bucket yet.
-func (l *Log) Published() (Published, bool) { return Published{}, false }
-
-// Await returns a published checkpoint of at least size. It fails with ErrNoQuorum when there is
-// none after Options.QuorumTimeout.
-func (l *Log) Await(ctx context.Context, size int64) (Published, error) { return Published{}, nil }
-
-// InclusionProof returns the inclusion proof of the entry at index in the tree of size, which
-// must be committed.
-func (l *Log) InclusionProof(ctx context.Context, index, size int64) ([][]byte, error) {
-	return nil, nil
+func (l *Log) Head() (size int64, root [32]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.head.size, l.head.root
 }
 
-// ConsistencyProof returns the consistency proof between the trees of oldSize and size.
-func (l *Log) ConsistencyProof(ctx context.Context, oldSize, size int64) ([][]byte, error) {
-	return nil, nil
+// notifyLocked wakes who waits for a change.
+func (l *Log) notifyLocked() {
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
-// Entry returns the committed entry at index as it stands in its entry bundle, verified against
-// the tree.
-func (l *Log) Entry(ctx context.Context, index int64) ([]byte, error) { return nil, nil }
-
-// Entries yields the committed entries from index from up to but not including to, as Entry does.
-func (l *Log) Entries(ctx context.Context, from, to int64) iter.Seq2[[]byte, error] { return nil }
-
-// OldestUnpublished returns the commit time of the oldest committed entry that no published
-// checkpoint covers, and whether there is one.
-func (l *Log) OldestUnpublished() (time.Time, bool) { return time.Time{}, false }
+// await blocks until met, called under the lock, holds, and reports whether it does: false means
+// that ctx has ended.
+func (l *Log) await(ctx context.Context, met func() bool) bool {
+	for {
+		l.mu.Lock()
+		ok, changed := met(), l.changed
+		l.mu.Unlock()
+		if ok {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/ctonly"
+)
+
+// busyBatch is how many entries the last batch had when a log counts as busy: then the next batch
+// gets time to grow. On an idle log an entry is committed at once.
+const busyBatch = 8
+
+// A batch is what one record commits.
+type batch struct {
+	entries []queued
+	bytes   int
+	opened  time.Time
+
+	done  chan struct{} // closed when the fields below are set
+	first int64         // index of entries[0]
+	err   error
+}
+
+// queued is an entry in a batch.
+type queued struct {
+	entry   *tessera.Entry
+	encoded []byte // as in a bundle; with an indexed layout, for index 0
+}
+
+// resolve ends the batch: its entries are durable from index first on, or err.
+func (b *batch) resolve(first int64, err error) {
+	b.first, b.err = first, err
+	close(b.done)
+}
+
+// future is the tessera.IndexFuture of entry i.
+func (b *batch) future(i int) tessera.IndexFuture {
+	return func() (tessera.Index, error) {
+		<-b.done
+		if b.err != nil {
+			return tessera.Index{}, b.err
+		}
+		return tessera.Index{Index: uint64(b.first) + uint64(i)}, nil
+	}
+}
+
+var errNotLeading = fmt.Errorf("%w: %w", tessera.ErrPushback, ErrNotLeading)
+
+func failed(err error) tessera.IndexFuture {
+	return func() (tessera.Index, error) { return tessera.Index{}, fmt.Errorf("adding entry: %w", err) }
+}
+
+// Add queues e and returns a future that resolves to its durable index. Unless Run leads it fails
+// with ErrNotLeading. The caller must not change e before the future has resolved.
+func (l *Log) Add(ctx context.Context, e *tessera.Entry) tessera.IndexFuture {
+	a := l.appender.Load()
+	if a == nil {
+		return failed(errNotLeading)
+	}
+	if l.o.Layout.indexed {
+		return failed(errors.New("a static-ct log takes entries by AddCT"))
+	}
+	return a.add(ctx, e)
+}
+
+// AddCT is Add for the StaticCT layout.
+func (l *Log) AddCT(ctx context.Context, e *ctonly.Entry) tessera.IndexFuture {
+	a := l.appender.Load()
+	if a == nil {
+		return failed(errNotLeading)
+	}
+	if !l.o.Layout.indexed {
+		return failed(errors.New("only a static-ct log takes entries by AddCT"))
+	}
+	return a.addCT(ctx, e)
+}
+
+// enqueue is the driver's tessera.AddFn. It encodes in the caller's goroutine and never blocks.
+func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
+	encoded := e.MarshalBundleData(0) // the length does not depend on the index
+	if len(encoded) > l.o.Layout.maxEntry {
+		return failed(fmt.Errorf("entry of %d bytes is larger than %d", len(encoded), l.o.Layout.maxEntry))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.admitLocked(); err != nil {
+		return failed(err)
+	}
+	var b *batch
+	if len(l.queue) > 0 {
+		b = l.queue[len(l.queue)-1]
+	}
+	if b == nil || l.fullLocked(b, len(encoded)) {
+		b = &batch{opened: time.Now(), done: make(chan struct{})}
+		l.queue = append(l.queue, b)
+		l.wakeSequencer()
+	}
+	b.entries = append(b.entries, queued{e, encoded})
+	b.bytes += len(encoded)
+	l.queued++
+	if len(b.entries) == l.o.BatchMaxSize {
+		l.wakeSequencer()
+	}
+	return b.future(len(b.entries) - 1)
+}
+
+func (l *Log) fullLocked(b *batch, more int) bool {
+	return len(b.entries) >= l.o.BatchMaxSize || b.bytes+more > maxPayload
+}
+
+func (l *Log) wakeSequencer() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// admitLocked refuses entries before they are sequenced, storage-protocol section 3 step 0.
+func (l *Log) admitLocked() error {
+	switch {
+	case !l.admitting:
+		return errNotLeading
+	case l.queued+int(l.head.size-l.integrated) >= l.o.MaxOutstanding:
+		return tessera.ErrPushbackIntegration
+	case l.queued+int(l.head.size-l.published.Size) >= maxUnpublished:
+		return fmt.Errorf("%d entries wait for publication: %w", maxUnpublished, tessera.ErrPushbackIntegration)
+	case l.staleLocked() > l.o.MaxUnpublished:
+		return fmt.Errorf("%w: %w", tessera.ErrPushback, ErrNoQuorum)
+	}
+	return nil
+}
+
+// staleLocked returns for how long something unpublished has waited for a quorum. A certificate
+// log promises a merge delay, so there each entry's own age counts; elsewhere any publication shows
+// that quorums still come.
+func (l *Log) staleLocked() time.Duration {
+	if len(l.waiting) == 0 {
+		return 0
+	}
+	since := l.waiting[0].at
+	if !l.o.Layout.indexed && l.published.Time.After(since) {
+		since = l.published.Time
+	}
+	return time.Since(since)
+}
+
+// nextBatch returns the batch to commit next, or nil when ctx has ended.
+func (l *Log) nextBatch(ctx context.Context) *batch {
+	for {
+		l.mu.Lock()
+		wait := time.Duration(-1)
+		if len(l.queue) > 0 {
+			b := l.queue[0]
+			if wait = l.growLocked(b); wait <= 0 {
+				l.queue[0] = nil
+				l.queue = l.queue[1:]
+				l.mu.Unlock()
+				return b
+			}
+		}
+		l.mu.Unlock()
+		var grown <-chan time.Time
+		if wait > 0 {
+			grown = time.After(wait)
+		}
+		select {
+		case <-l.wake:
+		case <-grown:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// growLocked returns how much longer the batch should grow.
+func (l *Log) growLocked(b *batch) time.Duration {
+	if len(l.queue) > 1 || l.lastCount < busyBatch || !l.admitting || l.fullLocked(b, 0) {
+		return 0
+	}
+	return l.o.BatchMaxAge - time.Since(b.opened)
+}

@@ -1,0 +1,212 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/tessera/api/layout"
+
+	"tallywood/storage"
+)
+
+const (
+	bundleWidth = layout.EntryBundleWidth
+
+	cachedBundles = 32 // full entry bundles kept in memory once they are durable
+	readAhead     = 8  // entry bundles fetched at a time by Entries
+)
+
+// A bundle is an entry bundle, or the beginning of one.
+type bundle struct {
+	index int64
+	data  []byte
+	ends  []int // where each entry ends in data
+}
+
+// entry returns entry i as it is encoded.
+func (b *bundle) entry(i int) []byte {
+	start := 0
+	if i > 0 {
+		start = b.ends[i-1]
+	}
+	return b.data[start:b.ends[i]:b.ends[i]]
+}
+
+// bundles holds the entry bundle at the right edge, the full ones that are not durable yet, and a
+// bounded number of others.
+type bundles struct {
+	seen *cache[int64, *bundle]
+
+	mu      sync.RWMutex
+	edge    bundle            // appended to, never changed in place
+	pending map[int64]*bundle // full, not durable
+}
+
+func newBundles() *bundles {
+	return &bundles{seen: newCache[int64, *bundle](cachedBundles), pending: make(map[int64]*bundle)}
+}
+
+// append adds encoded entries and returns the indexes of the bundles they completed, pending from
+// now on.
+func (b *bundles) append(entries [][]byte) []int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var done []int64
+	for _, e := range entries {
+		b.edge.data = append(b.edge.data, e...)
+		b.edge.ends = append(b.edge.ends, len(b.edge.data))
+		if len(b.edge.ends) == bundleWidth {
+			full := b.edge
+			b.pending[full.index] = &full
+			done = append(done, full.index)
+			b.edge = bundle{index: full.index + 1}
+		}
+	}
+	return done
+}
+
+// durable says that the bundle is in the bucket, so that memory may forget it.
+func (b *bundles) durable(index int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if full := b.pending[index]; full != nil {
+		b.seen.add(index, full)
+		delete(b.pending, index)
+	}
+}
+
+// get returns what memory holds of a bundle. Later appends do not change it.
+func (b *bundles) get(index int64) (*bundle, bool) {
+	b.mu.RLock()
+	full, edge := b.pending[index], b.edge
+	b.mu.RUnlock()
+	switch {
+	case full != nil:
+		return full, true
+	case edge.index == index:
+		return &edge, true
+	}
+	return b.seen.get(index)
+}
+
+// bundle returns the entry bundle, verified against the tree if it comes from the bucket.
+func (l *Log) bundle(ctx context.Context, index int64) (*bundle, error) {
+	if b, ok := l.bundles.get(index); ok {
+		return b, nil
+	}
+	key := l.bundleKey(index, 0)
+	data, _, err := l.o.Bucket.Get(ctx, key, storage.Range{})
+	if err != nil {
+		return nil, fmt.Errorf("reading entry bundle %d: %w", index, err)
+	}
+	b, leaves, err := l.parseBundle(index, data)
+	if err != nil {
+		return nil, err
+	}
+	if len(leaves) != bundleWidth {
+		return nil, damagef("entry bundle %d has %d entries", index, len(leaves))
+	}
+	t := &tile{index: index}
+	for i, leaf := range leaves {
+		copy(t.at(0, uint64(i)), leaf)
+	}
+	t.fill(tileWidth)
+	root, err := l.tree.node(ctx, compact.NewNodeID(layout.TileHeight, uint64(index)))
+	if err != nil {
+		return nil, err
+	}
+	if t.root() != root {
+		return nil, damagef("entry bundle %d does not match the tree", index)
+	}
+	l.bundles.seen.add(index, b)
+	return b, nil
+}
+
+// parseBundle splits a bundle and hashes its entries.
+func (l *Log) parseBundle(index int64, data []byte) (*bundle, [][]byte, error) {
+	entries, err := l.o.Layout.Split(data)
+	if err != nil {
+		return nil, nil, damagef("entry bundle %d: %w", index, err)
+	}
+	b := &bundle{index: index, data: data}
+	leaves := make([][]byte, len(entries))
+	end := 0
+	for i, e := range entries {
+		if leaves[i], err = l.o.Layout.LeafHash(e); err != nil {
+			return nil, nil, damagef("entry bundle %d, entry %d: %w", index, i, err)
+		}
+		end += len(e)
+		b.ends = append(b.ends, end)
+	}
+	return b, leaves, nil
+}
+
+// Entry returns the committed entry at index as it stands in its entry bundle, verified against
+// the tree. The caller must not change it.
+func (l *Log) Entry(ctx context.Context, index int64) ([]byte, error) {
+	if size, _ := l.Head(); index < 0 || index >= size {
+		return nil, fmt.Errorf("reading entry %d: the log has %d", index, size)
+	}
+	b, err := l.bundle(ctx, index/bundleWidth)
+	if err != nil {
+		return nil, fmt.Errorf("reading entry %d: %w", index, err)
+	}
+	return b.entry(int(index % bundleWidth)), nil
+}
+
+// Entries yields the committed entries from index from up to but not including to, as Entry does.
+// After an error it ends.
+func (l *Log) Entries(ctx context.Context, from, to int64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		if size, _ := l.Head(); from < 0 || to > size {
+			yield(nil, fmt.Errorf("reading entries %d to %d: the log has %d", from, to, size))
+			return
+		}
+		for b, err := range l.bundlesAhead(ctx, from, to) {
+			if err != nil {
+				yield(nil, fmt.Errorf("reading entries %d to %d: %w", from, to, err))
+				return
+			}
+			first := b.index * bundleWidth
+			for i := max(from, first); i < min(to, first+bundleWidth); i++ {
+				if !yield(b.entry(int(i-first)), nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// bundlesAhead yields the bundles of the entries from up to to in order, and reads ahead.
+func (l *Log) bundlesAhead(ctx context.Context, from, to int64) iter.Seq2[*bundle, error] {
+	type result struct {
+		b   *bundle
+		err error
+	}
+	return func(yield func(*bundle, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		var reading sync.WaitGroup
+		defer reading.Wait()
+		defer cancel()
+		next := from / bundleWidth
+		var ahead []chan result
+		for n := next; n*bundleWidth < to; n++ {
+			for ; len(ahead) < readAhead && next*bundleWidth < to; next++ {
+				c, index := make(chan result, 1), next
+				reading.Go(func() {
+					b, err := l.bundle(ctx, index)
+					c <- result{b, err}
+				})
+				ahead = append(ahead, c)
+			}
+			r := <-ahead[0]
+			ahead = ahead[1:]
+			if !yield(r.b, r.err) || r.err != nil {
+				return
+			}
+		}
+	}
+}

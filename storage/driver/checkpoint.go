@@ -1,0 +1,129 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	flog "github.com/transparency-dev/formats/log"
+	"golang.org/x/mod/sumdb/note"
+
+	"tallywood/storage"
+)
+
+const checkpointLimit = 1 << 20 // bytes of a checkpoint that is read back
+
+// readCheckpoint returns the bucket's checkpoint, verified, and whether there is one.
+func (l *Log) readCheckpoint(ctx context.Context) (Published, bool, error) {
+	p, _, found, err := l.readCheckpointVersion(ctx)
+	return p, found, err
+}
+
+func (l *Log) readCheckpointVersion(ctx context.Context) (Published, storage.Version, bool, error) {
+	raw, v, err := l.o.Bucket.Get(ctx, l.publicKey("checkpoint"), storage.Range{Length: checkpointLimit})
+	if errors.Is(err, fs.ErrNotExist) {
+		return Published{}, "", false, nil
+	}
+	if err != nil {
+		return Published{}, "", false, fmt.Errorf("reading checkpoint: %w", err)
+	}
+	p, err := l.openCheckpoint(raw)
+	return p, v, err == nil, err
+}
+
+// openCheckpoint verifies our signature on a stored checkpoint.
+func (l *Log) openCheckpoint(raw []byte) (Published, error) {
+	n, err := note.Open(raw, note.VerifierList(l.verifier))
+	if err != nil {
+		return Published{}, damagef("opening the stored checkpoint: %w", err)
+	}
+	var cp flog.Checkpoint
+	if _, err := cp.Unmarshal([]byte(n.Text)); err != nil {
+		return Published{}, damagef("parsing the stored checkpoint: %w", err)
+	}
+	p := Published{Size: int64(cp.Size), Note: raw, Time: time.Now()}
+	if cp.Origin != l.o.Origin || len(cp.Hash) != len(p.Root) || p.Size < 0 || string(cp.Marshal()) != n.Text {
+		return Published{}, damagef("the stored checkpoint is of origin %q, size %d or malformed", cp.Origin, cp.Size)
+	}
+	p.Root = [32]byte(cp.Hash)
+	return p, nil
+}
+
+// swap swaps the bucket's checkpoint forward whenever a newer one was published, until ctx ends.
+func (l *Log) swap(ctx context.Context) error {
+	var wait backoff
+	for {
+		var p Published
+		if !l.await(ctx, func() bool {
+			p = l.published
+			return l.found && !bytes.Equal(p.Note, l.stored) && p.Size >= l.storedSize
+		}) {
+			return nil
+		}
+		err := l.swapTo(ctx, p)
+		switch {
+		case err == nil:
+			wait = backoff{}
+			if time.Since(l.hinted) >= hintInterval {
+				l.hinted = time.Now()
+				l.writeHint(ctx, l.newestSlot())
+			}
+			continue
+		case ctx.Err() != nil:
+			return nil
+		}
+		var damage *DamageError
+		if errors.As(err, &damage) {
+			if err = l.refuse(ctx, err, l.newestSlot()+1, -1); errors.As(err, &damage) || errors.Is(err, errOvertaken) {
+				return err
+			}
+		}
+		l.o.Log.WarnContext(ctx, "publishing in the bucket", "origin", l.o.Origin, "size", p.Size, "err", err)
+		if !wait.sleep(ctx) {
+			return nil
+		}
+	}
+}
+
+// swapTo makes p the bucket's checkpoint unless that is as large already.
+func (l *Log) swapTo(ctx context.Context, p Published) error {
+	old, v, found, err := l.readCheckpointVersion(ctx)
+	if err != nil {
+		return err
+	}
+	o := current
+	switch size, _ := l.Head(); {
+	case !found:
+		o.If = storage.Absent()
+	case old.Size > size:
+		return damagef("the stored checkpoint has size %d, but only %d are committed", old.Size, size)
+	case old.Size == p.Size && old.Root != p.Root:
+		return damagef("the stored checkpoint has another root at size %d", p.Size)
+	case old.Size > p.Size || bytes.Equal(old.Note, p.Note):
+		l.setStored(old)
+		return nil
+	default:
+		o.If = storage.Match(v)
+	}
+	if _, err := l.put(ctx, l.publicKey("checkpoint"), p.Note, o); err != nil {
+		return fmt.Errorf("swapping the checkpoint to size %d: %w", p.Size, err)
+	}
+	l.setStored(p)
+	return nil
+}
+
+func (l *Log) setStored(p Published) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stored, l.storedSize = p.Note, p.Size
+	l.notifyLocked()
+}
+
+func (l *Log) newestSlot() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.head.next - 1
+}

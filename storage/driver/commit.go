@@ -1,0 +1,107 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+var errUndecided = errors.New("undecided whether the record was written")
+
+// A milestone is a committed size that no published checkpoint covers yet.
+type milestone struct {
+	size int64
+	at   time.Time     // when it was committed, or found so by Open
+	done chan struct{} // closed when it is published
+}
+
+// sequence commits batches, one at a time, until ctx ends or another process has taken over.
+func (l *Log) sequence(ctx context.Context) error {
+	for {
+		b := l.nextBatch(ctx)
+		if b == nil {
+			return nil
+		}
+		if err := l.commitBatch(ctx, b); err != nil {
+			b.resolve(0, fmt.Errorf("committing: %w: %w", errNotLeading, err))
+			return err
+		}
+	}
+}
+
+// commitBatch sequences b: it assigns indexes, extends the tree and commits the record. The tree in
+// memory runs ahead of the committed one meanwhile, which no reader sees; if the commit fails, this
+// process leads no more.
+func (l *Log) commitBatch(ctx context.Context, b *batch) error {
+	first := l.state.size
+	entries, leaves, payload := l.encodeBatch(b, first)
+	work, err := l.extend(entries, leaves)
+	if err != nil {
+		return err
+	}
+	h := l.state.nextHeader(typeBatch, l.writer)
+	h.Count, h.Payload = int64(len(entries)), sum(payload)
+	h.NewSize, h.NewRoot, h.Range = l.tree.head()
+	next, err := l.commit(ctx, l.state, h, payload)
+	if err != nil {
+		return err
+	}
+	l.state = next
+	snap := l.snapshot(next)
+
+	l.mu.Lock()
+	l.head, l.lastCount = snap, len(b.entries)
+	l.queued -= len(b.entries)
+	l.work = append(l.work, work...)
+	if len(l.work) == 0 && !l.writing {
+		l.durable = snap.size
+	}
+	l.waiting = append(l.waiting, milestone{snap.size, time.Now(), make(chan struct{})})
+	l.notifyLocked()
+	l.mu.Unlock()
+	b.resolve(first, nil)
+	return nil
+}
+
+// encodeBatch returns the encoded entries of b from index first on, their leaf hashes, and the
+// entries concatenated. The entries share the memory of the concatenation.
+func (l *Log) encodeBatch(b *batch, first int64) (entries, leaves [][]byte, payload []byte) {
+	entries, leaves = make([][]byte, len(b.entries)), make([][]byte, len(b.entries))
+	payload = make([]byte, 0, b.bytes)
+	for i, q := range b.entries {
+		encoded := q.encoded
+		if l.o.Layout.indexed {
+			encoded = q.entry.MarshalBundleData(uint64(first) + uint64(i))
+		}
+		leaves[i] = q.entry.LeafHash()
+		payload = append(payload, encoded...)
+		entries[i] = encoded
+	}
+	return entries, leaves, payload
+}
+
+// commit puts the record h with payload after s and returns the state after it. The answer is
+// definite: nil, errOvertaken because another writer's record has the slot, or errUndecided when
+// ctx ended before the bucket said.
+func (l *Log) commit(ctx context.Context, s state, h header, payload []byte) (state, error) {
+	line, err := h.encode()
+	if err != nil {
+		return state{}, err
+	}
+	data := make([]byte, 0, len(line)+len(payload))
+	data = append(append(data, line...), payload...)
+	stored, err := l.create(ctx, l.slotKey(s.n), data, private, maxHeader)
+	if err != nil {
+		l.undecided = true
+		return state{}, fmt.Errorf("committing slot %d: %w: %w", s.n, errUndecided, err)
+	}
+	got, _, err := parseHeader(stored)
+	if err != nil {
+		return state{}, l.refuse(ctx, damagef("slot %d: %w", s.n, err), -1, s.n)
+	}
+	if got.Writer != h.Writer || got.Nonce != h.Nonce {
+		return state{}, fmt.Errorf("committing slot %d: %w", s.n, errOvertaken)
+	}
+	return after(h, sum(line)), nil
+}

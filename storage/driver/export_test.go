@@ -1,0 +1,4 @@
+package driver
+
+// Leading reports whether Run takes entries.
+func Leading(l *Log) bool { return l.appender.Load() != nil }

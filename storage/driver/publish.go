@@ -1,0 +1,222 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// refreshRetry is the pause after a refresh of an unchanged checkpoint found no quorum.
+const refreshRetry = 30 * time.Second
+
+// A round is one attempt to get a checkpoint cosigned.
+type round struct {
+	size   int64
+	cancel context.CancelFunc
+}
+
+// publish signs and publishes the newest committed size whenever it is not published, and again
+// when it is but grows old, until ctx ends. One round is under way at a time; those that missed
+// their quorum timeout may still end well on the side.
+func (l *Log) publish(ctx context.Context) error {
+	var wait backoff
+	var began time.Time
+	for l.due(ctx) && pause(ctx, time.Until(began.Add(l.o.PublishInterval))) {
+		began = time.Now()
+		err := l.publishHead(ctx)
+		var damage *DamageError
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &damage):
+			return err
+		case err == nil:
+			wait = backoff{}
+			continue
+		}
+		l.o.Log.WarnContext(ctx, "publishing", "origin", l.o.Origin, "err", err)
+		if errors.Is(err, ErrNoQuorum) {
+			wait = backoff{} // the timeout was pause enough
+		} else if !wait.sleep(ctx) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// due blocks until there is something to publish and reports whether there is, or ctx has ended.
+func (l *Log) due(ctx context.Context) bool {
+	for {
+		l.mu.Lock()
+		grown := !l.found || l.head.size > l.published.Size
+		refresh, changed := time.Until(l.refreshAt), l.changed
+		l.mu.Unlock()
+		if grown || refresh <= 0 {
+			return ctx.Err() == nil
+		}
+		t := time.NewTimer(refresh)
+		select {
+		case <-t.C:
+		case <-changed:
+		case <-ctx.Done():
+		}
+		if t.Stop(); ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
+// publishHead makes the newest committed size durable in tiles, signs it, has it cosigned and
+// publishes it.
+func (l *Log) publishHead(ctx context.Context) error {
+	l.mu.Lock()
+	snap := l.head
+	l.refreshAt = time.Now().Add(refreshRetry)
+	l.mu.Unlock()
+	if err := l.writePartials(ctx, snap); err != nil {
+		return err
+	}
+	if !l.await(ctx, func() bool { return l.durable >= snap.size }) {
+		return ctx.Err()
+	}
+	l.mu.Lock()
+	l.integrated = max(l.integrated, snap.size)
+	l.mu.Unlock()
+	signed, err := l.sign(ctx, snap.size, snap.root[:])
+	if err != nil {
+		return fmt.Errorf("signing size %d: %w", snap.size, err)
+	}
+	p := Published{Size: snap.size, Root: snap.root, Note: signed}
+	if l.o.Cosign == nil {
+		l.announce(p)
+		return nil
+	}
+	return l.cosign(ctx, p)
+}
+
+// cosign gets p cosigned and announces it. After the quorum timeout it returns ErrNoQuorum and
+// lets the round go on: slow witnesses would otherwise mean no publication at all.
+func (l *Log) cosign(ctx context.Context, p Published) error {
+	rctx, cancel := context.WithTimeout(ctx, l.o.LateTimeout)
+	r := &round{size: p.Size, cancel: cancel}
+	l.mu.Lock()
+	l.rounds[r] = struct{}{}
+	l.mu.Unlock()
+	result := make(chan error, 1)
+	l.late.Go(func() {
+		result <- l.runRound(rctx, p)
+		cancel()
+		l.mu.Lock()
+		delete(l.rounds, r)
+		l.mu.Unlock()
+	})
+	t := time.NewTimer(l.o.QuorumTimeout)
+	defer t.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-t.C:
+		return fmt.Errorf("cosigning size %d: %w", p.Size, ErrNoQuorum)
+	}
+}
+
+func (l *Log) runRound(ctx context.Context, p Published) error {
+	cosigned, err := l.o.Cosign(ctx, p.Note, l.ConsistencyProof)
+	if err != nil {
+		return fmt.Errorf("cosigning size %d: %w", p.Size, err)
+	}
+	if !bytes.HasPrefix(cosigned, p.Note) {
+		return fmt.Errorf("cosigning size %d: the note came back changed", p.Size)
+	}
+	p.Note = cosigned
+	l.announce(p)
+	return nil
+}
+
+// announce publishes p in memory, unless it would go back, and wakes who waits for it.
+func (l *Log) announce(p Published) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.found && p.Size < l.published.Size {
+		return
+	}
+	p.Time = time.Now()
+	l.published, l.found = p, true
+	l.refreshAt = p.Time.Add(l.o.Republish)
+	if l.o.Republish < 0 {
+		l.refreshAt = p.Time.AddDate(100, 0, 0)
+	}
+	covered := 0
+	for ; covered < len(l.waiting) && l.waiting[covered].size <= p.Size; covered++ {
+		close(l.waiting[covered].done)
+	}
+	l.waiting = slices.Delete(l.waiting, 0, covered)
+	for r := range l.rounds {
+		if r.size < p.Size {
+			r.cancel()
+		}
+	}
+	l.notifyLocked()
+}
+
+// Published returns the newest published checkpoint, which may not have reached the bucket yet.
+func (l *Log) Published() (Published, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.published, l.found
+}
+
+// OldestUnpublished returns the commit time of the oldest committed entry that no published
+// checkpoint covers, and whether there is one. Of entries committed before Open it is the time
+// of that.
+func (l *Log) OldestUnpublished() (time.Time, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == 0 || l.waiting[0].size == 0 {
+		return time.Time{}, false
+	}
+	return l.waiting[0].at, true
+}
+
+// Await returns a published checkpoint of at least size, which must be committed. It fails with
+// ErrNoQuorum when there is none after Options.QuorumTimeout.
+func (l *Log) Await(ctx context.Context, size int64) (Published, error) {
+	p, done, err := l.awaiting(size)
+	if done == nil {
+		return p, err
+	}
+	t := time.NewTimer(l.o.QuorumTimeout)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-l.stopped:
+		err = ErrNotLeading
+	case <-t.C:
+		err = ErrNoQuorum
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if p, _ = l.Published(); p.Size >= size && p.Note != nil {
+		return p, nil
+	}
+	return Published{}, fmt.Errorf("waiting for the publication of size %d: %w", size, err)
+}
+
+// awaiting returns the published checkpoint if it covers size, or what is closed when one does.
+func (l *Log) awaiting(size int64) (Published, chan struct{}, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.found && l.published.Size >= size {
+		return l.published, nil, nil
+	}
+	i, _ := slices.BinarySearchFunc(l.waiting, size, func(m milestone, size int64) int {
+		return int(min(max(m.size-size, -1), 1))
+	})
+	if i == len(l.waiting) {
+		return Published{}, nil, fmt.Errorf("waiting for the publication of size %d: only %d are committed", size, l.head.size)
+	}
+	return Published{}, l.waiting[i].done, nil
+}

@@ -1,0 +1,62 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/ctonly"
+)
+
+// An appender is what Tessera makes of this driver for one leadership. Everything that ties us to
+// v1.0.4 of its lifecycle is in this file.
+type appender struct {
+	add      tessera.AddFn
+	addCT    func(context.Context, *ctonly.Entry) tessera.IndexFuture
+	shutdown func(context.Context) error
+
+	// sign returns the signed checkpoint of a size and root. CheckpointPublisher also gathers
+	// cosignatures; it is given no witnesses, which makes it return at once.
+	sign func(ctx context.Context, size int64, root []byte) ([]byte, error)
+}
+
+// leadership is the tessera.Driver of one leadership.
+type leadership struct {
+	l       *Log
+	publish func(ctx context.Context, size uint64, root []byte) ([]byte, error)
+}
+
+// Appender is the method tessera.NewAppender looks for in a driver.
+func (d *leadership) Appender(_ context.Context, o *tessera.AppendOptions) (*tessera.Appender, tessera.LogReader, error) {
+	r := reader{d.l}
+	d.publish = o.CheckpointPublisher(r, http.DefaultClient)
+	return &tessera.Appender{Add: d.l.enqueue}, r, nil
+}
+
+// newAppender starts Tessera's part. Its goroutines end with ctx, which must outlive shutdown.
+func (l *Log) newAppender(ctx context.Context) (*appender, error) {
+	o := tessera.NewAppendOptions().
+		WithCheckpointSigner(l.o.Signers[0], l.o.Signers[1:]...).
+		WithBatching(uint(l.o.BatchMaxSize), l.o.BatchMaxAge).
+		WithPushback(uint(l.o.MaxOutstanding)).
+		WithCheckpointInterval(l.o.PublishInterval).
+		WithCheckpointRepublishInterval(0). // see publish
+		WithGarbageCollectionInterval(0)
+	if l.o.Layout.indexed {
+		o = o.WithCTLayout()
+	}
+	d := &leadership{l: l}
+	a, shutdown, _, err := tessera.NewAppender(ctx, d, o)
+	if err != nil {
+		return nil, fmt.Errorf("starting the appender: %w", err)
+	}
+	return &appender{
+		add:      a.Add,
+		addCT:    tessera.NewCertificateTransparencyAppender(a),
+		shutdown: shutdown,
+		sign: func(ctx context.Context, size int64, root []byte) ([]byte, error) {
+			return d.publish(ctx, uint64(size), root)
+		},
+	}, nil
+}

@@ -1,0 +1,111 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// releaseTimeout bounds the wait for the record that ends a leadership.
+const releaseTimeout = 5 * time.Second
+
+// Run leads the log until ctx ends: it commits what is added, and signs and publishes what is
+// committed. Then it refuses adds, drains within Options.DrainTimeout and returns nil. Any other
+// return means that leading ended for the reason returned: ErrNotLeading when another process has
+// taken over, a *DamageError when the bucket holds what must not be there. Run may be called once.
+//
+//	Add -> queue -> sequence -> record -> writeTiles ---> full tiles, bundles
+//	                               \                         |
+//	                                -> publish -> partials -> sign -> cosign -> Await
+//	                                                                    \
+//	                                                                     swap -> checkpoint
+func (l *Log) Run(ctx context.Context) error {
+	if !l.started.CompareAndSwap(false, true) {
+		return errors.New("running log: it has run already")
+	}
+	defer close(l.stopped)
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	a, err := l.newAppender(life)
+	if err != nil {
+		return err
+	}
+	l.sign = a.sign
+	l.appender.Store(a)
+	g, gctx := errgroup.WithContext(life)
+	for _, loop := range []func(context.Context) error{l.sequence, l.writeTiles, l.publish, l.swap} {
+		g.Go(func() error { return loop(gctx) })
+	}
+	l.admit(true)
+	select {
+	case <-ctx.Done():
+	case <-gctx.Done():
+	}
+	l.admit(false)
+	l.appender.Store(nil)
+	l.drain(gctx, a)
+	stop()
+	err = g.Wait()
+	l.late.Wait()
+	l.abandon()
+	if err != nil && !errors.Is(err, errUndecided) {
+		return fmt.Errorf("leading log %q: %w", l.o.Name, err)
+	}
+	l.release(ctx)
+	return nil
+}
+
+func (l *Log) admit(yes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.admitting = yes
+	l.wakeSequencer()
+}
+
+// drain waits, within a bound, until all that was admitted is committed, published and in the
+// bucket. Then it shuts Tessera's part down.
+func (l *Log) drain(ctx context.Context, a *appender) {
+	bound, cancel := context.WithTimeout(ctx, l.o.DrainTimeout)
+	defer cancel()
+	if !l.await(bound, func() bool {
+		return l.queued == 0 && l.found && l.published.Size == l.head.size && l.storedSize >= l.published.Size
+	}) {
+		l.o.Log.WarnContext(ctx, "leading ends before all is published", "origin", l.o.Origin)
+		cancel() // do not wait again in shutdown
+	}
+	if err := a.shutdown(bound); err != nil {
+		l.o.Log.DebugContext(ctx, "shutting the appender down", "err", err)
+	}
+}
+
+// abandon fails what is still queued.
+func (l *Log) abandon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.queue {
+		b.resolve(0, fmt.Errorf("committing: %w", errNotLeading))
+	}
+	l.queue = nil
+}
+
+// release puts the record that tells a successor not to wait. With a commit undecided the slot
+// may be taken by our own record, so there is nothing to do but leave.
+func (l *Log) release(ctx context.Context) {
+	if l.undecided {
+		l.o.Log.WarnContext(ctx, "leading ends with a commit undecided", "origin", l.o.Origin)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	h := l.state.nextHeader(typeBatch, l.writer)
+	h.Released = true
+	next, err := l.commit(ctx, l.state, h, nil)
+	if err != nil {
+		l.o.Log.WarnContext(ctx, "releasing the leadership", "origin", l.o.Origin, "err", err)
+		return
+	}
+	l.state = next
+}
