@@ -1,0 +1,328 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"tallywood/internal/keys"
+)
+
+// Config is the server's configuration file. Each section that is there is a part that runs.
+type Config struct {
+	// Host and port to listen on, for every part.
+	Address string `yaml:"address"`
+	// Public base URL, without a slash at the end. Default: http://ADDRESS.
+	URL string `yaml:"url,omitempty"`
+	// Host and port of the Prometheus listener. Default: none.
+	MetricsAddress string `yaml:"metrics_address,omitempty"`
+	// The bucket that holds all state: file:DIR.
+	Storage string `yaml:"storage"`
+	// Directory for caches that are rebuilt when lost. Default: none; caches are in memory.
+	CacheDir string `yaml:"cache_dir,omitempty"`
+	// Directory whose trust files for clients are rewritten at start. Default: none.
+	ClientDir string `yaml:"client_dir,omitempty"`
+	// The logs.
+	Logs []Log `yaml:"logs,omitempty"`
+	// The certificate authority. Default: none.
+	CA *CA `yaml:"ca,omitempty"`
+	// The timestamp authority. Default: none.
+	TSA *TSA `yaml:"tsa,omitempty"`
+	// Witnesses that run in this process, at /witness/1/ and up. For development: a witness
+	// beside the log it watches is not independent.
+	Witnesses []Witness `yaml:"witnesses,omitempty"`
+	// The monitor. Default: none.
+	Monitor *MonitorSection `yaml:"monitor,omitempty"`
+	// The development issuer, for listeners on loopback addresses only. Default: none.
+	DevOIDC *DevOIDC `yaml:"dev_oidc,omitempty"`
+
+	// Dir is the directory of the file; relative paths have been resolved against it.
+	Dir string `yaml:"-"`
+}
+
+// Log is one transparency log.
+type Log struct {
+	// Name in URLs and object keys: /logs/NAME/…, lower-case letters, digits and hyphens.
+	Name string `yaml:"name"`
+	// What the log takes: rekor (signatures) or ct (certificates).
+	Kind string `yaml:"kind"`
+	// First line of its checkpoints: a bare lower-case host name.
+	Origin string `yaml:"origin"`
+	// Signing key, file:PATH of a PKCS#8 PEM file: Ed25519 for rekor, ECDSA P-256 for ct.
+	Key string `yaml:"key"`
+	// For ct only: the Ed25519 key of the note signature that witnesses and monitors verify.
+	NoteKey string `yaml:"note_key,omitempty"`
+	// The tlog-policy file whose quorum must have cosigned before anything is published.
+	// "quorum none" in it, written out, is a log without witnesses.
+	Policy string `yaml:"policy"`
+	// How long an add waits for the quorum before it is answered 503. Default: 3s.
+	QuorumTimeout Duration `yaml:"quorum_timeout,omitempty"`
+	// Least time between two publications. Default: 0s.
+	PublishInterval Duration `yaml:"publish_interval,omitempty"`
+	// active. (Frozen logs come with shards.) Default: active.
+	State string `yaml:"state,omitempty"`
+}
+
+// CA is the certificate authority.
+type CA struct {
+	// PEM file with the issuing certificate first and the root last.
+	Chain string `yaml:"chain"`
+	// Key of the issuing certificate, file:PATH of a PKCS#8 PEM file.
+	Key string `yaml:"key"`
+	// Name of the log of kind ct that every certificate goes to before it is issued.
+	CTLog string `yaml:"ct_log"`
+	// Issuers file, in Fulcio's schema.
+	Issuers string `yaml:"issuers"`
+}
+
+// TSA is the timestamp authority.
+type TSA struct {
+	// PEM file with the signing certificate first and the root last.
+	Chain string `yaml:"chain"`
+	// Key of the signing certificate, file:PATH of a PKCS#8 PEM file.
+	Key string `yaml:"key"`
+}
+
+// Witness is a witness in this process.
+type Witness struct {
+	// Name of its keys.
+	Name string `yaml:"name"`
+	// Seed its keys are derived from, file:PATH of a file with 64 hexadecimal digits.
+	Seed string `yaml:"seed"`
+}
+
+// MonitorSection starts the monitor in this process.
+type MonitorSection struct {
+	// The monitor's own configuration file, also for "tallywood monitor".
+	Config string `yaml:"config"`
+}
+
+// DevOIDC is the development issuer.
+type DevOIDC struct {
+	// Its path below the base URL.
+	Path string `yaml:"path"`
+	// Its signing key, file:PATH of a PKCS#8 PEM file. Default: a new one at each start.
+	Key string `yaml:"key,omitempty"`
+}
+
+// DefaultQuorumTimeout leaves npm clients, which give up after five seconds, time to be answered.
+const DefaultQuorumTimeout = 3 * time.Second
+
+var logName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// Load reads and checks the server configuration at path, with the process's environment.
+func Load(path string) (*Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("locating configuration: %w", err)
+	}
+	c, err := Parse(data, filepath.Dir(abs), os.LookupEnv)
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse reads and checks a server configuration whose relative paths are relative to dir.
+func Parse(data []byte, dir string, getenv func(string) (string, bool)) (*Config, error) {
+	c := &Config{Dir: dir}
+	if err := decode(data, getenv, c); err != nil {
+		return nil, err
+	}
+	c.setDefaults()
+	if err := errors.Join(c.checkServer(), c.checkLogs(), c.checkParts(), c.resolve()); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// SetAddress puts another listen address in place of the configured one; a base URL that was
+// the default follows it.
+func (c *Config) SetAddress(address string) {
+	if c.URL == "http://"+c.Address {
+		c.URL = "http://" + address
+	}
+	c.Address = address
+}
+
+func (c *Config) setDefaults() {
+	if c.URL == "" && c.Address != "" {
+		c.URL = "http://" + c.Address
+	}
+	for i := range c.Logs {
+		l := &c.Logs[i]
+		if l.QuorumTimeout == 0 {
+			l.QuorumTimeout = Duration(DefaultQuorumTimeout)
+		}
+		if l.State == "" {
+			l.State = "active"
+		}
+	}
+}
+
+func (c *Config) checkServer() error {
+	var errs []error
+	host, _, err := net.SplitHostPort(c.Address)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("address %q is not HOST:PORT", c.Address))
+	}
+	if c.MetricsAddress != "" {
+		if _, _, err := net.SplitHostPort(c.MetricsAddress); err != nil {
+			errs = append(errs, fmt.Errorf("metrics_address %q is not HOST:PORT", c.MetricsAddress))
+		}
+	}
+	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || (u.Path != "" || u.RawQuery != "") {
+		errs = append(errs, fmt.Errorf("url %q is not http(s)://HOST[:PORT] without a slash at the end", c.URL))
+	}
+	if c.DevOIDC != nil && !Loopback(host) {
+		errs = append(errs, fmt.Errorf("dev_oidc needs a loopback address: it gives anyone who can reach it any identity; address is %q", c.Address))
+	}
+	return errors.Join(errs...)
+}
+
+// Loopback reports whether host is localhost or a loopback IP address.
+func Loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (c *Config) checkLogs() error {
+	var errs []error
+	names, origins, active := map[string]bool{}, map[string]bool{}, map[string]string{}
+	for i, l := range c.Logs {
+		fail := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("log %d (%q): %w", i+1, l.Name, fmt.Errorf(format, args...)))
+		}
+		if !logName.MatchString(l.Name) {
+			fail("the name must be lower-case letters, digits and hyphens")
+		}
+		if names[l.Name] || origins[l.Origin] {
+			fail("another log has the same name or origin")
+		}
+		names[l.Name], origins[l.Origin] = true, true
+		if err := keys.CheckOrigin(l.Origin); err != nil {
+			fail("%w", err)
+		}
+		switch {
+		case l.Kind != "rekor" && l.Kind != "ct":
+			fail("kind %q is not rekor or ct", l.Kind)
+		case l.Kind == "ct" && l.NoteKey == "":
+			fail("a log of kind ct needs a note_key (Ed25519) beside its key (ECDSA P-256)")
+		case l.Kind == "rekor" && l.NoteKey != "":
+			fail("note_key belongs to logs of kind ct")
+		}
+		if l.Policy == "" {
+			fail("policy is missing; a log without witnesses says so with a policy file of the line \"quorum none\" and its own key")
+		}
+		if l.State != "active" {
+			fail("state %q is not active", l.State)
+		}
+		if other, ok := active[l.Kind]; ok && l.Kind == "rekor" {
+			fail("log %q of kind rekor is active already", other)
+		}
+		active[l.Kind] = l.Name
+	}
+	return errors.Join(errs...)
+}
+
+// LogNamed returns the log of that name.
+func (c *Config) LogNamed(name string) (Log, bool) {
+	for _, l := range c.Logs {
+		if l.Name == name {
+			return l, true
+		}
+	}
+	return Log{}, false
+}
+
+func (c *Config) checkParts() error {
+	var errs []error
+	missing := func(section, key, value string) {
+		if value == "" {
+			errs = append(errs, fmt.Errorf("%s: %s is missing", section, key))
+		}
+	}
+	if ca := c.CA; ca != nil {
+		missing("ca", "chain", ca.Chain)
+		missing("ca", "issuers", ca.Issuers)
+		if l, ok := c.LogNamed(ca.CTLog); !ok || l.Kind != "ct" {
+			errs = append(errs, fmt.Errorf("ca: ct_log %q is not a log of kind ct", ca.CTLog))
+		}
+	}
+	if c.TSA != nil {
+		missing("tsa", "chain", c.TSA.Chain)
+	}
+	if c.Monitor != nil {
+		missing("monitor", "config", c.Monitor.Config)
+	}
+	if c.DevOIDC != nil && (len(c.DevOIDC.Path) < 2 || c.DevOIDC.Path[0] != '/' || c.DevOIDC.Path[len(c.DevOIDC.Path)-1] == '/') {
+		errs = append(errs, fmt.Errorf("dev_oidc: path %q is not one such as /dev/oidc", c.DevOIDC.Path))
+	}
+	seen := map[string]bool{}
+	for i, w := range c.Witnesses {
+		if err := keys.CheckName(w.Name); err != nil {
+			errs = append(errs, fmt.Errorf("witness %d: %w", i+1, err))
+		}
+		if seen[w.Name] {
+			errs = append(errs, fmt.Errorf("witness %d: name %q is taken", i+1, w.Name))
+		}
+		seen[w.Name] = true
+	}
+	if len(c.Logs) == 0 && c.CA == nil && c.TSA == nil && len(c.Witnesses) == 0 && c.Monitor == nil {
+		errs = append(errs, errors.New("nothing to run: no logs, ca, tsa, witnesses or monitor"))
+	}
+	return errors.Join(errs...)
+}
+
+// resolve makes the paths absolute; file: URLs become paths.
+func (c *Config) resolve() error {
+	var errs []error
+	file := func(what string, field *string) {
+		path, err := resolveFile(c.Dir, *field)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+			return
+		}
+		*field = path
+	}
+	path := func(field *string) { *field = resolve(c.Dir, *field) }
+	file("storage", &c.Storage)
+	path(&c.CacheDir)
+	path(&c.ClientDir)
+	for i := range c.Logs {
+		l := &c.Logs[i]
+		file("log "+l.Name+": key", &l.Key)
+		if l.NoteKey != "" {
+			file("log "+l.Name+": note_key", &l.NoteKey)
+		}
+		path(&l.Policy)
+	}
+	if c.CA != nil {
+		file("ca: key", &c.CA.Key)
+		path(&c.CA.Chain)
+		path(&c.CA.Issuers)
+	}
+	if c.TSA != nil {
+		file("tsa: key", &c.TSA.Key)
+		path(&c.TSA.Chain)
+	}
+	for i := range c.Witnesses {
+		file("witness "+c.Witnesses[i].Name+": seed", &c.Witnesses[i].Seed)
+	}
+	if c.Monitor != nil {
+		path(&c.Monitor.Config)
+	}
+	if c.DevOIDC != nil && c.DevOIDC.Key != "" {
+		file("dev_oidc: key", &c.DevOIDC.Key)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,158 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"tallywood/internal/config"
+)
+
+const server = `
+address: 127.0.0.1:8080
+storage: file:./objects
+logs:
+  - {name: signatures, kind: rekor, origin: log.localhost, key: file:keys/log.pem, policy: client/policy.txt}
+  - {name: certificates, kind: ct, origin: ct.localhost, key: file:keys/ct.pem, note_key: file:keys/ct-note.pem, policy: client/policy.txt, quorum_timeout: 500ms}
+ca: {chain: ca.pem, key: file:keys/ca.pem, ct_log: certificates, issuers: issuers.yaml}
+tsa: {chain: tsa.pem, key: file:keys/tsa.pem}
+witnesses:
+  - {name: w1.localhost, seed: file:keys/w1.seed}
+monitor: {config: monitor.yaml}
+dev_oidc: {path: /dev/oidc}
+`
+
+func env(vars map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) { v, ok := vars[name]; return v, ok }
+}
+
+func TestParseResolvesPathsAndDefaults(t *testing.T) {
+	c, err := config.Parse([]byte(server), "/etc/tallywood", env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.URL != "http://127.0.0.1:8080" || c.Storage != "/etc/tallywood/objects" || c.Logs[0].Key != "/etc/tallywood/keys/log.pem" {
+		t.Errorf("got url %s, storage %s, key %s", c.URL, c.Storage, c.Logs[0].Key)
+	}
+	if got := time.Duration(c.Logs[0].QuorumTimeout); got != config.DefaultQuorumTimeout {
+		t.Errorf("default quorum_timeout %v", got)
+	}
+	if got := time.Duration(c.Logs[1].QuorumTimeout); got != 500*time.Millisecond {
+		t.Errorf("quorum_timeout %v", got)
+	}
+	c.SetAddress("127.0.0.1:9")
+	if c.URL != "http://127.0.0.1:9" {
+		t.Errorf("after SetAddress url is %s", c.URL)
+	}
+	out, err := config.Format(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(out), "quorum_timeout: 3s") {
+		t.Errorf("effective values lack the default:\n%s", out)
+	}
+}
+
+func TestParseExpandsVariablesInValuesOnly(t *testing.T) {
+	text := strings.Replace(server, "file:./objects", "file:${ROOT}/objects", 1)
+	c, err := config.Parse([]byte(text), "/", env(map[string]string{"ROOT": "/srv"}))
+	if err != nil || c.Storage != "/srv/objects" {
+		t.Errorf("got %v, %v", c, err)
+	}
+	if _, err := config.Parse([]byte(text), "/", env(nil)); err == nil || !strings.Contains(err.Error(), "ROOT is not set") {
+		t.Errorf("unset variable: %v", err)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for name, c := range map[string]struct{ old, new, want string }{
+		"unknown key":        {"tsa:", "tsaa:", "tsaa"},
+		"repeated key":       {"tsa: {", "address: 127.0.0.1:1\ntsa: {", "address"},
+		"second document":    {"\ntsa:", "\n---\ntsa:", "second YAML document"},
+		"bad duration":       {"500ms", "500", "not a duration"},
+		"port missing":       {"127.0.0.1:8080", "127.0.0.1", "HOST:PORT"},
+		"dev issuer exposed": {"127.0.0.1:8080", "0.0.0.0:8080", "loopback"},
+		"origin with scheme": {"log.localhost", "https://log.localhost", "host name"},
+		"kind":               {"kind: rekor", "kind: rekr", "not rekor or ct"},
+		"no policy":          {"key: file:keys/log.pem, policy: client/policy.txt", "key: file:keys/log.pem, policy: ''", "quorum none"},
+		"no note key":        {"note_key: file:keys/ct-note.pem, ", "", "needs a note_key"},
+		"unknown ct log":     {"ct_log: certificates", "ct_log: other", "not a log of kind ct"},
+		"scheme":             {"file:./objects", "s3://bucket", `scheme "s3"`},
+		"key without scheme": {"key: file:keys/tsa.pem", "key: keys/tsa.pem", "file:keys/tsa.pem"},
+		"name":               {"name: signatures", "name: ../signatures", "lower-case"},
+		"state":              {"policy: client/policy.txt}\n  - {name: cert", "policy: p, state: forzen}\n  - {name: cert", "not active"},
+		"type":               {"{path: /dev/oidc}", "[1]", "line"},
+	} {
+		text := strings.Replace(server, c.old, c.new, 1)
+		if text == server {
+			t.Fatalf("%s: the case changes nothing", name)
+		}
+		if _, err := config.Parse([]byte(text), "/", env(nil)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v; want an error with %q", name, err, c.want)
+		}
+	}
+	if _, err := config.Parse(nil, "/", env(nil)); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("empty file: %v", err)
+	}
+	if _, err := config.Load("/nonexistent/config.yaml"); err == nil {
+		t.Error("a missing file gave no error")
+	}
+}
+
+const monitor = `
+state: monitor-state
+logs:
+  - {origin: log.localhost, url: http://127.0.0.1:8080, vkey: v, policy: client/policy.txt}
+identities:
+  - {name: me, email: alice@example.com, expect: {issuers: [http://127.0.0.1/dev]}, rules: {id.seen: {}}, notify: [all]}
+notify:
+  all: {jsonl: events.jsonl}
+  hook: {webhook: {url: http://127.0.0.1:1/}, min_severity: critical}
+`
+
+func TestParseMonitor(t *testing.T) {
+	m, err := config.ParseMonitor([]byte(monitor), "/m", env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if time.Duration(m.Poll) != 2*time.Second || m.Logs[0].Kind != "rekor" || m.Evidence != "/m/monitor-state/evidence" || m.Notify["all"].JSONL != "/m/events.jsonl" {
+		t.Errorf("got %+v", m)
+	}
+	if _, ok := m.Identities[0].Rules["id.seen"]; !ok {
+		t.Error("rule id.seen was not switched on")
+	}
+	for name, c := range map[string]struct{ old, new, want string }{
+		"misspelt":       {"identities:", "identites:", "identites"},
+		"nothing":        {"identities:\n  - {name: me, email: alice@example.com, expect: {issuers: [http://127.0.0.1/dev]}, rules: {id.seen: {}}, notify: [all]}\n", "", "nothing would be watched"},
+		"unknown sink":   {"notify: [all]", "notify: [al]", `"al" is not defined`},
+		"both sinks":     {"{jsonl: events.jsonl}", "{jsonl: e, webhook: {url: http://x}}", "exactly one"},
+		"severity":       {"min_severity: critical", "min_severity: high", "not info"},
+		"policy":         {"policy: client/policy.txt", "policy: ''", "policy: none"},
+		"url":            {"url: http://127.0.0.1:8080", "url: 127.0.0.1:8080", "http(s) URL"},
+		"negative start": {"vkey: v", "vkey: v, start: -1", "negative"},
+	} {
+		text := strings.Replace(monitor, c.old, c.new, 1)
+		if text == monitor {
+			t.Fatalf("%s: the case changes nothing", name)
+		}
+		if _, err := config.ParseMonitor([]byte(text), "/", env(nil)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v; want an error with %q", name, err, c.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(server))
+	f.Add([]byte(monitor))
+	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("? {}\n: ${X}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		get := env(map[string]string{"X": "y"})
+		if c, err := config.Parse(data, "/", get); err == nil && c.Address == "" {
+			t.Error("accepted without an address")
+		}
+		if m, err := config.ParseMonitor(data, "/", get); err == nil && len(m.Logs) == 0 {
+			t.Error("accepted without logs")
+		}
+	})
+}

@@ -1,0 +1,135 @@
+// Package config reads the YAML files of Tallywood: the server's (Config) and the monitor's
+// (Monitor).
+//
+// Decoding is strict. An unknown or repeated key, a second document, a value of the wrong type,
+// an unset variable or a missing file is an error that names the place and what would be right;
+// nothing falls back to a default because it could not be read. ${NAME} inside a value is
+// replaced from the environment; there is no other environment magic. Relative paths are
+// relative to the file.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 1 << 20
+
+var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+
+// decode parses data strictly into out, which is a pointer to a struct, with variables replaced
+// by what getenv gives for their names.
+func decode(data []byte, getenv func(string) (string, bool), out any) error {
+	if len(data) > maxFile {
+		return fmt.Errorf("configuration of %d bytes is larger than %d", len(data), maxFile)
+	}
+	loader, err := yaml.NewLoader(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	var doc, second yaml.Node
+	if err := loader.Load(&doc); errors.Is(err, io.EOF) {
+		return errors.New("the file is empty")
+	} else if err != nil {
+		return err
+	}
+	if err := loader.Load(&second); !errors.Is(err, io.EOF) {
+		return errors.New("a second YAML document follows the first; want one")
+	}
+	if err := expand(&doc, getenv); err != nil {
+		return err
+	}
+	return doc.Load(out, yaml.WithKnownFields())
+}
+
+// expand replaces the variables in all scalar values below n; keys stay as they are.
+func expand(n *yaml.Node, getenv func(string) (string, bool)) error {
+	var errs []error
+	switch n.Kind {
+	case yaml.ScalarNode:
+		n.Value = variable.ReplaceAllStringFunc(n.Value, func(m string) string {
+			name := m[2 : len(m)-1]
+			value, ok := getenv(name)
+			if !ok {
+				errs = append(errs, fmt.Errorf("line %d: environment variable %s is not set", n.Line, name))
+			}
+			return value
+		})
+	case yaml.MappingNode:
+		for i := 1; i < len(n.Content); i += 2 {
+			errs = append(errs, expand(n.Content[i], getenv))
+		}
+	default:
+		for _, c := range n.Content {
+			errs = append(errs, expand(c, getenv))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readFile reads the file at path with a hint where there is none.
+func readFile(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	return data, nil
+}
+
+// resolve makes path absolute against dir, the directory of the file it was written in.
+func resolve(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// resolveFile does the same for a file: URL such as a key's, and returns the path.
+func resolveFile(dir, url string) (string, error) {
+	path, ok := strings.CutPrefix(url, "file:")
+	switch {
+	case !ok && strings.Contains(url, ":"):
+		scheme, _, _ := strings.Cut(url, ":")
+		return "", fmt.Errorf("scheme %q is not one of this version; want file:PATH", scheme)
+	case !ok:
+		return "", fmt.Errorf("%q has no scheme; want file:%s", url, url)
+	case path == "":
+		return "", errors.New("file: without a path")
+	}
+	return resolve(dir, path), nil
+}
+
+// A Duration is a time span written as in Go: 200ms, 3s, 1h30m.
+type Duration time.Duration
+
+// UnmarshalYAML reads the text form.
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := time.ParseDuration(n.Value)
+	if err != nil || v < 0 {
+		return fmt.Errorf("line %d: %q is not a duration; want one such as 200ms, 3s or 1h", n.Line, n.Value)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalYAML writes the text form.
+func (d Duration) MarshalYAML() (any, error) { return time.Duration(d).String(), nil }
+
+// Format renders a configuration with its effective values as YAML.
+func Format(c any) ([]byte, error) {
+	out, err := yaml.Dump(c, yaml.WithIndent(2))
+	if err != nil {
+		return nil, fmt.Errorf("rendering configuration: %w", err)
+	}
+	return out, nil
+}
