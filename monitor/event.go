@@ -1,0 +1,64 @@
+package monitor
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"tallywood/monitor/rule"
+)
+
+// NoIndex is the Index of an event that is not about an entry.
+const NoIndex = -1
+
+// An Event is one alert. Its JSON is what sinks pass on.
+type Event struct {
+	ID       string        `json:"id"`       // 32 hex digits; the same whenever the same thing is found
+	Time     time.Time     `json:"time"`     // when it was found, UTC
+	Rule     rule.ID       `json:"rule"`     // the worst of Reasons
+	Severity rule.Severity `json:"severity"` // info, warning or critical
+	Identity string        `json:"identity"` // name of the watched identity; empty for events about logs
+	Origin   string        `json:"origin"`   // the log
+	Index    int64         `json:"index"`    // the entry; NoIndex if it is about none
+	Size     int64         `json:"size"`     // of the checkpoint that proves it, or that is complained about
+	Summary  string        `json:"summary"`  // one line, safe to print
+	Evidence string        `json:"evidence"` // directory with the signed notes, bytes and proofs
+
+	Reasons     []rule.Reason `json:"reasons,omitempty"`     // all rules that fired on the entry
+	Subject     string        `json:"subject,omitempty"`     // name or key that matched, as logged
+	Issuer      string        `json:"issuer,omitempty"`      // OpenID Connect issuer seen
+	Expected    []string      `json:"expected,omitempty"`    // issuers that would have explained it
+	Digest      string        `json:"digest,omitempty"`      // what was signed, "sha256:hex"
+	Certificate string        `json:"certificate,omitempty"` // its fingerprint, "sha256:hex"
+	RunURL      string        `json:"run_url,omitempty"`     // run invocation URI in the certificate
+	LogURL      string        `json:"log_url"`               // where the log is read
+
+	// When it was logged, as far as cosignatures tell: after the last checkpoint without the entry,
+	// before the first with it.
+	LoggedAfter  time.Time `json:"logged_after,omitzero"`
+	LoggedBefore time.Time `json:"logged_before,omitzero"`
+}
+
+// Class returns the exit class of the event.
+func (e Event) Class() rule.Class { return rule.ClassOf(e.Rule, e.Severity) }
+
+// A Sink passes an event on. Send returns nil once the event is safely with whoever it is for; any
+// error means it will be sent again, perhaps days later, under the same ID. Send may be called
+// concurrently, and must return soon after ctx ends.
+type Sink interface {
+	Send(ctx context.Context, e Event) error
+}
+
+// A Route is a sink and what it wants to hear.
+type Route struct {
+	Sink        Sink
+	MinSeverity rule.Severity // less severe events are not sent; zero: all are
+}
+
+// eventID derives an ID from what makes an event the event it is.
+func eventID(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return hex.EncodeToString(sum[:16])
+}

@@ -1,0 +1,111 @@
+package monitor
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxCheckpoint  = 1 << 20 // bytes; 100 ML-DSA signature lines are a third of it
+	fetchAttempts  = 3       // of one request, while it is the network or the server that fails
+	attemptTimeout = 30 * time.Second
+	firstRetry     = 100 * time.Millisecond
+)
+
+// A fetchError reports that nothing could be read: it says nothing about the log's honesty.
+type fetchError struct {
+	Path   string
+	Status int // HTTP status, 0 if there was no answer
+	Err    error
+}
+
+func (e *fetchError) Error() string { return fmt.Sprintf("get %q: %v", e.Path, e.Err) }
+
+func (e *fetchError) Unwrap() error { return e.Err }
+
+// A source is where one log's static files are read.
+type source struct {
+	base string // without trailing slash
+	http *http.Client
+	gets atomic.Int64
+}
+
+// get returns the body at a path below the log's URL. One longer than limit is cut at limit+1
+// bytes: too long to be what was asked for, so that it fails verification like any other lie.
+// fresh asks caches on the way to ask the origin.
+func (s *source) get(ctx context.Context, path string, limit int64, fresh bool) ([]byte, error) {
+	for n := 1; ; n++ {
+		data, err := s.attempt(ctx, path, limit, fresh)
+		var fe *fetchError
+		if err == nil || n == fetchAttempts || ctx.Err() != nil ||
+			errors.As(err, &fe) && fe.Status != 0 && fe.Status < 500 && fe.Status != http.StatusTooManyRequests {
+			return data, err
+		}
+		pause := firstRetry << (2 * (n - 1))
+		select {
+		case <-time.After(pause + rand.N(pause/2)):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func (s *source) attempt(ctx context.Context, path string, limit int64, fresh bool) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/"+path, nil)
+	if err != nil {
+		return nil, &fetchError{path, 0, err}
+	}
+	// Said aloud, or net/http would ask for gzip and decode it without limit.
+	req.Header.Set("Accept-Encoding", "identity")
+	req.Header.Set("User-Agent", "tallywood-monitor")
+	if fresh {
+		req.Header.Set("Cache-Control", "no-cache")
+		req.Header.Set("Pragma", "no-cache")
+	}
+	s.gets.Add(1)
+	res, err := s.http.Do(req)
+	if err != nil {
+		return nil, &fetchError{path, 0, err}
+	}
+	defer res.Body.Close()
+	switch {
+	case res.StatusCode == http.StatusNotFound:
+		return nil, &fetchError{path, res.StatusCode, fs.ErrNotExist}
+	case res.StatusCode != http.StatusOK:
+		return nil, &fetchError{path, res.StatusCode, errors.New(res.Status)}
+	}
+	body := io.Reader(res.Body)
+	if res.Header.Get("Content-Encoding") == "gzip" { // some logs store bundles so
+		if body, err = gzip.NewReader(body); err != nil {
+			return nil, &fetchError{path, 0, fmt.Errorf("decoding gzip: %w", err)}
+		}
+	}
+	data, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err != nil {
+		return nil, &fetchError{path, 0, err}
+	}
+	return data, nil
+}
+
+// defaultClient reads logs: many small files from few hosts, redirects within a host alone.
+func defaultClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 2 * readAhead
+	t.ResponseHeaderTimeout = attemptTimeout
+	return &http.Client{Transport: t, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if len(via) >= 5 || req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
+			return errors.New("redirect to another host, or one too many")
+		}
+		return nil
+	}}
+}

@@ -1,0 +1,214 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/transparency-dev/merkle/compact"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"tallywood/monitor/rule"
+	"tallywood/witness/policy"
+)
+
+const (
+	chunk      = 1 << 16 // entries after which progress is saved: those of one level-1 hash tile
+	chunkHits  = 64      // or as many hits, which are kept in memory until then
+	maxPending = 4096    // events in an outbox at which following stops until sinks catch up
+)
+
+// errBacklog reports that events are found faster than sinks take them.
+var errBacklog = errors.New("outbox is full, waiting for sinks")
+
+// A walk follows one verified checkpoint from the state's position to its end.
+type walk struct {
+	tail  *tail
+	state *state            // as last committed
+	cp    policy.Checkpoint // verified, and consistent with the state's
+	after policy.Checkpoint // the one before it; zero if there is none
+	tree  *tree             // of cp
+	reach *compact.Range    // of the entries verified so far
+	hits  []hit             // found since the last commit, bound to cp's root
+	bad   []scanned         // bundles with malformed entries, likewise
+
+	roots     []tlog.Hash // of the full bundles [rootsFrom, rootsFrom+len)
+	rootsFrom int64
+}
+
+// run follows to the end of cp. Whatever stops it, what was verified before is committed.
+func (w *walk) run(ctx context.Context) error {
+	size := w.cp.Size()
+	from := int64(w.reach.End())
+	first, last := from/bundleWidth, (size+bundleWidth-1)/bundleWidth
+	if from == size {
+		last = first
+	}
+	err := inOrder(ctx, first, last, readAhead,
+		func(ctx context.Context, n int64) (*scanned, error) {
+			return w.tail.scan(ctx, n, w.width(n), from, false)
+		},
+		func(s *scanned) error { return w.accept(ctx, s, from) })
+	if commitErr := w.commit(ctx); commitErr != nil {
+		return errors.Join(err, commitErr)
+	}
+	if err != nil {
+		return err
+	}
+	root, err := w.reach.GetRootHash(nil)
+	if err != nil {
+		return fmt.Errorf("computing root of size %d: %w", size, err)
+	}
+	if size > 0 && tlog.Hash(root) != w.tree.root {
+		// Every entry was checked against tiles that make this root.
+		return &inconsistentError{size: size, root: w.tree.root, note: w.tree.note, err: fmt.Errorf("entries make root %x", root)}
+	}
+	return nil
+}
+
+// width returns how many entries bundle n has in the checkpoint's tree.
+func (w *walk) width(n int64) int {
+	return int(min(bundleWidth, w.cp.Size()-n*bundleWidth))
+}
+
+// accept takes the next bundle, after binding it to the root, past caches if need be.
+func (w *walk) accept(ctx context.Context, s *scanned, from int64) error {
+	why, err := w.mismatch(ctx, s)
+	if err == nil && why != nil {
+		if s, err = w.tail.scan(ctx, s.n, s.width, from, true); err == nil {
+			why, err = w.mismatch(ctx, s)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if why != nil {
+		return w.mismatched(s, why)
+	}
+	for i, leaf := range s.leaves {
+		if s.n*bundleWidth+int64(i) < int64(w.reach.End()) {
+			continue
+		}
+		if err := w.reach.Append(leaf[:], nil); err != nil {
+			return fmt.Errorf("appending to compact range: %w", err)
+		}
+	}
+	w.hits = append(w.hits, s.hits...)
+	if len(s.malformed) > 0 {
+		w.bad = append(w.bad, scanned{n: s.n, malformed: s.malformed})
+	}
+	if int64(w.reach.End())-w.state.Next >= chunk || len(w.hits)+len(w.bad) >= chunkHits {
+		return w.commit(ctx)
+	}
+	return nil
+}
+
+// mismatch returns why s is not what the root commits to, or nil. Its error is one of reading the
+// hash tiles that decide it.
+func (w *walk) mismatch(ctx context.Context, s *scanned) (why, err error) {
+	if s.err != nil {
+		return s.err, nil
+	}
+	start := s.n * bundleWidth
+	if s.width < bundleWidth {
+		want, err := w.tree.leafHashes(ctx, start, start+int64(s.width))
+		if err != nil {
+			return nil, err
+		}
+		for i := range want {
+			if want[i] != s.leaves[i] {
+				return fmt.Errorf("entry %d has leaf hash %x, the tree has %x",
+					start+int64(i), s.leaves[i][:], want[i][:]), nil
+			}
+		}
+		return nil, nil
+	}
+	want, err := w.bundleRoot(ctx, s.n)
+	if err != nil {
+		return nil, err
+	}
+	got := subtreeRoot(slices.Clone(s.leaves))
+	if got != want {
+		return fmt.Errorf("entries %d to %d have root %x, the tree has %x", start, start+bundleWidth-1, got[:], want[:]), nil
+	}
+	return nil, nil
+}
+
+// bundleRoot returns the root of full bundle n from an authenticated level-1 tile, which is read
+// once for all bundles it covers.
+func (w *walk) bundleRoot(ctx context.Context, n int64) (tlog.Hash, error) {
+	if i := n - w.rootsFrom; i >= 0 && i < int64(len(w.roots)) {
+		return w.roots[i], nil
+	}
+	end := min((n/bundleWidth+1)*bundleWidth, w.cp.Size()/bundleWidth)
+	roots, err := w.tree.bundleRoots(ctx, n, end)
+	if err != nil {
+		return tlog.Hash{}, err
+	}
+	w.roots, w.rootsFrom = roots, n
+	return roots[0], nil
+}
+
+// subtreeRoot returns the root over a power of two of leaf hashes, which it overwrites.
+func subtreeRoot(h []tlog.Hash) tlog.Hash {
+	for len(h) > 1 {
+		for i := 0; i < len(h)/2; i++ {
+			h[i] = tlog.NodeHash(h[2*i], h[2*i+1])
+		}
+		h = h[:len(h)/2]
+	}
+	return h[0]
+}
+
+// mismatched returns the trouble of a bundle that does not hash into the tree. It is named after
+// the bundle alone: a log that answers with other bytes each time is still one trouble.
+func (w *walk) mismatched(s *scanned, why error) error {
+	index := s.n * bundleWidth
+	return &trouble{
+		rule: rule.LogBundleMismatch, key: fmt.Sprint(index), index: index, size: w.cp.Size(),
+		summary: fmt.Sprintf("entry bundle %d does not hash into the tree of size %d: %v", s.n, w.cp.Size(), why),
+		files:   append(w.tail.notes(w.after, w.cp.Note()), s.raw),
+	}
+}
+
+// commit makes events of the hits, with evidence on disk, and swaps position and outbox in.
+func (w *walk) commit(ctx context.Context) error {
+	if w.state.Checkpoint == string(w.cp.Note()) && w.state.Next == int64(w.reach.End()) {
+		return nil
+	}
+	var events []Event
+	var routes [][]string
+	for _, h := range w.hits {
+		for _, f := range h.findings {
+			e, err := w.report(ctx, h, w.event(h, f))
+			if err != nil {
+				return err
+			}
+			events, routes = append(events, e), append(routes, w.tail.routesFor(e, f.Notify))
+		}
+	}
+	for _, s := range w.bad {
+		e, err := w.report(ctx, s.malformed[0], w.malformedEvent(s))
+		if err != nil {
+			return err
+		}
+		events, routes = append(events, e), append(routes, w.tail.routesFor(e, nil))
+	}
+	next, err := w.tail.journal.update(ctx, w.state, func(s *state) {
+		s.Checkpoint = string(w.cp.Note())
+		s.advance(w.reach)
+		for i, e := range events {
+			s.queue(e, routes[i])
+		}
+	})
+	if err != nil {
+		return err
+	}
+	w.state, w.hits, w.bad = next, nil, nil
+	w.tail.queued(events...)
+	if len(next.Outbox) >= maxPending {
+		return errBacklog
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"tallywood/storage"
+)
+
+// A StateError reports a state that cannot be read, or that belongs to another log. It is never
+// answered by starting over: that would skip what happened since.
+type StateError struct {
+	Origin string // the log
+	Key    string // the object
+	Err    error
+}
+
+func (e *StateError) Error() string {
+	return fmt.Sprintf("monitor state of %q at %q: %v", e.Origin, e.Key, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *StateError) Unwrap() error { return e.Err }
+
+// A journal holds the state of one log and writes it. Safe for concurrent use.
+type journal struct {
+	bucket storage.Bucket
+	key    string
+	writer string
+	fresh  *state // what a log begins with
+
+	mu      sync.Mutex
+	current *state          // as in the bucket; nil: not known, read it first
+	version storage.Version // of current; empty if the bucket has no object
+
+	latest atomic.Pointer[state] // last known, for looking at
+}
+
+func newJournal(b storage.Bucket, key string, fresh *state) *journal {
+	return &journal{bucket: b, key: key, writer: rand.Text(), fresh: fresh}
+}
+
+// load returns the state, which the caller must not change.
+func (j *journal) load(ctx context.Context) (*state, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.loadLocked(ctx)
+}
+
+func (j *journal) loadLocked(ctx context.Context) (*state, error) {
+	if j.current != nil {
+		return j.current, nil
+	}
+	data, version, err := j.bucket.Get(ctx, j.key, storage.Range{Length: maxStateSize + 1})
+	if errors.Is(err, fs.ErrNotExist) {
+		j.current, j.version = j.fresh, ""
+		return j.current, nil
+	}
+	if err != nil {
+		return nil, &StateError{j.fresh.Origin, j.key, err}
+	}
+	s, err := decodeState(data)
+	if err == nil && (s.Origin != j.fresh.Origin || s.VKey != j.fresh.VKey || s.Kind != j.fresh.Kind) {
+		err = fmt.Errorf("it is of %s log %q with key %s, configured is %s log %q with key %s",
+			s.Kind, s.Origin, s.VKey, j.fresh.Kind, j.fresh.Origin, j.fresh.VKey)
+	}
+	if err != nil {
+		return nil, &StateError{j.fresh.Origin, j.key, err}
+	}
+	j.current, j.version = s, version
+	j.latest.Store(s)
+	return s, nil
+}
+
+// peek returns the state as last known, or nil, without waiting for anything.
+func (j *journal) peek() *state { return j.latest.Load() }
+
+// update applies change to a copy of the state and swaps it in. If base is not nil, checkpoint and
+// position must still be those of base; deliveries may have moved on. After an error, change has
+// not happened.
+func (j *journal) update(ctx context.Context, base *state, change func(*state)) (*state, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	old, err := j.loadLocked(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if base != nil && (old.Checkpoint != base.Checkpoint || old.Next != base.Next) {
+		return nil, errMoved
+	}
+	s := old.clone()
+	change(s)
+	s.Seq, s.Writer = old.Seq+1, j.writer
+	data, err := s.encode()
+	if err != nil {
+		return nil, fmt.Errorf("encoding state: %w", err)
+	}
+	cond := storage.Match(j.version)
+	if j.version == "" {
+		cond = storage.Absent()
+	}
+	j.current = nil // until the outcome is known
+	version, err := j.bucket.Put(ctx, j.key, data, storage.PutOptions{
+		If: cond, ContentType: "application/json", CacheControl: "private, no-store"})
+	if err != nil {
+		if version, err = j.outcome(ctx, data, err); err != nil {
+			return nil, err
+		}
+	}
+	j.current, j.version = s, version
+	j.latest.Store(s)
+	return s, nil
+}
+
+var errMoved = errors.New("monitor state was moved by another monitor")
+
+// outcome finds out whether a Put that failed was applied after all, by what the bucket holds now.
+func (j *journal) outcome(ctx context.Context, data []byte, err error) (storage.Version, error) {
+	// Also after ErrPrecondition: a request that was sent twice meets its own first copy.
+	now, version, getErr := j.bucket.Get(ctx, j.key, storage.Range{})
+	switch {
+	case getErr == nil && bytes.Equal(now, data):
+		return version, nil
+	case errors.Is(err, storage.ErrPrecondition):
+		return "", fmt.Errorf("%w: %w", errMoved, err)
+	}
+	return "", fmt.Errorf("writing monitor state: %w", err)
+}

@@ -1,0 +1,307 @@
+package monitor
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tallywood/monitor/rule"
+	"tallywood/storage"
+	"tallywood/witness/policy"
+)
+
+// StartAtHead as Log.Start skips all that is in the log when it is first seen.
+const StartAtHead = -1
+
+// A Log is a log to follow.
+type Log struct {
+	Origin string
+	URL    string // of the directory with checkpoint and tile/
+	Kind   Kind
+	VKey   string // verifier key of the log: type 0x01, 0x05 or 0x06, named Origin
+
+	// Policy says which cosignatures a checkpoint needs. It must list VKey. Without one NoPolicy
+	// must be set, and the log's own signature is enough.
+	Policy   *policy.Policy
+	NoPolicy bool
+
+	// Start is the first entry to match when the log is seen for the first time; StartAtHead: the
+	// first one logged after that.
+	Start     int64
+	Freshness Freshness
+}
+
+// Freshness says when a log is stale: the newest cosignature of its checkpoint is older. Zero
+// stands for 15 minutes and one hour; negative: never.
+type Freshness struct {
+	Warn     time.Duration
+	Critical time.Duration
+}
+
+// Options configure a Monitor.
+type Options struct {
+	State       storage.Bucket   // private: not the one that logs are served from
+	StatePrefix string           // of keys in State; empty: "monitor"
+	EvidenceDir string           // created when needed
+	Logs        []Log            // at least one
+	Rules       *rule.Set        // nil: logs are verified, no identity is watched
+	Routes      map[string]Route // sinks by name; at least one
+	HTTP        *http.Client     // nil: no redirects to other hosts
+	Poll        time.Duration    // between two looks at a log; 0: 2 s for loopback URLs, else 10 s
+
+	// AllowStartAtHead is said once, by whoever starts a monitor for the first time: with
+	// StartAtHead a lost state would silently skip entries, so it is an error without this.
+	AllowStartAtHead bool
+
+	// UnreachableAfter is how long Run sees a log fail to answer before it raises log.unreachable;
+	// 0: 5 minutes. Check does not wait.
+	UnreachableAfter time.Duration
+
+	Log *slog.Logger // nil: discard
+}
+
+// A Monitor follows logs. Use either Run or Check, one at a time.
+type Monitor struct {
+	tails            []*tail
+	poll             time.Duration
+	evidence         string
+	unreachableAfter time.Duration
+	log              *slog.Logger
+}
+
+// New checks o. It does no I/O.
+func New(o Options) (*Monitor, error) {
+	var errs []error
+	check := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(o.State == nil, "no state bucket")
+	check(o.EvidenceDir == "", "no evidence directory")
+	check(len(o.Logs) == 0, "no logs to follow")
+	check(len(o.Routes) == 0, "no sinks")
+	check(o.Poll < 0 || o.UnreachableAfter < 0, "negative duration")
+	for name, r := range o.Routes {
+		check(name == "" || r.Sink == nil, "sink %q is incomplete", name)
+	}
+	if o.Rules != nil {
+		for _, name := range o.Rules.Notify() {
+			_, ok := o.Routes[name]
+			check(!ok, "an identity notifies %q, which is no sink", name)
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.HTTP == nil {
+		o.HTTP = defaultClient()
+	}
+	if o.UnreachableAfter == 0 {
+		o.UnreachableAfter = 5 * time.Minute
+	}
+	m := &Monitor{poll: o.Poll, evidence: o.EvidenceDir, unreachableAfter: o.UnreachableAfter, log: o.Log}
+	origins := map[string]bool{}
+	for _, l := range o.Logs {
+		t, err := newTail(l, o)
+		if err == nil && origins[l.Origin] {
+			err = fmt.Errorf("log %q is there twice", l.Origin)
+		}
+		origins[l.Origin] = true
+		errs = append(errs, err)
+		m.tails = append(m.tails, t)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("configuring monitor: %w", err)
+	}
+	return m, nil
+}
+
+func newTail(l Log, o Options) (*tail, error) {
+	var errs []error
+	layout, ok := layouts[l.Kind]
+	if !ok {
+		errs = append(errs, fmt.Errorf("kind %q is none of rekor, ct, tlog", l.Kind))
+	}
+	u, err := url.Parse(l.URL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
+		errs = append(errs, fmt.Errorf("%q is not an http or https URL of a directory", l.URL))
+	}
+	if l.Start < StartAtHead {
+		errs = append(errs, fmt.Errorf("start %d is negative", l.Start))
+	}
+	t := &tail{cfg: l, layout: layout, rules: o.Rules, routes: o.Routes, evidence: o.EvidenceDir,
+		startAtHead: o.AllowStartAtHead, log: o.Log, wake: map[string]chan struct{}{}}
+	t.cfg.URL = strings.TrimRight(l.URL, "/")
+	t.cfg.Freshness = l.Freshness.orDefault()
+	t.source = &source{base: t.cfg.URL, http: o.HTTP}
+	if t.poll = o.Poll; t.poll == 0 {
+		t.poll = 10 * time.Second
+		if err == nil && isLoopback(u.Hostname()) {
+			t.poll = 2 * time.Second
+		}
+	}
+	for name := range o.Routes {
+		t.wake[name] = make(chan struct{}, 1)
+	}
+	errs = append(errs, t.trust(l))
+	prefix := o.StatePrefix
+	if prefix == "" {
+		prefix = "monitor"
+	}
+	sum := sha256.Sum256([]byte(l.Origin))
+	key := prefix + "/" + hex.EncodeToString(sum[:])
+	errs = append(errs, storage.CheckKey(key))
+	t.journal = newJournal(o.State, key, &state{Version: stateVersion, Origin: l.Origin, VKey: l.VKey, Kind: l.Kind})
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("log %q: %w", l.Origin, err)
+	}
+	return t, nil
+}
+
+// trust sets what verifies l's checkpoints.
+func (t *tail) trust(l Log) error {
+	key, err := policy.ParseVKey(l.VKey)
+	if err != nil {
+		return err
+	}
+	if key.Name() != l.Origin {
+		return fmt.Errorf("key is named %q", key.Name())
+	}
+	t.key = key
+	if t.own, err = policy.Parse([]byte("log " + l.VKey + "\nquorum none\n")); err != nil {
+		return err
+	}
+	switch {
+	case l.Policy == nil && !l.NoPolicy:
+		return errors.New("no policy; to go without one must be said")
+	case l.Policy != nil && l.NoPolicy:
+		return errors.New("both a policy and none")
+	case l.Policy == nil:
+		t.policy = t.own
+		return nil
+	}
+	t.policy = l.Policy
+	if !slices.ContainsFunc(l.Policy.Logs(), func(line policy.LogLine) bool { return line.Key.Equal(key) }) {
+		return errors.New("the policy does not list the log's key")
+	}
+	return nil
+}
+
+func (f Freshness) orDefault() Freshness {
+	const never = time.Duration(1<<63 - 1)
+	for _, limit := range []struct {
+		d     *time.Duration
+		usual time.Duration
+	}{{&f.Warn, 15 * time.Minute}, {&f.Critical, time.Hour}} {
+		switch {
+		case *limit.d == 0:
+			*limit.d = limit.usual
+		case *limit.d < 0:
+			*limit.d = never
+		}
+	}
+	return f
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+// open reads all states, so that a wrong one is an error before anything else happens.
+func (m *Monitor) open(ctx context.Context) error {
+	sweepEvidence(m.evidence)
+	var errs []error
+	for _, t := range m.tails {
+		st, err := t.journal.load(ctx)
+		if err == nil {
+			err = t.adopt(ctx, st)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Run follows all logs and delivers events until ctx ends, and then returns nil. A log that
+// misbehaves or does not answer stops neither Run nor the other logs. A *StateError is returned at
+// once.
+func (m *Monitor) Run(ctx context.Context) error {
+	if err := m.open(ctx); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for _, t := range m.tails {
+		t.patience = time.Minute
+		t.unreachableAfter = m.unreachableAfter
+		wg.Go(func() { t.run(ctx) })
+		for name, route := range t.routes {
+			c := &courier{tail: t, name: name, route: route, sent: map[string]bool{}}
+			wg.Go(func() { c.run(ctx) })
+		}
+	}
+	wg.Wait()
+	return nil
+}
+
+// A Result is what one Check found.
+type Result struct {
+	Class       rule.Class  // worst of all; its value is the exit code
+	Events      []Event     // raised by this Check
+	Undelivered int         // events that some sink has not taken
+	Logs        []LogStatus // in the order of Options.Logs
+}
+
+// Check brings all logs to their current checkpoints and delivers the outbox, once. What it finds
+// wrong with logs and sinks is in the Result; its error, a *StateError or of ctx, is about the
+// Check itself.
+func (m *Monitor) Check(ctx context.Context) (Result, error) {
+	if err := m.open(ctx); err != nil {
+		return Result{Class: rule.Operational}, err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, t := range m.tails {
+		g.Go(func() error { return t.check(ctx) })
+	}
+	if err := g.Wait(); err != nil {
+		return Result{Class: rule.Operational}, err
+	}
+	var r Result
+	for _, t := range m.tails {
+		class, events := t.take()
+		s := t.status()
+		r.Class = rule.Worse(r.Class, class)
+		r.Events = append(r.Events, events...)
+		r.Undelivered += s.Pending
+		r.Logs = append(r.Logs, s)
+	}
+	if r.Undelivered > 0 {
+		r.Class = rule.Worse(r.Class, rule.Operational)
+	}
+	return r, nil
+}
+
+// Status returns where all logs stand, in the order of Options.Logs.
+func (m *Monitor) Status() []LogStatus {
+	out := make([]LogStatus, len(m.tails))
+	for i, t := range m.tails {
+		out[i] = t.status()
+	}
+	return out
+}
+
+// sinkNames returns the names of the routes in order.
+func sinkNames(routes map[string]Route) []string { return slices.Sorted(maps.Keys(routes)) }

@@ -1,0 +1,108 @@
+package monitor
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"tallywood/monitor/rule"
+	"tallywood/witness/policy"
+)
+
+// event returns the event of a finding about the entry of h, evidence excepted.
+func (w *walk) event(h hit, f rule.Finding) Event {
+	e := w.entryEvent(h)
+	e.ID = eventID(string(f.Rule), e.Origin, fmt.Sprint(h.index), f.Identity)
+	e.Rule, e.Severity, e.Identity = f.Rule, f.Severity, f.Identity
+	e.Reasons, e.Subject, e.Issuer, e.Expected = f.Reasons, f.Subject, f.Seen, f.Expected
+	e.Summary = fmt.Sprintf("%s (%s, entry %d)", f.Summary(), e.Origin, h.index)
+	return e
+}
+
+// malformedEvent returns the one event for all entries of a bundle that cannot be parsed and hold
+// nothing that is watched.
+func (w *walk) malformedEvent(s scanned) Event {
+	first := s.malformed[0]
+	e := w.entryEvent(first)
+	r, _ := rule.Lookup(rule.LogMalformedEntry)
+	e.ID = eventID(string(r.ID), e.Origin, fmt.Sprint(first.index))
+	e.Rule, e.Severity = r.ID, r.Severity
+	e.Summary = fmt.Sprintf("entry %d of %s cannot be parsed: %q", first.index, e.Origin, first.err.Error())
+	if n := len(s.malformed) - 1; n > 0 {
+		e.Summary += fmt.Sprintf(" (and %d more in the same entry bundle)", n)
+	}
+	return e
+}
+
+// entryEvent fills in what is true of any event about the entry of h.
+func (w *walk) entryEvent(h hit) Event {
+	e := Event{Time: time.Now().UTC(), Origin: w.cp.Origin(), Index: h.index, Size: w.cp.Size(),
+		Digest: h.decoded.digest, LogURL: w.tail.cfg.URL}
+	for _, s := range h.decoded.signers {
+		if c := s.Certificate; c != nil && e.Certificate == "" {
+			sum := c.Fingerprint()
+			e.Certificate, e.RunURL = "sha256:"+hex.EncodeToString(sum[:]), c.Extensions[21]
+		}
+	}
+	if h.index >= w.after.Size() {
+		_, e.LoggedAfter = cosigned(w.after)
+		e.LoggedBefore, _ = cosigned(w.cp)
+	}
+	return e
+}
+
+// report proves that the entry of h is in the tree, writes the evidence, and returns e with it.
+func (w *walk) report(ctx context.Context, h hit, e Event) (Event, error) {
+	p, err := w.tree.prove(ctx, h.index, h.leaf)
+	if err != nil {
+		return e, fmt.Errorf("proving entry %d: %w", h.index, err)
+	}
+	files := []file{
+		{name: "entry", data: h.entry},
+		{name: "checkpoint", data: w.cp.Note()},
+		{name: "inclusion.tlog-proof", data: formatProof(h.index, p, w.cp.Note())},
+	}
+	var certificates []byte
+	for _, s := range h.decoded.signers {
+		if s.Certificate != nil {
+			block := &pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate.Raw}
+			certificates = append(certificates, pem.EncodeToMemory(block)...)
+		}
+	}
+	if certificates != nil {
+		files = append(files, file{name: "certificate.pem", data: certificates})
+	}
+	e.Evidence, err = writeEvidence(w.tail.evidence, e, files)
+	return e, err
+}
+
+// formatProof renders a proof as c2sp.org/tlog-proof has it.
+func formatProof(index int64, p tlog.RecordProof, checkpoint []byte) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "c2sp.org/tlog-proof@v1\nindex %d\n", index)
+	for _, h := range p {
+		fmt.Fprintf(&b, "%s\n", base64.StdEncoding.EncodeToString(h[:]))
+	}
+	b.WriteString("\n")
+	b.Write(checkpoint)
+	return []byte(b.String())
+}
+
+// cosigned returns the earliest and the latest time in c's cosignatures, zero without any.
+func cosigned(c policy.Checkpoint) (first, last time.Time) {
+	for _, s := range c.Cosignatures() {
+		if first.IsZero() || s.Time.Before(first) {
+			first = s.Time
+		}
+		if s.Time.After(last) {
+			last = s.Time
+		}
+	}
+	return first, last
+}

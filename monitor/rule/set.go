@@ -1,0 +1,228 @@
+package rule
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// An Entry is one signer of a log entry, decoded: a certificate or a bare key. The zero KeyHash
+// stands for none.
+type Entry struct {
+	Certificate *Certificate
+	KeyHash     [32]byte // SHA-256 of the SubjectPublicKeyInfo of a bare key
+}
+
+// A Finding is what one identity has to do with one entry. If several rules fire it is still one
+// finding: Rule and Severity are those of the worst, Reasons are all.
+type Finding struct {
+	Rule     ID
+	Severity Severity
+	Reasons  []Reason // at least one, the worst first
+
+	Identity string   // name of the identity
+	Notify   []string // the identity's sinks, empty for all
+	Subject  string   // the name or key that matched, as it is in the entry
+	Expected []string // issuers that would have explained it
+	Seen     string   // the issuer that is there; several are joined by ", "
+}
+
+// A Reason is one rule that fired.
+type Reason struct {
+	Rule     ID       `json:"rule"`
+	Severity Severity `json:"severity"`
+	Text     string   `json:"text"` // a sentence, safe to print
+}
+
+// Summary returns the finding in one line, safe to print.
+func (f Finding) Summary() string {
+	texts := make([]string, len(f.Reasons))
+	for i, r := range f.Reasons {
+		texts[i] = r.Text
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Options configure a Set.
+type Options struct {
+	Identities []Identity // at least one
+	// CAs are certificates at which the chain of a watched identity's certificate must end: roots,
+	// or issuing certificates themselves. Empty: id.unknown-ca is silent.
+	CAs []*x509.Certificate
+}
+
+// A Set holds compiled identities. It is immutable.
+type Set struct {
+	watches []*watch
+	cas     *x509.CertPool // nil: any CA will do
+}
+
+// New checks and compiles o.
+func New(o Options) (*Set, error) {
+	if len(o.Identities) == 0 {
+		return nil, errors.New("no identities to watch")
+	}
+	var errs []error
+	s := &Set{}
+	names := map[string]bool{}
+	for _, i := range o.Identities {
+		w, err := i.compile()
+		if err == nil && names[i.Name] {
+			err = fmt.Errorf("identity %q is there twice", i.Name)
+		}
+		names[i.Name] = true
+		errs = append(errs, err)
+		s.watches = append(s.watches, w)
+	}
+	if len(o.CAs) > 0 {
+		s.cas = x509.NewCertPool()
+		for _, c := range o.CAs {
+			s.cas.AddCert(c)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Notify returns the names of all sinks that identities ask for.
+func (s *Set) Notify() []string {
+	var names []string
+	for _, w := range s.watches {
+		names = append(names, w.Identity.Notify...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Match judges the signers of one log entry and returns at most one finding for each identity.
+// A nil Set finds nothing.
+func (s *Set) Match(signers []Entry) []Finding {
+	if s == nil {
+		return nil
+	}
+	var out []Finding
+	for _, w := range s.watches {
+		var worst *Finding
+		for i := range signers {
+			name, ok := w.match(&signers[i])
+			if !ok {
+				continue
+			}
+			f := s.judge(w, &signers[i], name)
+			if f != nil && (worst == nil || f.Severity > worst.Severity) {
+				worst = f
+			}
+		}
+		if worst != nil {
+			out = append(out, *worst)
+		}
+	}
+	return out
+}
+
+// judge returns the finding for an entry that matched w by name, nil if it is explained and w does
+// not want to see it.
+func (s *Set) judge(w *watch, e *Entry, name string) *Finding {
+	f := &Finding{Identity: w.Name, Notify: w.Identity.Notify, Subject: name, Expected: w.expected}
+	add := func(id ID, text string) {
+		f.Reasons = append(f.Reasons, Reason{id, catalogue[id].Severity, text})
+	}
+	if c := e.Certificate; c != nil {
+		issuers := c.Issuers()
+		f.Seen = strings.Join(issuers, ", ")
+		switch {
+		case len(w.expected) == 0:
+		case len(issuers) == 0:
+			add(IDNoIssuer, fmt.Sprintf("certificate for %q without OpenID Connect issuer", name))
+		case slices.ContainsFunc(issuers, func(i string) bool { return !slices.Contains(w.expected, i) }):
+			add(IDUnexpected, fmt.Sprintf("certificate for %q from unexpected issuer %q", name, f.Seen))
+		}
+		if s.cas != nil && !s.fromKnownCA(c) {
+			add(IDUnknownCA, fmt.Sprintf("certificate for %q does not chain to a pinned CA", name))
+		}
+	}
+	if len(f.Reasons) == 0 {
+		if !w.seen {
+			return nil
+		}
+		text := fmt.Sprintf("key %q was used", name)
+		switch {
+		case e.Certificate != nil && f.Seen != "":
+			text = fmt.Sprintf("%q signed, issuer %q", name, f.Seen)
+		case e.Certificate != nil:
+			text = fmt.Sprintf("%q signed, no issuer", name)
+		}
+		add(IDSeen, text)
+	}
+	f.Rule, f.Severity = f.Reasons[0].Rule, f.Reasons[0].Severity
+	return f
+}
+
+// fromKnownCA reports whether c chains to a pinned CA, at the time it began to be valid. The
+// extensions that crypto/x509 does not know and this package has read do not count against it.
+func (s *Set) fromKnownCA(c *Certificate) bool {
+	cert, err := x509.ParseCertificate(c.Raw)
+	if err != nil {
+		return false
+	}
+	cert.UnhandledCriticalExtensions = slices.DeleteFunc(cert.UnhandledCriticalExtensions,
+		func(id asn1.ObjectIdentifier) bool { return id.Equal(oidSAN) || id.Equal(oidPoison) })
+	_, err = cert.Verify(x509.VerifyOptions{
+		Roots:       s.cas,
+		CurrentTime: cert.NotBefore,
+		KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	return err == nil
+}
+
+// MatchBytes returns the names of the identities that the bytes of an entry nobody can parse seem
+// to be about: they hold the identity's literal, plain or in base64. A nil Set finds nothing.
+func (s *Set) MatchBytes(entry []byte) []Finding {
+	if s == nil {
+		return nil
+	}
+	texts := append(decodeRuns(entry), entry)
+	for i := range texts {
+		texts[i] = bytes.ToLower(texts[i])
+	}
+	var out []Finding
+	for _, w := range s.watches {
+		if !slices.ContainsFunc(texts, w.inBytes) {
+			continue
+		}
+		r := Reason{LogMalformedEntry, Critical, fmt.Sprintf("malformed entry holds what identity %q watches", w.Name)}
+		out = append(out, Finding{Rule: r.Rule, Severity: r.Severity, Reasons: []Reason{r},
+			Identity: w.Name, Notify: w.Identity.Notify, Expected: w.expected})
+	}
+	return out
+}
+
+// decodeRuns decodes every run of base64 characters in b, at each of the four alignments.
+func decodeRuns(b []byte) [][]byte {
+	const shortest = 16 // characters; fewer cannot hold an identity
+	var out [][]byte
+	standard := strings.NewReplacer("-", "+", "_", "/")
+	isBase64 := func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("+/-_", c)
+	}
+	for _, run := range bytes.FieldsFunc(b, func(c rune) bool { return !isBase64(c) }) {
+		text := standard.Replace(string(run))
+		for skip := 0; skip < 4 && len(text)-skip >= shortest; skip++ {
+			part := text[skip:]
+			if len(part)%4 == 1 { // no byte count encodes to this
+				part = part[:len(part)-1]
+			}
+			if decoded, err := base64.RawStdEncoding.DecodeString(part); err == nil {
+				out = append(out, decoded)
+			}
+		}
+	}
+	return out
+}

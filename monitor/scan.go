@@ -1,0 +1,150 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/errgroup"
+
+	"tallywood/monitor/rule"
+)
+
+// readAhead is how many entry bundles are fetched, hashed and matched at once.
+const readAhead = 8
+
+// A scanned entry bundle. Nothing in it is bound to a root yet.
+type scanned struct {
+	n         int64 // number of the bundle
+	leaves    []tlog.Hash
+	hits      []hit // entries that somebody may want to hear of, in order
+	malformed []hit // entries that cannot be parsed and concern nobody, in order
+	raw       file  // as received
+	err       error // why the bytes cannot be what was asked for
+	width     int   // entries asked for
+}
+
+// A hit is an entry worth reporting.
+type hit struct {
+	index    int64
+	entry    []byte
+	leaf     tlog.Hash
+	decoded  decoded
+	findings []rule.Finding
+	err      error // why it could not be parsed, if so
+}
+
+// scan fetches entry bundle n with its first width entries and judges those from index from on.
+// Its error says that nothing was fetched; bytes that make no sense are the result's err.
+func (t *tail) scan(ctx context.Context, n int64, width int, from int64, fresh bool) (*scanned, error) {
+	path := tilePath(t.layout.dir, n, width)
+	data, err := t.source.get(ctx, path, t.layout.limit, fresh)
+	if errors.Is(err, fs.ErrNotExist) && width < bundleWidth {
+		full := tilePath(t.layout.dir, n, bundleWidth)
+		if whole, fullErr := t.source.get(ctx, full, t.layout.limit, fresh); fullErr == nil {
+			path, data, err = full, whole, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &scanned{n: n, width: width, raw: file{name: evidenceName(path), data: data, url: path, at: time.Now()}}
+	entries, err := t.layout.split(data)
+	switch {
+	case err != nil:
+		s.err = err
+		return s, nil
+	case len(entries) < width || len(entries) > width && path == tilePath(t.layout.dir, n, width):
+		s.err = fmt.Errorf("entry bundle of %d entries, %d were asked for", len(entries), width)
+		return s, nil
+	}
+	for i, e := range entries[:width] {
+		leaf, err := t.layout.leafHash(e)
+		if err != nil {
+			s.err = fmt.Errorf("hashing entry %d: %w", n*bundleWidth+int64(i), err)
+			return s, nil
+		}
+		s.leaves = append(s.leaves, leaf)
+		if index := n*bundleWidth + int64(i); index >= from {
+			s.judge(t, index, e, leaf)
+		}
+	}
+	return s, nil
+}
+
+// judge matches one entry. What is kept of it is copied: a bundle is far larger than an entry.
+func (s *scanned) judge(t *tail, index int64, e []byte, leaf tlog.Hash) {
+	d, err := t.layout.decode(index, e)
+	h := hit{index: index, leaf: leaf, decoded: d, findings: t.rules.Match(d.signers), err: err}
+	if err != nil {
+		for _, f := range t.rules.MatchBytes(e) {
+			if !slices.ContainsFunc(h.findings, func(g rule.Finding) bool { return g.Identity == f.Identity }) {
+				h.findings = append(h.findings, f)
+			}
+		}
+	}
+	switch {
+	case len(h.findings) > 0:
+		h.entry = bytes.Clone(e)
+		s.hits = append(s.hits, h)
+	case err != nil && len(s.malformed) == 0:
+		h.entry = bytes.Clone(e)
+		s.malformed = append(s.malformed, h)
+	case err != nil: // the first stands for all of the bundle
+		s.malformed = append(s.malformed, hit{index: index})
+	}
+}
+
+// inOrder calls produce for from..to-1, up to ahead at once, and consume with the results in
+// order. It returns the first error of either, once nothing it started runs any more.
+//
+//	produce(from) ─┐
+//	produce(… )   ─┼─> queue of result channels, in order ─> consume
+//	produce(to-1) ─┘
+func inOrder[T any](ctx context.Context, from, to int64, ahead int,
+	produce func(context.Context, int64) (T, error), consume func(T) error) error {
+	type result struct {
+		value T
+		err   error
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	queue := make(chan chan result, ahead)
+	slots := make(chan struct{}, ahead) // held from the start of a produce to the end of its consume
+	g.Go(func() error {
+		defer close(queue)
+		for n := from; n < to; n++ {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			c := make(chan result, 1)
+			queue <- c // never blocks: it is as long as there are slots
+			g.Go(func() error {
+				v, err := produce(ctx, n)
+				c <- result{v, err}
+				return nil
+			})
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for c := range queue {
+			r := <-c
+			if r.err != nil {
+				return r.err
+			}
+			if err := consume(r.value); err != nil {
+				return err
+			}
+			<-slots
+		}
+		return nil
+	})
+	return g.Wait()
+}

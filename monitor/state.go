@@ -1,0 +1,145 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+)
+
+const (
+	stateVersion = 1
+	maxRaised    = 256 // IDs of events about the log that are remembered
+	maxAlerts    = 20  // newest events kept for people to look at
+	maxStateSize = 64 << 20
+)
+
+var ranges = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+
+// The state of one log: one object, swapped as a whole. A value is never changed once it is in the
+// journal; see clone.
+type state struct {
+	Version int    `json:"v"`
+	Seq     int64  `json:"seq"`    // grows with every write
+	Writer  string `json:"writer"` // random, of the monitor that wrote it
+	Origin  string `json:"origin"`
+	VKey    string `json:"vkey"`
+	Kind    Kind   `json:"kind"`
+
+	Checkpoint string    `json:"checkpoint"`         // newest verified note; empty: none yet
+	Next       int64     `json:"next"`               // entries below it have been matched
+	Range      []string  `json:"range"`              // compact range of [0, Next), hex
+	Raised     []string  `json:"raised,omitempty"`   // IDs of events about the log, newest last
+	Down       time.Time `json:"down,omitzero"`      // since when the log has not answered
+	Outbox     []pending `json:"outbox,omitempty"`   // events not with all their sinks
+	Alerts     []Event   `json:"alerts,omitempty"`   // newest events, newest last
+	GivenUp    int64     `json:"given_up,omitempty"` // deliveries that were given up
+}
+
+// A pending event and the sinks that have not taken it.
+type pending struct {
+	Event Event              `json:"event"`
+	Sinks map[string]attempt `json:"sinks"`
+}
+
+// An attempt is how far the delivery of an event to a sink has come.
+type attempt struct {
+	Tries int       `json:"tries,omitempty"`
+	Since time.Time `json:"since,omitzero"` // first try
+	Due   time.Time `json:"due,omitzero"`   // next try
+	Error string    `json:"error,omitempty"`
+}
+
+// clone returns a copy that may be changed, events excepted.
+func (s *state) clone() *state {
+	c := *s
+	c.Range = slices.Clone(s.Range)
+	c.Raised = slices.Clone(s.Raised)
+	c.Alerts = slices.Clone(s.Alerts)
+	c.Outbox = slices.Clone(s.Outbox)
+	for i, p := range c.Outbox {
+		c.Outbox[i].Sinks = maps.Clone(p.Sinks)
+	}
+	return &c
+}
+
+// queue adds e for the sinks named.
+func (s *state) queue(e Event, sinks []string) {
+	if n := len(s.Raised) - maxRaised; n > 0 {
+		s.Raised = slices.Delete(s.Raised, 0, n)
+	}
+	s.Alerts = append(s.Alerts, e)
+	if n := len(s.Alerts) - maxAlerts; n > 0 {
+		s.Alerts = slices.Delete(s.Alerts, 0, n)
+	}
+	if len(sinks) == 0 {
+		return
+	}
+	p := pending{Event: e, Sinks: map[string]attempt{}}
+	for _, name := range sinks {
+		p.Sinks[name] = attempt{}
+	}
+	s.Outbox = append(s.Outbox, p)
+}
+
+// compactRange returns the compact range of [0, Next).
+func (s *state) compactRange() (*compact.Range, error) {
+	hashes := make([][]byte, len(s.Range))
+	for i, h := range s.Range {
+		b, err := hex.DecodeString(h)
+		if err != nil || len(b) != 32 {
+			return nil, fmt.Errorf("hash %d of the compact range is not a SHA-256 in hex", i)
+		}
+		hashes[i] = b
+	}
+	return ranges.NewRange(0, uint64(s.Next), hashes)
+}
+
+// advance moves the position to the end of r.
+func (s *state) advance(r *compact.Range) {
+	s.Next = int64(r.End())
+	s.Range = make([]string, 0, len(r.Hashes()))
+	for _, h := range r.Hashes() {
+		s.Range = append(s.Range, hex.EncodeToString(h))
+	}
+}
+
+func (s *state) encode() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(s)
+	return b.Bytes(), err
+}
+
+// decodeState reads a state object, strictly: one that this program did not write is damage.
+func decodeState(data []byte) (*state, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	s := &state{}
+	if err := dec.Decode(s); err != nil {
+		return nil, fmt.Errorf("decoding state: %w", err)
+	}
+	if dec.More() {
+		return nil, errors.New("decoding state: data after the object")
+	}
+	switch {
+	case s.Version != stateVersion:
+		return nil, fmt.Errorf("state has version %d, this program knows %d", s.Version, stateVersion)
+	case s.Seq < 1 || s.Next < 0:
+		return nil, errors.New("state has a negative number")
+	case s.Next > 0 && s.Checkpoint == "":
+		return nil, errors.New("state has a position and no checkpoint")
+	}
+	if _, err := s.compactRange(); err != nil {
+		return nil, fmt.Errorf("decoding state: %w", err)
+	}
+	return s, nil
+}

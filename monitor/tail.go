@@ -1,0 +1,241 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/transparency-dev/merkle/compact"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"tallywood/monitor/rule"
+	"tallywood/witness/policy"
+)
+
+// A trouble is why a log cannot be followed any further just now, with the evidence for it. It is
+// raised once, whatever the number of polls that meet it.
+type trouble struct {
+	rule     rule.ID
+	severity rule.Severity // if other than the rule's
+	key      string        // tells it from other troubles of the same rule and log
+	index    int64
+	size     int64
+	summary  string
+	files    []file
+}
+
+func (t *trouble) Error() string { return fmt.Sprintf("%s: %s", t.rule, t.summary) }
+
+// A tail follows one log.
+type tail struct {
+	cfg      Log
+	layout   layout
+	source   *source
+	key      policy.Key
+	own      *policy.Policy // the log's key alone, quorum none
+	policy   *policy.Policy // the log's policy; own if it has none
+	rules    *rule.Set
+	routes   map[string]Route
+	wake     map[string]chan struct{} // by sink: its outbox may have something new
+	evidence string                   // directory
+	journal  *journal
+	log      *slog.Logger
+
+	poll             time.Duration
+	startAtHead      bool          // is allowed
+	patience         time.Duration // with a stale checkpoint, before it is raised
+	unreachableAfter time.Duration
+
+	mu         sync.Mutex // for all below
+	class      rule.Class // worst met since it was last taken
+	raised     []Event    // since they were last taken
+	size       int64      // of the newest verified checkpoint
+	checked    time.Time  // last step without error
+	lastErr    error      // of the last step
+	staleSince time.Time  // when the checkpoint was first found stale, without break
+}
+
+// step brings the log to its current checkpoint: nil when it is there. An error that is not a
+// trouble is about the network, the sinks or the state, not about the log.
+func (t *tail) step(ctx context.Context) error {
+	st, err := t.journal.load(ctx)
+	if err != nil {
+		return err
+	}
+	verified, err := t.verified(st)
+	if err != nil {
+		return err
+	}
+	cp, err := t.checkpoint(ctx, verified)
+	if err != nil {
+		return t.raise(ctx, verified, err)
+	}
+	tr := newTree(t.source, cp)
+	if err := t.consistent(ctx, verified, cp, tr); err != nil {
+		return t.raise(ctx, verified, err)
+	}
+	t.sawCheckpoint(cp)
+	if err := t.fresh(ctx, cp); err != nil {
+		return err
+	}
+	if st.Checkpoint != "" && st.Next == cp.Size() && !newer(cp, verified) {
+		return nil
+	}
+	reach, err := t.position(ctx, st, tr)
+	if err != nil {
+		return t.raise(ctx, verified, err)
+	}
+	w := &walk{tail: t, state: st, cp: cp, after: verified, tree: tr, reach: reach}
+	return t.raise(ctx, verified, w.run(ctx))
+}
+
+// verified returns the checkpoint in the state, the zero Checkpoint if there is none yet.
+func (t *tail) verified(st *state) (policy.Checkpoint, error) {
+	if st.Checkpoint == "" {
+		return policy.Checkpoint{}, nil
+	}
+	cp, err := t.policy.OpenLog([]byte(st.Checkpoint))
+	if err == nil && cp.Size() < st.Next {
+		err = fmt.Errorf("position %d is beyond its checkpoint of size %d", st.Next, cp.Size())
+	}
+	if err != nil {
+		return cp, &StateError{t.cfg.Origin, t.journal.key, err}
+	}
+	return cp, nil
+}
+
+// newer reports whether a is a checkpoint to keep instead of b: a larger one, or the same with
+// later cosignatures.
+func newer(a, b policy.Checkpoint) bool {
+	_, la := cosigned(a)
+	_, lb := cosigned(b)
+	return a.Size() > b.Size() || la.After(lb)
+}
+
+// position returns the compact range of the entries that need not be matched any more.
+func (t *tail) position(ctx context.Context, st *state, tr *tree) (*compact.Range, error) {
+	if st.Checkpoint != "" {
+		return st.compactRange()
+	}
+	start := t.cfg.Start
+	if start == StartAtHead {
+		if !t.startAtHead {
+			return nil, &StateError{t.cfg.Origin, t.journal.key,
+				errors.New("there is none, and starting at the head needs to be allowed: a lost state would hide what was logged since")}
+		}
+		start = tr.size
+	}
+	if start > tr.size {
+		return nil, fmt.Errorf("log %q has %d entries, start is %d", t.cfg.Origin, tr.size, start)
+	}
+	return tr.rangeAt(ctx, start)
+}
+
+// consistent checks that cp's tree grew out of that of the verified checkpoint.
+func (t *tail) consistent(ctx context.Context, verified, cp policy.Checkpoint, tr *tree) error {
+	if verified.Size() == 0 || verified.Size() == cp.Size() { // equal sizes were compared already
+		return nil
+	}
+	was, err := tr.rootAt(ctx, verified.Size())
+	if err != nil {
+		return err
+	}
+	if was == tlog.Hash(verified.Root()) {
+		return nil
+	}
+	return &trouble{
+		rule: rule.LogSplitView, key: contradictionKey(verified, cp), index: NoIndex, size: cp.Size(),
+		summary: fmt.Sprintf("size %d does not grow out of size %d: its first %d entries have root %x, the verified root is %x",
+			cp.Size(), verified.Size(), verified.Size(), was[:], verified.Root()),
+		files: append(t.notes(verified, cp.Note()), tr.copies()...),
+	}
+}
+
+// raise queues an event for every trouble in err, unless it did before, and returns err.
+func (t *tail) raise(ctx context.Context, verified policy.Checkpoint, err error) error {
+	var ie *inconsistentError
+	if errors.As(err, &ie) {
+		err = errors.Join(err, &trouble{
+			rule: rule.LogInconsistent, key: fmt.Sprintf("%d %x", ie.size, ie.root), index: NoIndex, size: ie.size,
+			summary: ie.Error(), files: append(t.notes(verified, ie.note), ie.tiles...),
+		})
+	}
+	for _, tr := range troubles(err) {
+		if raiseErr := t.raiseOne(ctx, tr); raiseErr != nil {
+			err = errors.Join(err, fmt.Errorf("raising %s: %w", tr.rule, raiseErr))
+		}
+	}
+	return err
+}
+
+func (t *tail) raiseOne(ctx context.Context, tr *trouble) error {
+	r, _ := rule.Lookup(tr.rule)
+	e := Event{
+		ID:   eventID(string(tr.rule), t.cfg.Origin, tr.key),
+		Time: time.Now().UTC(), Rule: tr.rule, Severity: max(r.Severity, tr.severity),
+		Origin: t.cfg.Origin, Index: tr.index, Size: tr.size, LogURL: t.cfg.URL,
+		Summary: fmt.Sprintf("%s: %s", t.cfg.Origin, tr.summary),
+	}
+	t.met(e.Class())
+	st, err := t.journal.load(ctx)
+	if err != nil || slices.Contains(st.Raised, e.ID) {
+		return err
+	}
+	if e.Evidence, err = writeEvidence(t.evidence, e, tr.files); err != nil {
+		return err
+	}
+	added := false
+	_, err = t.journal.update(ctx, nil, func(s *state) {
+		if added = !slices.Contains(s.Raised, e.ID); added {
+			s.Raised = append(s.Raised, e.ID)
+			s.queue(e, t.routesFor(e, nil))
+		}
+	})
+	if err == nil && added {
+		t.queued(e)
+	}
+	return err
+}
+
+// troubles returns all troubles in an error tree.
+func troubles(err error) []*trouble {
+	switch e := err.(type) {
+	case *trouble:
+		return []*trouble{e}
+	case interface{ Unwrap() []error }:
+		var all []*trouble
+		for _, inner := range e.Unwrap() {
+			all = append(all, troubles(inner)...)
+		}
+		return all
+	case interface{ Unwrap() error }:
+		return troubles(e.Unwrap())
+	}
+	return nil
+}
+
+// notes returns the signed notes that a trouble is about, as evidence.
+func (t *tail) notes(verified policy.Checkpoint, seen []byte) []file {
+	files := []file{{name: "checkpoint.seen", data: seen, url: "checkpoint", at: time.Now()}}
+	if v := verified.Note(); len(v) > 0 {
+		files = append(files, file{name: "checkpoint.verified", data: v})
+	}
+	return files
+}
+
+// routesFor returns the names of the sinks that e goes to: those asked for, or all, that want its
+// severity.
+func (t *tail) routesFor(e Event, asked []string) []string {
+	var names []string
+	for name, r := range t.routes {
+		if e.Severity >= r.MinSeverity && (len(asked) == 0 || slices.Contains(asked, name)) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
