@@ -44,7 +44,7 @@ func bad(f failure, message string) error {
 // clockRefusal refuses to sign the time that err says something about.
 func clockRefusal(retry time.Duration, err error) error {
 	return &refusal{status: http.StatusServiceUnavailable, failure: failTime,
-		message: "no timestamps for now: " + err.Error(), err: err, retry: retry}
+		message: "no timestamps at present: " + err.Error(), err: err, retry: retry}
 }
 
 // refuse answers with the status of err and its text as JSON, or as an RFC 3161 rejection when

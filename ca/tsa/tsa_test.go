@@ -15,13 +15,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -456,58 +452,6 @@ func TestCertificateChainIsServed(t *testing.T) {
 	}
 }
 
-func TestOpenSSLQueriesAndVerifies(t *testing.T) {
-	o := newAuthority(t)
-	o.Now = func() time.Time { return time.Now() } // openssl verifies the chain as of now
-	var err error
-	if o.Chain, o.Signer, err = tsa.CreateChain("example.org", time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	h := open(t, o)
-	dir := t.TempDir()
-	file := func(name string) string { return filepath.Join(dir, name) }
-	write := func(name string, data []byte) {
-		if err := os.WriteFile(file(name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	openssl := func(args ...string) string {
-		out, err := exec.Command("openssl", args...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("openssl %v: %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
-	write("artifact", []byte("artifact"))
-	write("root.pem", keys.FormatChain(o.Chain[2:]))
-	write("chain.pem", keys.FormatChain(o.Chain[:2]))
-	for _, digest := range []string{"-sha256", "-sha384", "-sha512"} {
-		for _, extra := range [][]string{{"-cert"}, {"-cert", "-no_nonce"}, {}} {
-			openssl(append([]string{"ts", "-query", "-data", file("artifact"), digest, "-out", file("query")}, extra...)...)
-			body, err := os.ReadFile(file("query"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := post(h, query, body)
-			if w.Code != 200 {
-				t.Fatalf("%s %v: %d %s", digest, extra, w.Code, w.Body)
-			}
-			write("reply", w.Body.Bytes())
-			got := openssl("ts", "-verify", "-queryfile", file("query"), "-in", file("reply"),
-				"-CAfile", file("root.pem"), "-untrusted", file("chain.pem"))
-			if !strings.Contains(got, "Verification: OK") {
-				t.Errorf("%s %v: %s", digest, extra, got)
-			}
-		}
-	}
-	text := openssl("ts", "-reply", "-in", file("reply"), "-text")
-	for _, want := range []string{"Status: Granted.", "Policy OID: 1.3.6.1.4.1.57264.2", "Accuracy: 0x01 seconds", "Ordering: no", "TSA: DirName:"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("openssl does not see %q:\n%s", want, text)
-		}
-	}
-}
-
 func ecdsaKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(curve, rand.Reader)
@@ -515,41 +459,4 @@ func ecdsaKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
-}
-
-func BenchmarkToken(b *testing.B) {
-	o := newAuthority(b)
-	h := open(b, o)
-	for mediaType, body := range map[string][]byte{
-		query: derRequest(b, "artifact", nil), "application/json": jsonRequest(b, nil),
-	} {
-		b.Run(mediaType[len("application/"):], func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if w := post(h, mediaType, body); w.Code != 200 {
-					b.Fatal(w.Code, w.Body)
-				}
-			}
-		})
-	}
-}
-
-func ExampleNew() {
-	chain, signer, err := tsa.CreateChain("example.org", time.Now())
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	handler, err := tsa.New(tsa.Options{Chain: chain, Signer: signer})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	r := httptest.NewRequest("POST", "/api/v1/timestamp",
-		strings.NewReader(`{"artifactHash":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","hashAlgorithm":"sha256"}`))
-	r.Header.Set("Content-Type", "application/json")
-	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, r)
-	fmt.Println(w.Code, w.Header().Get("Content-Type"))
-	// Output: 200 application/timestamp-reply
 }
