@@ -10,15 +10,21 @@ import (
 	"github.com/transparency-dev/tessera/ctonly"
 )
 
-// busyBatch is how many entries the last batch had when a log counts as busy: then the next batch
-// gets time to grow. On an idle log an entry is committed at once.
-const busyBatch = 8
+const (
+	// busyBatch is how many entries the last batch had when a log counts as busy: then the next
+	// batch gets time to grow. On an idle log an entry is committed at once.
+	busyBatch = 8
+	// arrivalGap is how long after the last arrival a batch stops growing: whoever was woken by
+	// the last publication has come again by then.
+	arrivalGap = time.Millisecond
+)
 
 // A batch is what one record commits.
 type batch struct {
 	entries []queued
 	bytes   int
 	opened  time.Time
+	arrived time.Time // when the last entry was added
 
 	done  chan struct{} // closed when the fields below are set
 	first int64         // index of entries[0]
@@ -87,7 +93,8 @@ func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.admitLocked(); err != nil {
+	now := time.Now()
+	if err := l.admitLocked(now); err != nil {
 		return failed(err)
 	}
 	var b *batch
@@ -95,12 +102,13 @@ func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
 		b = l.queue[len(l.queue)-1]
 	}
 	if b == nil || l.fullLocked(b, len(encoded)) {
-		b = &batch{opened: time.Now(), done: make(chan struct{})}
+		b = &batch{opened: now, done: make(chan struct{})}
 		l.queue = append(l.queue, b)
 		l.wakeSequencer()
 	}
 	b.entries = append(b.entries, queued{e, encoded})
 	b.bytes += len(encoded)
+	b.arrived = now
 	l.queued++
 	if len(b.entries) == l.o.BatchMaxSize {
 		l.wakeSequencer()
@@ -120,7 +128,7 @@ func (l *Log) wakeSequencer() {
 }
 
 // admitLocked refuses entries before they are sequenced, storage-protocol section 3 step 0.
-func (l *Log) admitLocked() error {
+func (l *Log) admitLocked(now time.Time) error {
 	switch {
 	case !l.admitting:
 		return errNotLeading
@@ -128,7 +136,7 @@ func (l *Log) admitLocked() error {
 		return tessera.ErrPushbackIntegration
 	case l.queued+int(l.head.size-l.published.Size) >= maxUnpublished:
 		return fmt.Errorf("%d entries wait for publication: %w", maxUnpublished, tessera.ErrPushbackIntegration)
-	case l.staleLocked() > l.o.MaxUnpublished:
+	case l.staleLocked(now) > l.o.MaxUnpublished:
 		return fmt.Errorf("%w: %w", tessera.ErrPushback, ErrNoQuorum)
 	}
 	return nil
@@ -137,7 +145,7 @@ func (l *Log) admitLocked() error {
 // staleLocked returns for how long something unpublished has waited for a quorum. A certificate
 // log promises a merge delay, so there each entry's own age counts; elsewhere any publication shows
 // that quorums still come.
-func (l *Log) staleLocked() time.Duration {
+func (l *Log) staleLocked(now time.Time) time.Duration {
 	if len(l.waiting) == 0 {
 		return 0
 	}
@@ -145,7 +153,7 @@ func (l *Log) staleLocked() time.Duration {
 	if !l.o.Layout.indexed && l.published.Time.After(since) {
 		since = l.published.Time
 	}
-	return time.Since(since)
+	return now.Sub(since)
 }
 
 // nextBatch returns the batch to commit next, or nil when ctx has ended.
@@ -176,10 +184,11 @@ func (l *Log) nextBatch(ctx context.Context) *batch {
 	}
 }
 
-// growLocked returns how much longer the batch should grow.
+// growLocked returns how much longer the batch should grow: on a busy log until it is old enough
+// or nothing arrives any more.
 func (l *Log) growLocked(b *batch) time.Duration {
 	if len(l.queue) > 1 || l.lastCount < busyBatch || !l.admitting || l.fullLocked(b, 0) {
 		return 0
 	}
-	return l.o.BatchMaxAge - time.Since(b.opened)
+	return min(l.o.BatchMaxAge-time.Since(b.opened), arrivalGap-time.Since(b.arrived))
 }

@@ -90,7 +90,11 @@ func (l *Log) writeTiles(ctx context.Context) error {
 			return quiet(ctx, err)
 		}
 		l.mu.Lock()
-		l.writing, l.durable = false, size
+		l.writing = false
+		if len(l.work) == 0 {
+			size = l.head.size // what was committed meanwhile had nothing to write
+		}
+		l.durable = size
 		l.notifyLocked()
 		l.mu.Unlock()
 	}
