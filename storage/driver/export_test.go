@@ -1,4 +1,75 @@
 package driver
 
+import (
+	"crypto/sha256"
+	"time"
+)
+
 // Leading reports whether Run takes entries.
 func Leading(l *Log) bool { return l.appender.Load() != nil }
+
+// ParseHeader parses a header line, encodes it again, and returns that with the line's length.
+func ParseHeader(b []byte) (again []byte, size int, err error) {
+	h, size, err := parseHeader(b)
+	if err != nil {
+		return nil, 0, err
+	}
+	again, err = h.encode()
+	return again, size, err
+}
+
+// ParseIdentity and ParseFloor parse an object and encode it again.
+func ParseIdentity(b []byte) ([]byte, error) {
+	i, err := parseIdentity(b)
+	if err != nil {
+		return nil, err
+	}
+	return i.encode()
+}
+
+func ParseFloor(b []byte) ([]byte, error) {
+	f, err := parseFloor(b)
+	if err != nil {
+		return nil, err
+	}
+	return f.encode()
+}
+
+// GoldenHeaders returns a LEADER and a BATCH record header with fixed identifiers.
+func GoldenHeaders() (leader, batch []byte, err error) {
+	s := state{log: id{1}, rec: hash{2}, root: emptyHash, rng: []hash{}, leader: -1}
+	l := s.leaderHeader(id{3}, "https://a.example/?x=1&y=2")
+	l.Nonce = id{4}
+	leader, err = l.encode()
+	if err != nil {
+		return nil, nil, err
+	}
+	s = after(l, sum(leader))
+	b := s.nextHeader(typeBatch, id{3})
+	b.Nonce = id{5}
+	b.NewSize, b.Count, b.Payload = 1, 1, sum([]byte("\x00\x05hello"))
+	b.NewRoot = hash(leafHash(nil, []byte("hello")))
+	b.Range = []hash{b.NewRoot}
+	batch, err = b.encode()
+	return leader, batch, err
+}
+
+// Chain verifies a sequence of records, headers and payloads, from an identity's hash on and
+// returns the size it leads to.
+func Chain(o Options, log [16]byte, identity [sha256.Size]byte, records [][]byte) (int64, error) {
+	l := &Log{o: o, tree: newTree(nil), bundles: newBundles()}
+	s := state{log: log, rec: identity, root: emptyHash, rng: []hash{}, leader: -1}
+	for _, r := range records {
+		var err error
+		if s, err = l.replayRecord(s, r); err != nil {
+			return 0, err
+		}
+	}
+	return s.size, nil
+}
+
+// LogUUID returns the log's identifier.
+func LogUUID(l *Log) [16]byte { return l.state.log }
+
+// RefreshRetry is the pause after a refresh without quorum.
+const RefreshRetry time.Duration = refreshRetry

@@ -34,12 +34,12 @@ func (l *Log) Run(ctx context.Context) error {
 		return err
 	}
 	l.sign = a.sign
-	l.appender.Store(a)
 	g, gctx := errgroup.WithContext(life)
 	for _, loop := range []func(context.Context) error{l.sequence, l.writeTiles, l.publish, l.swap} {
 		g.Go(func() error { return loop(gctx) })
 	}
 	l.admit(true)
+	l.appender.Store(a)
 	select {
 	case <-ctx.Done():
 	case <-gctx.Done():
