@@ -15,6 +15,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"tallywood/ca/oidc"
+	"tallywood/log/ctentry"
 )
 
 var (
@@ -24,8 +25,6 @@ var (
 	oidAuthorityKeyID = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidCodeSigning    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 3}
-	oidPoison         = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 3}
-	oidSCTList        = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 4, 2}
 )
 
 // Arcs below 1.3.6.1.4.1.57264.1 with a meaning of their own. Values are raw bytes up to arc 6,
@@ -51,7 +50,7 @@ type extension struct {
 }
 
 // poison marks a precertificate (RFC 6962 section 3.1).
-var poison = extension{id: oidPoison, critical: true, value: []byte{byte(cbasn1.NULL), 0}}
+var poison = extension{id: ctentry.OIDPoison, critical: true, value: []byte{byte(cbasn1.NULL), 0}}
 
 // profile is a certificate but for what comes last: the poison, or the SCT list in its place.
 type profile struct {
@@ -181,21 +180,16 @@ func subjectKeyID(spki []byte) ([]byte, error) {
 	return sum[:], nil
 }
 
-// sctList encodes the extension that carries one SCT (RFC 6962 section 3.3).
+// sctList is the extension that carries one SCT (RFC 6962 section 3.3).
 func sctList(sct []byte) (extension, error) {
-	const least = 1 + 32 + 8 + 2 + 4 // version, log ID, timestamp, no extensions, empty signature
-	if len(sct) < least || len(sct) > 1<<15 || sct[0] != 0 {
-		return extension{}, errors.New("the certificate log returned something that is no SCT")
+	if _, err := ctentry.ParseSCT(sct); err != nil {
+		return extension{}, fmt.Errorf("reading the certificate log's answer: %w", err)
 	}
-	list := new(cryptobyte.Builder)
-	list.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
-		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(sct) })
-	})
-	raw, err := list.Bytes()
+	value, err := ctentry.MarshalSCTExtension([][]byte{sct})
 	if err != nil {
-		return extension{}, fmt.Errorf("encoding SCT list: %w", err)
+		return extension{}, err
 	}
-	return extension{id: oidSCTList, value: der(func(b *cryptobyte.Builder) { b.AddASN1OctetString(raw) })}, nil
+	return extension{id: ctentry.OIDSCTList, value: value}, nil
 }
 
 // tbs encodes the TBSCertificate with last at the end of its extensions. Two encodings of one
