@@ -1,0 +1,225 @@
+package witness
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"tallywood/witness/policy"
+)
+
+// clockSlack is how far the clock may be behind the last timestamp: less reuses that, more is a
+// clock that is wrong now or was then.
+const clockSlack = 5 // seconds
+
+// maxSwaps bounds how often one request is judged again because another process was faster.
+const maxSwaps = 4
+
+// An addition is a checkpoint that its log has signed, on its way through add-checkpoint.
+type addition struct {
+	request addRequest
+	note    policy.Note
+	tree    policy.Tree
+	lines   string // the log's verified signature lines
+	own     bool   // the note has a valid cosignature of ours
+}
+
+// addCheckpoint answers the body of an add-checkpoint request with signature lines. The order of
+// the checks is what strangers can learn: without a log's signature, nothing about its state.
+func (w *Witness) addCheckpoint(ctx context.Context, body []byte) (string, error) {
+	r, err := parseAdd(body)
+	if err != nil {
+		return "", refuse(http.StatusBadRequest, "malformed request: %v", err)
+	}
+	e := w.lookup(r.originUnsigned)
+	if e == nil {
+		return "", refuse(http.StatusNotFound, "log %q is not known here", shorten(r.originUnsigned))
+	}
+	a, err := w.authenticate(e, r)
+	if err != nil {
+		return "", err
+	}
+	e.seen(w.now())
+	if wait, ok := e.quota.take(w.now()); !ok {
+		return "", &unavailableError{after: wait, reason: "this log has spent its requests of today", quota: true}
+	}
+	// > The old size MUST be equal to or lower than the checkpoint size.
+	if r.old > a.tree.Size {
+		return "", refuse(http.StatusBadRequest, "old size %d is above the checkpoint's size %d", r.old, a.tree.Size)
+	}
+	if a.tree.Size == 0 && a.tree.Root != emptyRoot {
+		return "", refuse(http.StatusUnprocessableEntity, "the root hash of an empty tree is another one")
+	}
+	unlock, err := e.acquire(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	for range maxSwaps {
+		lines, err := w.judge(ctx, e, a)
+		if !errors.Is(err, errLost) {
+			return lines, err
+		}
+	}
+	return "", &unavailableError{after: time.Second, reason: "another process of this witness is busy with this log"}
+}
+
+// authenticate checks that the log has signed the note, and parses it.
+func (w *Witness) authenticate(e *entry, r addRequest) (addition, error) {
+	n, err := policy.ParseNote(r.note)
+	switch {
+	case errors.Is(err, policy.ErrNoSignatures):
+		return addition{}, refuse(http.StatusForbidden, "%v", err)
+	case err != nil:
+		return addition{}, refuse(http.StatusBadRequest, "malformed note: %v", err)
+	}
+	covered, err := policy.VerifyLog(n, e.keys)
+	if err != nil {
+		return addition{}, refuse(http.StatusForbidden, "%v", err)
+	}
+	a := addition{request: r, note: n}
+	if a.tree, err = policy.ParseTree(n.Text); err != nil {
+		return addition{}, refuse(http.StatusBadRequest, "malformed checkpoint: %v", err)
+	}
+	// Our Ed25519 cosignature covers extension lines: it must not be had for somebody else's.
+	if len(a.tree.Extensions) > 0 && !covered {
+		return addition{}, refuse(http.StatusBadRequest, "%v", policy.ErrExtensions)
+	}
+	for _, sig := range n.Signatures {
+		line := sig.Line + "\n"
+		if slices.ContainsFunc(e.keys, func(k policy.Key) bool { return k.Matches(sig) }) && !strings.Contains(a.lines, line) {
+			a.lines += line
+		}
+	}
+	ed, pq, bogus := w.signer.own(n)
+	a.own = ed || pq
+	if bogus > 0 {
+		w.log.Warn("request with a forged line of this witness", "origin", e.origin, "size", a.tree.Size)
+	}
+	return a, nil
+}
+
+// judge decides about an authentic checkpoint and cosigns it. The caller holds e.lock.
+func (w *Witness) judge(ctx context.Context, e *entry, a addition) (string, error) {
+	if err := w.load(ctx, e, false); err != nil {
+		return "", err
+	}
+	// Another process may have moved the state: look again before saying anything that is final.
+	if e.head.Size != a.request.old || e.contradicts(a) {
+		if err := w.load(ctx, e, true); err != nil {
+			return "", err
+		}
+	}
+	if e.head.Frozen == "" && e.contradicts(a) {
+		if err := w.freeze(ctx, e, a); err != nil {
+			return "", err
+		}
+	}
+	if e.head.Frozen != "" {
+		return "", &unavailableError{after: time.Hour, reason: "this log is frozen: the witness has lost state of it, and its operator must look"}
+	}
+	if e.head.Size == a.tree.Size && e.head.Root != a.tree.Root {
+		w.keepEvidence(ctx, e, a)
+	}
+	// > The witness MUST check that the old size matches the size of the latest checkpoint it
+	// > cosigned for the checkpoint's origin (or zero if it never cosigned one).
+	if e.head.Size != a.request.old {
+		return "", &ConflictError{Size: e.head.Size}
+	}
+	if err := e.consistent(a); err != nil {
+		return "", refuse(http.StatusUnprocessableEntity, "%v", err)
+	}
+	return w.cosign(ctx, e, a)
+}
+
+// contradicts reports whether a carries a cosignature of ours that the state knows nothing of.
+func (e *entry) contradicts(a addition) bool {
+	return a.own && (a.tree.Size > e.head.Size || a.tree.Size == e.head.Size && a.tree.Root != e.head.Root)
+}
+
+// consistent checks the proof from the stored tree to the submitted one.
+func (e *entry) consistent(a addition) error {
+	if a.request.old == 0 && a.tree.Size > 0 {
+		// > If the old size is zero, the proof MUST be empty.
+		if len(a.request.proof) != 0 {
+			return errors.New("proof from the empty tree is not empty")
+		}
+		return nil
+	}
+	return checkConsistency(a.request.proof, a.request.old, a.tree.Size, e.head.Root, a.tree.Root)
+}
+
+// cosign signs and persists. Its lines leave only if the state that knows of them is durable.
+func (w *Witness) cosign(ctx context.Context, e *entry, a addition) (string, error) {
+	timestamp, err := w.timestamp(e)
+	if err != nil {
+		return "", err
+	}
+	lines, err := w.signer.cosign(a.note.Text, a.tree, timestamp)
+	if err != nil {
+		return "", err
+	}
+	next := state{Size: a.tree.Size, Root: a.tree.Root, Timestamp: timestamp, Note: a.note.Text + "\n" + a.lines + lines}
+	if err := w.commit(ctx, e, next); err != nil {
+		return "", err
+	}
+	return lines, nil
+}
+
+// timestamp returns the time to sign, in Unix seconds: never before the last one of this log.
+func (w *Witness) timestamp(e *entry) (int64, error) {
+	now, last := w.now().Unix(), e.head.Timestamp
+	switch {
+	case now > 0 && now >= last:
+		return now, nil
+	case last-now <= clockSlack && last > 0:
+		return last, nil
+	}
+	w.metrics.clockErrors.Add(1)
+	w.log.Error("clock is behind the last cosignature", "origin", e.origin, "size", e.head.Size,
+		"err", "behind by "+(time.Duration(last-now)*time.Second).String())
+	return 0, &unavailableError{after: time.Minute, reason: "the witness's clock is wrong"}
+}
+
+// freeze stops all signing for a log whose state was lost, durably, and keeps the note that shows it.
+func (w *Witness) freeze(ctx context.Context, e *entry, a addition) error {
+	s, version, err := w.read(ctx, e)
+	if err != nil {
+		return &unavailableError{after: time.Second, reason: "the witness cannot read its state of this log"}
+	}
+	if version != e.version {
+		return errLost
+	}
+	w.log.Error("log frozen: own cosignature ahead of the state", "origin", e.origin, "size", a.tree.Size,
+		"err", &ConflictError{Size: e.head.Size})
+	s.Frozen = string(a.request.note)
+	return w.commit(ctx, e, s)
+}
+
+// acquire takes the log's lock, or gives up when ctx ends.
+func (e *entry) acquire(ctx context.Context) (unlock func(), err error) {
+	select {
+	case e.lock <- struct{}{}:
+		return func() { <-e.lock }, nil
+	case <-ctx.Done():
+		return nil, &unavailableError{after: time.Second, reason: "gave up waiting for earlier requests of this log"}
+	}
+}
+
+// seen notes when the log last sent an authentic checkpoint.
+func (e *entry) seen(now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.snapshot.lastSeen = now
+}
+
+// shorten keeps what strangers send out of our logs and answers, but for its beginning.
+func shorten(s string) string {
+	if len(s) > 100 {
+		return s[:100] + "…"
+	}
+	return s
+}

@@ -1,0 +1,195 @@
+package witness
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"tallywood/storage"
+	"tallywood/witness/policy"
+)
+
+// writeTimeout bounds one write of the state, which goes on when its client has hung up.
+const writeTimeout = 10 * time.Second
+
+// A state is what the witness remembers of a log: the one object that decides what it may sign.
+type state struct {
+	Counter   uint64 // grows with every write, so that no two contents are equal
+	Instance  string // of the process that wrote it
+	Origin    string
+	Size      int64
+	Root      [32]byte
+	Timestamp int64  // of the last cosignature, Unix seconds; 0: never cosigned
+	Note      string // the checkpoint with the log's lines and our last cosignatures
+	Frozen    string // not empty: the note with our cosignature ahead of this state
+}
+
+// stateJSON is how a state is stored.
+type stateJSON struct {
+	Counter   uint64 `json:"counter"`
+	Instance  string `json:"instance"`
+	Origin    string `json:"origin"`
+	Size      int64  `json:"size"`
+	Root      string `json:"root"`
+	Timestamp int64  `json:"timestamp"`
+	Note      string `json:"note"`
+	Frozen    string `json:"frozen,omitempty"`
+}
+
+// emptyRoot is the root hash of the tree of size 0: SHA-256 of nothing.
+var emptyRoot = [32]byte{
+	0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+	0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+}
+
+func (s state) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(stateJSON{
+		Counter: s.Counter, Instance: s.Instance, Origin: s.Origin, Size: s.Size,
+		Root: base64.StdEncoding.EncodeToString(s.Root[:]), Timestamp: s.Timestamp, Note: s.Note, Frozen: s.Frozen,
+	}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encoding state: %w", err)
+	}
+	return append(data, '\n'), nil
+}
+
+// decodeState decodes the state of a log and checks that it is coherent: a witness that misreads
+// its state signs what it must not.
+func decodeState(data []byte, origin string) (state, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	var j stateJSON
+	if err := dec.Decode(&j); err != nil {
+		return state{}, fmt.Errorf("decoding state: %w", err)
+	}
+	root, err := policy.ParseHash(j.Root)
+	if err != nil {
+		return state{}, fmt.Errorf("decoding state: root hash %w", err)
+	}
+	s := state{
+		Counter: j.Counter, Instance: j.Instance, Origin: j.Origin, Size: j.Size, Root: root,
+		Timestamp: j.Timestamp, Note: j.Note, Frozen: j.Frozen,
+	}
+	if s.Origin != origin || s.Size < 0 || s.Counter == 0 {
+		return state{}, fmt.Errorf("state is of origin %q, size %d, counter %d", s.Origin, s.Size, s.Counter)
+	}
+	if s.Note == "" {
+		if s.Size != 0 || s.Root != emptyRoot || s.Timestamp != 0 {
+			return state{}, errors.New("state of a cosigned tree has no note")
+		}
+		return s, nil
+	}
+	n, err := policy.ParseNote([]byte(s.Note))
+	if err != nil {
+		return state{}, fmt.Errorf("decoding state: note: %w", err)
+	}
+	tree, err := policy.ParseTree(n.Text)
+	if err != nil {
+		return state{}, fmt.Errorf("decoding state: note: %w", err)
+	}
+	if tree.Origin != s.Origin || tree.Size != s.Size || tree.Root != s.Root || s.Timestamp <= 0 {
+		return state{}, errors.New("state does not match its note")
+	}
+	return s, nil
+}
+
+func (w *Witness) stateKey(hash string) string { return "state/" + w.signer.name + "/" + hash }
+
+// read returns the stored state of a log, with its note, and its version; the zero version if the
+// log was never cosigned.
+func (w *Witness) read(ctx context.Context, e *entry) (state, storage.Version, error) {
+	data, version, err := w.bucket.Get(ctx, w.stateKey(e.hash), storage.Range{})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return state{Origin: e.origin, Root: emptyRoot}, "", nil
+	case err != nil:
+		return state{}, "", fmt.Errorf("reading state of %q: %w", e.origin, err)
+	}
+	s, err := decodeState(data, e.origin)
+	if err != nil {
+		return state{}, "", fmt.Errorf("reading state of %q: %w", e.origin, err)
+	}
+	return s, version, nil
+}
+
+// load makes e.head and e.version what the bucket says, unless they are known and not to be
+// read afresh. The caller holds e.lock.
+func (w *Witness) load(ctx context.Context, e *entry, fresh bool) error {
+	if e.known && !fresh {
+		return nil
+	}
+	e.known = false
+	s, version, err := w.read(ctx, e)
+	if err != nil {
+		w.metrics.stateErrors.Add(1)
+		w.log.Error("reading witness state", "origin", e.origin, "err", err)
+		return &unavailableError{after: time.Second, reason: "the witness cannot read its state of this log"}
+	}
+	e.adopt(s, version)
+	return nil
+}
+
+// adopt remembers what the bucket holds, but not the note.
+func (e *entry) adopt(s state, version storage.Version) {
+	s.Note = ""
+	e.head, e.version, e.known = s, version, true
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.snapshot.loaded = true
+	e.snapshot.size, e.snapshot.root, e.snapshot.timestamp = s.Size, s.Root, s.Timestamp
+	e.snapshot.frozen = s.Frozen != ""
+}
+
+// errLost reports that another process has swapped the state.
+var errLost = errors.New("compare-and-swap of the state lost")
+
+// commit replaces the state that e.head is by next, durably, or returns errLost, or an
+// unavailableError when it cannot tell. The caller holds e.lock.
+func (w *Witness) commit(ctx context.Context, e *entry, next state) error {
+	next.Counter = max(e.head.Counter, e.tried) + 1
+	next.Instance, next.Origin = w.instance, e.origin
+	e.tried = next.Counter
+	data, err := next.encode()
+	if err != nil {
+		return err
+	}
+	condition := storage.Absent()
+	if e.version != "" {
+		condition = storage.Match(e.version)
+	}
+	// A client that hangs up must not leave us in doubt about the write.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	start := time.Now()
+	version, err := w.bucket.Put(ctx, w.stateKey(e.hash), data, storage.PutOptions{If: condition, ContentType: "application/json"})
+	w.metrics.swaps.observe(time.Since(start))
+	switch {
+	case err == nil:
+		e.adopt(next, version)
+		return nil
+	case errors.Is(err, storage.ErrPrecondition):
+		w.metrics.swapsLost.Add(1)
+		e.known = false
+		return errLost
+	}
+	return w.settle(ctx, e, data, next, err)
+}
+
+// settle finds out whether a write whose outcome is unknown was applied. Equal bytes are proof:
+// the counter of an instance is never used twice.
+func (w *Witness) settle(ctx context.Context, e *entry, data []byte, next state, cause error) error {
+	w.metrics.stateErrors.Add(1)
+	e.known = false
+	found, version, err := w.bucket.Get(ctx, w.stateKey(e.hash), storage.Range{})
+	if err == nil && bytes.Equal(found, data) {
+		e.adopt(next, version)
+		return nil
+	}
+	w.log.Error("writing witness state", "origin", e.origin, "size", next.Size, "err", cause)
+	return &unavailableError{after: time.Second, reason: "the witness could not persist its state of this log"}
+}

@@ -1,0 +1,124 @@
+package witness
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/base64"
+	"html/template"
+	"net/http"
+	"time"
+)
+
+// A snapshot is what the status page shows of a log without touching its state.
+type snapshot struct {
+	loaded    bool // the fields below but lastSeen are known
+	size      int64
+	root      [32]byte
+	timestamp int64
+	frozen    bool
+	lastSeen  time.Time
+}
+
+func (e *entry) snap() snapshot {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.snapshot
+}
+
+// status is the body of status.json.
+type status struct {
+	Name  string      `json:"name"`
+	VKeys []string    `json:"vkeys"` // Ed25519, then ML-DSA-44
+	About string      `json:"about,omitempty"`
+	Specs []string    `json:"specs"`
+	Time  time.Time   `json:"time"`
+	Logs  []logStatus `json:"logs"`
+	More  int         `json:"more_logs,omitempty"` // known, but not listed here
+}
+
+type logStatus struct {
+	Origin   string     `json:"origin"`
+	Hash     string     `json:"hash"`
+	Known    bool       `json:"known"` // size, root and cosigned are set; else the state was not read yet
+	Size     int64      `json:"size"`
+	Root     string     `json:"root,omitempty"`
+	Cosigned *time.Time `json:"cosigned,omitempty"`  // the last cosignature
+	LastSeen *time.Time `json:"last_seen,omitempty"` // the last checkpoint since the start
+	Frozen   bool       `json:"frozen"`
+	Contact  string     `json:"contact,omitempty"`
+}
+
+var specs = []string{"c2sp.org/tlog-witness (July 2026)", "c2sp.org/tlog-cosignature (July 2026)", "c2sp.org/tlog-checkpoint"}
+
+// Limits of one status page: what it lists, and for how many it reads the state.
+const (
+	maxListed = 1000
+	maxLoads  = 50
+)
+
+func (w *Witness) status(ctx context.Context) status {
+	s := status{
+		Name: w.signer.name, VKeys: []string{w.signer.edKey.String(), w.signer.pqKey.String()},
+		About: w.about, Specs: specs, Time: w.now().UTC().Truncate(time.Second), Logs: []logStatus{},
+	}
+	loads := 0
+	for _, e := range w.entries() {
+		if len(s.Logs) == maxListed {
+			s.More++
+			continue
+		}
+		snap := e.snap()
+		if !snap.loaded && loads < maxLoads {
+			loads++
+			w.loadForStatus(ctx, e)
+			snap = e.snap()
+		}
+		s.Logs = append(s.Logs, e.status(snap))
+	}
+	return s
+}
+
+// loadForStatus reads a log's state if nobody is busy with it. Errors show as not known.
+func (w *Witness) loadForStatus(ctx context.Context, e *entry) {
+	select {
+	case e.lock <- struct{}{}:
+		_ = w.load(ctx, e, false)
+		<-e.lock
+	default:
+	}
+}
+
+func (e *entry) status(s snapshot) logStatus {
+	ls := logStatus{Origin: e.origin, Hash: e.hash, Known: s.loaded, Size: s.size, Frozen: s.frozen, Contact: e.contact}
+	if s.loaded && s.timestamp != 0 {
+		ls.Root = base64.StdEncoding.EncodeToString(s.root[:])
+		t := time.Unix(s.timestamp, 0).UTC()
+		ls.Cosigned = &t
+	}
+	if !s.lastSeen.IsZero() {
+		t := s.lastSeen.UTC().Truncate(time.Second)
+		ls.LastSeen = &t
+	}
+	return ls
+}
+
+func (w *Witness) serveStatus(rw http.ResponseWriter, r *http.Request) {
+	serveJSON(rw, r, w.status(r.Context()))
+}
+
+//go:embed status.html
+var pageText string
+
+var page = template.Must(template.New("status.html").Parse(pageText))
+
+func (w *Witness) servePage(rw http.ResponseWriter, r *http.Request) {
+	var b bytes.Buffer
+	if err := page.Execute(&b, w.status(r.Context())); err != nil {
+		w.log.Error("rendering the status page", "err", err)
+		http.Error(rw, "the status page could not be rendered; see status.json", http.StatusInternalServerError)
+		return
+	}
+	rw.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+	serve(rw, r, "text/html; charset=utf-8", "public, max-age=1", b.Bytes())
+}

@@ -1,0 +1,47 @@
+package witness
+
+import (
+	"errors"
+	"net/http"
+
+	"filippo.io/torchwood"
+
+	"tallywood/witness/policy"
+)
+
+// signSubtree answers the body of a sign-subtree request with a line of our ML-DSA key, whose
+// timestamp is 0. It has no state: any checkpoint that we ever cosigned vouches for its subtrees.
+func (w *Witness) signSubtree(body []byte) (string, error) {
+	r, err := parseSubtree(body)
+	if err != nil {
+		return "", refuse(http.StatusBadRequest, "malformed request: %v", err)
+	}
+	if !torchwood.ValidSubtree(r.start, r.end) {
+		return "", refuse(http.StatusBadRequest, "[%d, %d) is not the range of a subtree", r.start, r.end)
+	}
+	if w.lookup(r.originUnsigned) == nil {
+		return "", refuse(http.StatusNotFound, "log %q is not known here", shorten(r.originUnsigned))
+	}
+	n, err := policy.ParseNote(r.note)
+	switch {
+	case errors.Is(err, policy.ErrNoSignatures):
+		return "", refuse(http.StatusForbidden, "%v", err)
+	case err != nil:
+		return "", refuse(http.StatusBadRequest, "malformed note: %v", err)
+	}
+	// A broken Ed25519 key must not buy statements by the other one: the line must be ML-DSA's.
+	if _, pq, bogus := w.signer.own(n); !pq || bogus > 0 {
+		return "", refuse(http.StatusForbidden, "the reference checkpoint has no valid ML-DSA-44 cosignature of this witness")
+	}
+	tree, err := policy.ParseTree(n.Text)
+	if err != nil {
+		return "", refuse(http.StatusBadRequest, "malformed checkpoint: %v", err)
+	}
+	if r.end > tree.Size {
+		return "", refuse(http.StatusBadRequest, "end %d is above the checkpoint's size %d", r.end, tree.Size)
+	}
+	if err := torchwood.CheckSubtree(r.proof, tree.Size, tree.Root, r.start, r.end, r.hash); err != nil {
+		return "", refuse(http.StatusUnprocessableEntity, "subtree proof does not verify")
+	}
+	return w.signer.subtree(0, tree.Origin, r.start, r.end, r.hash)
+}

@@ -1,0 +1,213 @@
+package witness
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"tallywood/internal/keys"
+	"tallywood/storage"
+	"tallywood/witness/policy"
+)
+
+// Options configure a Witness.
+type Options struct {
+	Keys   keys.Witness     // name and keys; required
+	Bucket storage.Bucket   // where the state is kept; required
+	Logs   []Log            // known from the start; two of one origin are one log with all keys
+	About  string           // who runs it, shown on the status page; optional
+	Now    func() time.Time // clock that is signed; nil: time.Now
+	Log    *slog.Logger     // nil: discard
+}
+
+// A Log is a log that the witness cosigns.
+type Log struct {
+	Origin  string       // origin line of its checkpoints, 1 to 255 bytes
+	Keys    []policy.Key // its keys: 0x01, 0x05 or 0x06; any of them suffices
+	QPD     int64        // requests per day it may make; 0: no limit
+	Contact string       // of its operator; optional
+}
+
+// A Witness cosigns the checkpoints of the logs it knows. Its methods may be called concurrently.
+type Witness struct {
+	bucket   storage.Bucket
+	signer   *signer
+	about    string
+	now      func() time.Time
+	log      *slog.Logger
+	instance string // random; tells our writes of the state from another process's
+	metrics  metrics
+
+	mu   sync.RWMutex
+	logs map[string]*entry // by origin
+	hash map[string]*entry // by origin hash; the same entries
+}
+
+// An entry is a log with what is remembered of it.
+type entry struct {
+	origin  string
+	hash    string // lower-case hex of SHA-256(origin)
+	keys    []policy.Key
+	contact string
+	lock    chan struct{}
+	quota   quota
+
+	// Guarded by lock, which is held by whoever can send into it.
+	known    bool // head and version are what the bucket last said
+	version  storage.Version
+	head     state  // its note is empty: it stays in the bucket
+	tried    uint64 // highest counter of a write we attempted
+	evidence int    // objects of evidence, -1 before they were counted
+
+	mu       sync.Mutex // guards snapshot
+	snapshot snapshot
+}
+
+// New returns a Witness. It checks the options, and that two implementations of ML-DSA agree on
+// the key; it does no I/O.
+func New(o Options) (*Witness, error) {
+	w := &Witness{
+		bucket: o.Bucket, about: o.About, now: o.Now, log: o.Log, instance: rand.Text(),
+		logs: map[string]*entry{}, hash: map[string]*entry{},
+	}
+	if w.now == nil {
+		w.now = time.Now
+	}
+	if w.log == nil {
+		w.log = slog.New(slog.DiscardHandler)
+	}
+	var errs []error
+	if w.bucket == nil {
+		errs = append(errs, errors.New("no bucket"))
+	}
+	var err error
+	if w.signer, err = newSigner(o.Keys); err != nil {
+		errs = append(errs, err)
+	} else if err := storage.CheckKey(w.stateKey(strings.Repeat("0", 64))); err != nil {
+		errs = append(errs, fmt.Errorf("witness name %q cannot be part of a key: %w", o.Keys.Name, err))
+	}
+	for _, l := range merge(o.Logs) {
+		if _, err := w.AddLog(l); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("configuring witness: %w", err)
+	}
+	return w, nil
+}
+
+// merge makes one Log of several with the same origin: their keys together, the largest quota.
+func merge(logs []Log) []Log {
+	var merged []Log
+	at := map[string]int{}
+	for _, l := range logs {
+		i, ok := at[l.Origin]
+		if !ok {
+			at[l.Origin] = len(merged)
+			l.Keys = slices.Clone(l.Keys)
+			merged = append(merged, l)
+			continue
+		}
+		m := &merged[i]
+		for _, k := range l.Keys {
+			if !slices.ContainsFunc(m.Keys, k.Equal) {
+				m.Keys = append(m.Keys, k)
+			}
+		}
+		if m.QPD != 0 && (l.QPD == 0 || l.QPD > m.QPD) {
+			m.QPD = l.QPD
+		}
+	}
+	return merged
+}
+
+// A KeyError reports that a log known under other keys was to be added with this one. It is an
+// alarm: either its operator rotates keys, which ours must confirm, or somebody wants its place.
+type KeyError struct {
+	Origin string
+	Key    policy.Key
+}
+
+func (e *KeyError) Error() string {
+	return fmt.Sprintf("log %q is known under other keys than %s; left as it is", e.Origin, e.Key)
+}
+
+// AddLog makes the witness cosign l from now on, and reports whether its origin is new. Of a known
+// origin nothing is changed, and a key that it does not have is a [KeyError]. There is no way to
+// remove a log but to start without it.
+func (w *Witness) AddLog(l Log) (added bool, err error) {
+	if err := l.check(); err != nil {
+		return false, err
+	}
+	sum := sha256.Sum256([]byte(l.Origin))
+	e := &entry{
+		origin: l.Origin, hash: hex.EncodeToString(sum[:]), keys: slices.Clone(l.Keys), contact: l.Contact,
+		lock: make(chan struct{}, 1), quota: newQuota(l.QPD), evidence: -1,
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	old, ok := w.logs[l.Origin]
+	if !ok {
+		w.logs[e.origin], w.hash[e.hash] = e, e
+		return true, nil
+	}
+	for _, k := range l.Keys {
+		if !slices.ContainsFunc(old.keys, k.Equal) {
+			return false, &KeyError{Origin: l.Origin, Key: k}
+		}
+	}
+	return false, nil
+}
+
+func (l Log) check() error {
+	switch {
+	case len(l.Origin) < 1 || len(l.Origin) > 255:
+		// c2sp.org/tlog-cosignature has one byte for the length in the ML-DSA message.
+		return fmt.Errorf("log origin of %d bytes; 1 to 255 can be cosigned", len(l.Origin))
+	case strings.ContainsFunc(l.Origin, func(r rune) bool { return r < 0x20 || r == 0xfffd }):
+		return fmt.Errorf("log origin %q has a control character or invalid UTF-8", l.Origin)
+	case len(l.Keys) == 0:
+		return fmt.Errorf("log %q has no key", l.Origin)
+	case l.QPD < 0 || l.QPD > math.MaxInt32:
+		return fmt.Errorf("log %q: %d requests per day are not in 0 to 2^31-1", l.Origin, l.QPD)
+	}
+	for _, k := range l.Keys {
+		switch k.Alg() {
+		case policy.AlgEd25519, policy.AlgRFC6962, policy.AlgMLDSA44:
+		default:
+			return fmt.Errorf("log %q: a key of type %#02x is not a log's", l.Origin, k.Alg())
+		}
+	}
+	return nil
+}
+
+// lookup returns the log of an origin, or nil.
+func (w *Witness) lookup(origin string) *entry {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.logs[origin]
+}
+
+// lookupHash returns the log of an origin hash, or nil.
+func (w *Witness) lookupHash(hash string) *entry {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.hash[hash]
+}
+
+// entries returns all logs in the order of their origins.
+func (w *Witness) entries() []*entry {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(w.logs), func(a, b *entry) int { return strings.Compare(a.origin, b.origin) })
+}
