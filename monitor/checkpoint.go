@@ -47,7 +47,7 @@ func (t *tail) open(note []byte, verified policy.Checkpoint) (policy.Checkpoint,
 	var qe *policy.QuorumError
 	switch {
 	case errors.As(err, &qe):
-		found = append(found, &trouble{rule: rule.QuorumLost, key: fmt.Sprint(verified.Size()), index: NoIndex,
+		found = append(found, &trouble{rule: rule.QuorumLost, key: stateKey(verified), index: NoIndex,
 			size: signed.Size(), summary: qe.Error()})
 	case err != nil:
 		found = append(found, t.badSignature(note, verified, err))
@@ -58,7 +58,7 @@ func (t *tail) open(note []byte, verified policy.Checkpoint) (policy.Checkpoint,
 // badSignature returns the trouble of a note that does not verify. Anyone between us and the log
 // can make one, so it is one trouble however many different ones there are.
 func (t *tail) badSignature(note []byte, verified policy.Checkpoint, err error) *trouble {
-	tr := &trouble{rule: rule.LogBadSignature, key: fmt.Sprint(verified.Size()), index: NoIndex, size: verified.Size(),
+	tr := &trouble{rule: rule.LogBadSignature, key: stateKey(verified), index: NoIndex, size: verified.Size(),
 		summary: fmt.Sprintf("checkpoint does not verify: %v", err)}
 	n, parseErr := policy.ParseNote(note)
 	if parseErr != nil {
@@ -96,6 +96,12 @@ func contradictions(seen, verified policy.Checkpoint) []*trouble {
 		return nil
 	}
 	return []*trouble{tr}
+}
+
+// stateKey names what was verified last: it changes whenever the log is in order again.
+func stateKey(verified policy.Checkpoint) string {
+	_, last := cosigned(verified)
+	return fmt.Sprintf("%d %d", verified.Size(), last.Unix())
 }
 
 // contradictionKey names a contradiction by both sides of it, which only the log can make.

@@ -74,23 +74,21 @@ func (w *walk) width(n int64) int {
 
 // accept takes the next bundle, after binding it to the root, past caches if need be.
 func (w *walk) accept(ctx context.Context, s *scanned, from int64) error {
-	why, err := w.mismatch(ctx, s)
-	if err == nil && why != nil {
+	wrong, err := w.verify(ctx, s)
+	if err == nil && wrong != nil {
 		if s, err = w.tail.scan(ctx, s.n, s.width, from, true); err == nil {
-			why, err = w.mismatch(ctx, s)
+			wrong, err = w.verify(ctx, s)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	if why != nil {
-		return w.mismatched(s, why)
+	if wrong != nil {
+		return w.mismatched(s, wrong)
 	}
-	for i, leaf := range s.leaves {
-		if s.n*bundleWidth+int64(i) < int64(w.reach.End()) {
-			continue
-		}
-		if err := w.reach.Append(leaf[:], nil); err != nil {
+	start := s.n * bundleWidth
+	for i := int64(w.reach.End()) - start; i < int64(s.width); i++ {
+		if err := w.reach.Append(s.leaves[i][:], nil); err != nil {
 			return fmt.Errorf("appending to compact range: %w", err)
 		}
 	}
@@ -104,33 +102,34 @@ func (w *walk) accept(ctx context.Context, s *scanned, from int64) error {
 	return nil
 }
 
-// mismatch returns why s is not what the root commits to, or nil. Its error is one of reading the
-// hash tiles that decide it.
-func (w *walk) mismatch(ctx context.Context, s *scanned) (why, err error) {
-	if s.err != nil {
-		return s.err, nil
-	}
+// A wrong says which entry is not what the root commits to.
+type wrong struct {
+	index int64 // of the first such entry, or of the bundle's first if its bytes make no sense
+	why   error
+}
+
+// verify returns what is wrong with s, or nil. Its error is one of reading the hash tiles that
+// decide it.
+func (w *walk) verify(ctx context.Context, s *scanned) (*wrong, error) {
 	start := s.n * bundleWidth
-	if s.width < bundleWidth {
-		want, err := w.tree.leafHashes(ctx, start, start+int64(s.width))
-		if err != nil {
+	if s.err != nil {
+		return &wrong{start, s.err}, nil
+	}
+	if s.width == bundleWidth { // then one hash of the next level decides
+		want, err := w.bundleRoot(ctx, s.n)
+		if err != nil || subtreeRoot(slices.Clone(s.leaves)) == want {
 			return nil, err
 		}
-		for i := range want {
-			if want[i] != s.leaves[i] {
-				return fmt.Errorf("entry %d has leaf hash %x, the tree has %x",
-					start+int64(i), s.leaves[i][:], want[i][:]), nil
-			}
-		}
-		return nil, nil
 	}
-	want, err := w.bundleRoot(ctx, s.n)
+	want, err := w.tree.leafHashes(ctx, start, start+int64(s.width))
 	if err != nil {
 		return nil, err
 	}
-	got := subtreeRoot(slices.Clone(s.leaves))
-	if got != want {
-		return fmt.Errorf("entries %d to %d have root %x, the tree has %x", start, start+bundleWidth-1, got[:], want[:]), nil
+	for i := range want {
+		if want[i] != s.leaves[i] {
+			return &wrong{start + int64(i), fmt.Errorf("entry %d has leaf hash %x, in the tree is %x",
+				start+int64(i), s.leaves[i][:], want[i][:])}, nil
+		}
 	}
 	return nil, nil
 }
@@ -162,13 +161,12 @@ func subtreeRoot(h []tlog.Hash) tlog.Hash {
 }
 
 // mismatched returns the trouble of a bundle that does not hash into the tree. It is named after
-// the bundle alone: a log that answers with other bytes each time is still one trouble.
-func (w *walk) mismatched(s *scanned, why error) error {
-	index := s.n * bundleWidth
+// the position that it stops at: a log that answers with other bytes each time is still one trouble.
+func (w *walk) mismatched(s *scanned, wr *wrong) error {
 	return &trouble{
-		rule: rule.LogBundleMismatch, key: fmt.Sprint(index), index: index, size: w.cp.Size(),
-		summary: fmt.Sprintf("entry bundle %d does not hash into the tree of size %d: %v", s.n, w.cp.Size(), why),
-		files:   append(w.tail.notes(w.after, w.cp.Note()), s.raw),
+		rule: rule.LogBundleMismatch, key: fmt.Sprint(w.reach.End()), index: wr.index, size: w.cp.Size(),
+		summary: fmt.Sprintf("entry bundle %d does not hash into the tree of size %d: %v", s.n, w.cp.Size(), wr.why),
+		files:   append(append(w.tail.notes(w.after, w.cp.Note()), s.raw), w.tree.copies()...),
 	}
 }
 

@@ -114,8 +114,9 @@ func (t *tail) check(ctx context.Context) error {
 			c.deliver(ctx, true)
 		}
 		st, loadErr := t.journal.load(ctx)
-		if loadErr != nil {
-			return loadErr
+		var se *StateError
+		if loadErr != nil || errors.As(err, &se) {
+			return errors.Join(loadErr, err)
 		}
 		if errors.Is(err, errBacklog) && len(st.Outbox) != before {
 			before = len(st.Outbox)
@@ -131,6 +132,15 @@ func (t *tail) check(ctx context.Context) error {
 // adopt prepares for a state that another process left: what it had not delivered counts for this
 // one too, and what goes to sinks that are gone is dropped.
 func (t *tail) adopt(ctx context.Context, st *state) error {
+	cp, err := t.verified(st)
+	if err != nil {
+		return err
+	}
+	t.sawCheckpoint(cp)
+	if st.Checkpoint == "" && t.cfg.Start == StartAtHead && !t.startAtHead {
+		return &StateError{t.cfg.Origin, t.journal.key, errors.New("there is none, and starting at the " +
+			"head needs to be allowed: were it lost, what was logged since would be skipped")}
+	}
 	unknown := 0
 	for _, p := range st.Outbox {
 		t.met(p.Event.Class())
@@ -144,7 +154,7 @@ func (t *tail) adopt(ctx context.Context, st *state) error {
 		return nil
 	}
 	t.log.Warn("dropping deliveries to sinks that are no longer configured", "origin", t.cfg.Origin, "size", unknown)
-	_, err := t.journal.update(ctx, nil, func(s *state) {
+	_, err = t.journal.update(ctx, nil, func(s *state) {
 		for _, p := range s.Outbox {
 			for name := range p.Sinks {
 				if _, ok := t.routes[name]; !ok {

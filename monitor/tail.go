@@ -82,8 +82,11 @@ func (t *tail) step(ctx context.Context) error {
 	if err := t.fresh(ctx, cp); err != nil {
 		return err
 	}
-	if st.Checkpoint != "" && st.Next == cp.Size() && !newer(cp, verified) {
+	switch {
+	case st.Checkpoint != "" && st.Next == cp.Size() && !newer(cp, verified):
 		return nil
+	case len(st.Outbox) >= maxPending:
+		return errBacklog
 	}
 	reach, err := t.position(ctx, st, tr)
 	if err != nil {
@@ -123,10 +126,6 @@ func (t *tail) position(ctx context.Context, st *state, tr *tree) (*compact.Rang
 	}
 	start := t.cfg.Start
 	if start == StartAtHead {
-		if !t.startAtHead {
-			return nil, &StateError{t.cfg.Origin, t.journal.key,
-				errors.New("there is none, and starting at the head needs to be allowed: a lost state would hide what was logged since")}
-		}
 		start = tr.size
 	}
 	if start > tr.size {
