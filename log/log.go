@@ -1,0 +1,261 @@
+// Package log is the log engine: it turns an entry into an index, and an index into a receipt,
+// an inclusion proof under a checkpoint that satisfies the policy (c2sp.org/tlog-tiles,
+// c2sp.org/tlog-checkpoint, c2sp.org/tlog-policy).
+//
+// Entries come from the handlers of the log's kind, which have validated them. An entry whose
+// duplicate key was seen before gets the index it got then; the package owns that index and keeps
+// it exact across restarts and under concurrent equal adds. Sequencing, tiles and publication are
+// the driver's. Every receipt is checked before it leaves: its proof against the checkpoint's
+// root, the checkpoint's exact bytes against the policy.
+//
+// The caller must give each log its own keys, and see that Run is running: without it nothing is
+// accepted.
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"tallywood/storage"
+	"tallywood/storage/driver"
+	"tallywood/witness/policy"
+)
+
+// Errors of Sequence and Add, always wrapped. To a client both mean: try the same again later.
+var (
+	// ErrUnavailable reports that the log takes no adds now: it does not lead, is full, or its
+	// duplicate index has not caught up.
+	ErrUnavailable = errors.New("log is not available")
+	// ErrNoQuorum reports that no checkpoint covering the entry satisfied the policy in time. The
+	// entry is durable all the same, and adding it again later answers its receipt.
+	ErrNoQuorum = driver.ErrNoQuorum
+)
+
+// TooLargeError reports an entry that does not fit an entry bundle.
+type TooLargeError struct{ Size, Limit int }
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("entry of %d bytes is over the limit of %d", e.Size, e.Limit)
+}
+
+// A ProofFunc returns the consistency proof between two sizes of the log.
+type ProofFunc = func(ctx context.Context, oldSize, size int64) ([][]byte, error)
+
+// A Cosigner collects cosignatures of witnesses. *witness/client.Client is one.
+type Cosigner interface {
+	// Cosign returns the signed checkpoint with cosignatures that meet the quorum added, or an
+	// error. It returns as soon as they do, and gives up when ctx ends.
+	Cosign(ctx context.Context, checkpoint []byte, prove ProofFunc) ([]byte, error)
+	// Sizes asks every witness for the tree it last cosigned, without moving any forward.
+	Sizes(ctx context.Context, checkpoint []byte) ([]policy.WitnessSize, error)
+}
+
+// Options configure a Log.
+type Options struct {
+	Name   string // the log's objects are below logs/<Name>/ and state/<Name>/
+	Origin string // first line of its checkpoints, name of its keys
+	Kind   Kind
+	Bucket storage.Bucket
+
+	Signers []note.Signer // [0] of type 0x01 named Origin; kind ct: then its 0x05 signer
+	VKeys   []string      // the log's vkeys, in the order of Signers
+
+	Policy   *policy.Policy // must list the log's key
+	Cosigner Cosigner       // nil only if Policy says `quorum none`
+
+	QuorumTimeout   time.Duration // how long an add waits for publication; default 3 s
+	PublishInterval time.Duration // least time between publications; default 0: as soon as possible
+
+	CacheDir string       // directory of the duplicate index; empty: it is kept in memory
+	URL      string       // where replicas reach this process; optional
+	Log      *slog.Logger // nil discards
+}
+
+var (
+	validName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	hostname  = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+)
+
+func (o *Options) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !validName.MatchString(o.Name) {
+		bad("name %q is not made of lower-case letters, digits, dots, dashes and underscores", o.Name)
+	}
+	if err := o.Kind.checkOrigin(o.Origin); err != nil {
+		errs = append(errs, err)
+	}
+	if o.Bucket == nil {
+		bad("no bucket")
+	}
+	if len(o.Signers) == 0 || o.Signers[0] == nil {
+		bad("no signer")
+	}
+	if len(o.VKeys) != len(o.Signers) {
+		bad("%d vkeys for %d signers", len(o.VKeys), len(o.Signers))
+	}
+	if o.QuorumTimeout < 0 || o.PublishInterval < 0 {
+		bad("negative duration")
+	}
+	switch {
+	case o.Policy == nil:
+		bad("no policy")
+	case !o.listed():
+		bad("the policy does not list the key of this log")
+	case o.Cosigner == nil && !o.Policy.None():
+		bad("the policy has a quorum, but there is nothing to collect cosignatures")
+	}
+	return errors.Join(errs...)
+}
+
+// listed reports whether the policy has the log's first key.
+func (o *Options) listed() bool {
+	for _, l := range o.Policy.Logs() {
+		if len(o.VKeys) > 0 && l.Key.String() == o.VKeys[0] && l.Key.Name() == o.Origin {
+			return true
+		}
+	}
+	return false
+}
+
+// checkOrigin refuses origins that clients cannot work with: those of signature logs take the
+// host name of a log's URL for its key name, and ` - <digits>` at the end for another protocol.
+func (k Kind) checkOrigin(origin string) error {
+	switch {
+	case k != KindRekor && k != KindCT && k != KindTlog:
+		return fmt.Errorf("unknown kind %d", k)
+	case k == KindRekor && !hostname.MatchString(origin):
+		return fmt.Errorf("origin %q is not a lower-case host name", origin)
+	case !policy.ValidName(origin) || strings.ToLower(origin) != origin:
+		return fmt.Errorf("origin %q is not a lower-case key name", origin)
+	}
+	return nil
+}
+
+// A Log is one log in a bucket. All methods may be called concurrently.
+type Log struct {
+	o      Options
+	driver *driver.Log
+	index  store
+
+	opened verifiedNote
+
+	wake    chan struct{} // of capacity 1: something landed
+	futures sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	leading  bool       // Run is running
+	caughtUp bool       // every entry below the head is in index, flights or both
+	broken   error      // why index cannot be believed any more
+	epoch    int        // counts how often that happened
+	flights  map[[32]byte]*flight
+	landed   []record // sequenced, not in index yet
+}
+
+// Open opens the log, creating it if the bucket has none, and verifies what it finds. It makes
+// this process the log's leader; another process that tries gets an error. It starts nothing.
+func Open(ctx context.Context, o Options) (*Log, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("checking options of log %q: %w", o.Name, err)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	do := driver.Options{
+		Bucket: o.Bucket, Name: o.Name, Origin: o.Origin, Layout: o.Kind.layout(),
+		Signers: o.Signers, VKeys: o.VKeys,
+		QuorumTimeout: o.QuorumTimeout, PublishInterval: o.PublishInterval,
+		URL: o.URL, Log: o.Log,
+	}
+	if !o.Policy.None() {
+		do.Cosign = o.Cosigner.Cosign
+	}
+	d, err := driver.Open(ctx, do)
+	if err != nil {
+		return nil, fmt.Errorf("opening log %q: %w", o.Name, err)
+	}
+	l := &Log{
+		o: o, driver: d,
+		opened:  verifiedNote{policy: o.Policy},
+		wake:    make(chan struct{}, 1),
+		flights: make(map[[32]byte]*flight),
+	}
+	if err := l.openIndex(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening duplicate index of log %q: %w", o.Name, err), d.Close())
+	}
+	return l, nil
+}
+
+// Run leads the log until ctx ends, then completes what is under way, within a bound. It returns
+// nil after that, and an error if leading ended otherwise.
+func (l *Log) Run(ctx context.Context) error {
+	followCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		l.follow(followCtx)
+	}()
+	l.setLeading(true)
+	err := l.driver.Run(ctx)
+	l.setLeading(false)
+	l.futures.Wait()
+	stop()
+	<-followed
+	if err != nil {
+		return fmt.Errorf("leading log %q: %w", l.o.Name, err)
+	}
+	return nil
+}
+
+// Close lets go of the log and its index. Run must have returned, or never been called.
+func (l *Log) Close() error {
+	return errors.Join(l.index.close(), l.driver.Close())
+}
+
+// Name returns the name the log has in its bucket.
+func (l *Log) Name() string { return l.o.Name }
+
+func (l *Log) setLeading(leading bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leading = leading
+}
+
+// Ready returns nil while the log accepts adds and has a published checkpoint that satisfies the
+// policy, otherwise the reason it is not ready, which wraps ErrUnavailable.
+func (l *Log) Ready() error {
+	l.mu.Lock()
+	err := l.acceptingLocked()
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	p, ok := l.driver.Published()
+	if !ok {
+		return fmt.Errorf("%w: no checkpoint is published yet", ErrUnavailable)
+	}
+	if _, err := l.opened.open(p.Note); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// Published returns the newest published checkpoint, if there is one and it satisfies the policy.
+// The bucket may not have it yet.
+func (l *Log) Published() (policy.Checkpoint, bool) {
+	p, ok := l.driver.Published()
+	if !ok {
+		return policy.Checkpoint{}, false
+	}
+	c, err := l.opened.open(p.Note)
+	return c, err == nil
+}

@@ -1,0 +1,157 @@
+// Package rekor serves a log over the Rekor v2 write API (github.com/sigstore/rekor-tiles) and
+// its tiles over c2sp.org/tlog-tiles.
+//
+// In goes POST /api/v2/log/entries with a hashedrekord or DSSE request, out comes 201 with a
+// TransparencyLogEntry, which clients decode strictly: it has the fields of that message and no
+// others. A request seen before gets the entry it got then. The checkpoint and tiles are served at
+// / and under /api/v2/.
+package rekor
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"tallywood/internal/httpx"
+	"tallywood/log"
+	"tallywood/log/entry"
+	"tallywood/storage"
+)
+
+// Options configure a handler.
+type Options struct {
+	Log    *log.Log       // of kind rekor
+	Bucket storage.Bucket // where the reads come from, the one Log is in
+
+	LogID [32]byte // logId.keyId of the replies, as the trusted root has it
+
+	MaxBody int64 // bytes of a request; default 4 MiB
+
+	// RejectTwins answers 409 to an ECDSA signature (r, n-s) when (r, s) is in the log. By
+	// default it is answered like a duplicate, with the entry as first logged.
+	RejectTwins bool
+	// Frozen answers 405 to every write.
+	Frozen bool
+
+	Logger *slog.Logger // nil discards
+}
+
+const (
+	defaultMaxBody = 4 << 20
+	entriesPath    = "/api/v2/log/entries"
+
+	// retryUnavailable and retryNoQuorum are what Retry-After says. Clients give up after a few
+	// seconds, so neither is long.
+	retryUnavailable = time.Second
+	retryNoQuorum    = 2 * time.Second
+)
+
+// New returns the handler of a log. Its paths are relative to "/".
+func New(o Options) (http.Handler, error) {
+	var errs []error
+	if o.Log == nil {
+		errs = append(errs, errors.New("no log"))
+	}
+	if o.Bucket == nil {
+		errs = append(errs, errors.New("no bucket"))
+	}
+	if o.LogID == ([32]byte{}) {
+		errs = append(errs, errors.New("no log ID"))
+	}
+	if o.MaxBody < 0 {
+		errs = append(errs, errors.New("negative body limit"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("checking options of the Rekor API: %w", err)
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = defaultMaxBody
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	h := &handler{o: o}
+	static := log.Static(o.Bucket, o.Log.Name())
+	add := httpx.Methods(http.HandlerFunc(h.add), http.MethodPost)
+	mux := http.NewServeMux()
+	mux.Handle(entriesPath, add)
+	mux.Handle(entriesPath+"/{$}", add)
+	mux.Handle("/checkpoint", static)
+	mux.Handle("/tile/", static)
+	mux.Handle("/api/v2/checkpoint", http.StripPrefix("/api/v2", static))
+	mux.Handle("/api/v2/tile/", http.StripPrefix("/api/v2", static))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		httpx.Error(w, http.StatusNotFound, "no such path: this log has "+entriesPath+", /checkpoint and /tile/…")
+	})
+	return httpx.CollapseSlashes(mux), nil
+}
+
+type handler struct {
+	o     Options
+	notes noteCache
+}
+
+// add is POST /api/v2/log/entries.
+func (h *handler) add(w http.ResponseWriter, r *http.Request) {
+	if h.o.Frozen {
+		w.Header().Set("Allow", "") // required with 405, and true
+		http.Error(w, "This log has been frozen, please switch to the latest log.", http.StatusMethodNotAllowed)
+		return
+	}
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+		httpx.Error(w, http.StatusUnsupportedMediaType, "compressed request bodies are not accepted; send plain JSON")
+		return
+	}
+	body, err := httpx.ReadBody(w, r, h.o.MaxBody)
+	if err != nil {
+		httpx.WriteBodyError(w, err)
+		return
+	}
+	e, err := entry.ParseRequest(body)
+	if err != nil {
+		h.fail(w, err)
+		return
+	}
+	receipt, err := h.o.Log.Add(r.Context(), log.Entry{Key: e.Key, Data: e.Canonical})
+	if err != nil {
+		h.fail(w, err)
+		return
+	}
+	if receipt.Duplicate {
+		w.Header().Set("X-Log-Index", strconv.FormatInt(receipt.Index, 10))
+		if h.o.RejectTwins && string(receipt.Body) != string(e.Canonical) {
+			httpx.Error(w, http.StatusConflict, fmt.Sprintf(
+				"an entry with the other form (r, n-s) of this signature exists at index %d; sign again", receipt.Index))
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	// The client may be gone; the entry is logged, and posting it again answers the same.
+	_, _ = w.Write(h.render(receipt))
+}
+
+// fail answers an error of parsing or adding an entry.
+func (h *handler) fail(w http.ResponseWriter, err error) {
+	var invalid *entry.InvalidError
+	var large *entry.TooLargeError
+	switch {
+	case errors.As(err, &invalid):
+		httpx.Error(w, http.StatusBadRequest, invalid.Error())
+	case errors.As(err, &large):
+		httpx.Error(w, http.StatusRequestEntityTooLarge, large.Error())
+	case errors.Is(err, log.ErrUnavailable):
+		httpx.RetryLater(w, retryUnavailable, "the log takes no entries at the moment; try again")
+	case errors.Is(err, log.ErrNoQuorum):
+		httpx.RetryLater(w, retryNoQuorum,
+			"the entry is logged, but too few witnesses have cosigned it yet; send the same request again for its receipt")
+	default:
+		id := rand.Text()
+		h.o.Logger.Error("adding entry", "err", fmt.Errorf("request %s: %w", id, err))
+		httpx.Error(w, http.StatusInternalServerError, "the log could not process the entry; request id "+id)
+	}
+}

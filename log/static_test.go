@@ -1,0 +1,126 @@
+package log_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"tallywood/log"
+	"tallywood/storage"
+	"tallywood/storage/mem"
+)
+
+// staticServer serves a bucket in which every public object of a log holds its own key.
+func staticServer(t *testing.T, keys ...string) *httptest.Server {
+	b := mem.New()
+	for _, k := range append(keys, "state/l/identity", "logs/other/checkpoint") {
+		if _, err := b.Put(t.Context(), k, []byte(k), storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := httptest.NewServer(log.Static(b, "l"))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func do(t *testing.T, method, url string, header ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+func TestStaticServesWhatTheLayoutsHave(t *testing.T) {
+	const octets, immutable = "application/octet-stream", "public, max-age=604800, immutable"
+	fingerprint := strings.Repeat("0f", 32)
+	for path, want := range map[string][2]string{
+		"checkpoint":                     {"text/plain; charset=utf-8", "no-store"},
+		"tile/0/000":                     {octets, immutable},
+		"tile/0/000.p/1":                 {octets, immutable},
+		"tile/63/x001/x234/067.p/255":    {octets, immutable},
+		"tile/entries/x999/000":          {octets, immutable},
+		"tile/entries/x100/x000/000.p/7": {octets, immutable},
+		"tile/data/001":                  {octets, immutable},
+		"issuer/" + fingerprint:          {"application/pkix-cert", immutable},
+	} {
+		s := staticServer(t, "logs/l/"+path)
+		resp, body := do(t, "GET", s.URL+"/"+path)
+		if resp.StatusCode != 200 || body != "logs/l/"+path || resp.Header.Get("Content-Type") != want[0] ||
+			resp.Header.Get("Cache-Control") != want[1] || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%s: %d %q %v", path, resp.StatusCode, body, resp.Header)
+		}
+	}
+}
+
+// TestStaticHidesEverythingElse: only the one spelling of a public path is looked up.
+func TestStaticHidesEverythingElse(t *testing.T) {
+	hidden := []string{
+		"", "Checkpoint", "checkpoint/", "tile", "tile/", "tile/0", "tile/0/", "tile/00/000", "tile/-1/000", "tile/64/000",
+		"tile/0/0", "tile/0/0000", "tile/0/x000", "tile/0/x000/001", "tile/0/001/000", "tile/0/x001/x002", "tile/0/x01/000",
+		"tile/0/00a", "tile/0/+01", "tile/0/000.p", "tile/0/000.p/", "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/01",
+		"tile/0/000.p/1/2", "tile/0/000.p/1.p/2", "tile/entries/1", "tile/x/000", "tile/0/x001/x001/x001/x001/x001/x001/000",
+		"issuer/", "issuer/" + strings.Repeat("0F", 32), "issuer/" + strings.Repeat("0", 63), "identity", "probe",
+		"../../state/l/identity", "..%2f..%2fstate%2fl%2fidentity", "../other/checkpoint", "tile/0/..%2f..%2f..%2fstate",
+	}
+	var keys []string
+	for _, path := range hidden {
+		if storage.CheckKey("logs/l/"+path) == nil && !strings.Contains(path, "%") {
+			keys = append(keys, "logs/l/"+path)
+		}
+	}
+	for _, path := range hidden {
+		s := staticServer(t, keys...)
+		if resp, body := do(t, "GET", s.URL+"/"+path); resp.StatusCode != 404 || strings.Contains(body, "logs/") {
+			t.Errorf("%q: %d %q", path, resp.StatusCode, body)
+		}
+	}
+}
+
+func TestStaticMethodsConditionsAndRanges(t *testing.T) {
+	s := staticServer(t, "logs/l/tile/0/000")
+	url := s.URL + "/tile/0/000"
+	resp, body := do(t, "HEAD", url)
+	tag := resp.Header.Get("ETag")
+	if resp.StatusCode != 200 || body != "" || resp.ContentLength != 17 || tag == "" {
+		t.Errorf("HEAD: %d %q %d %q", resp.StatusCode, body, resp.ContentLength, tag)
+	}
+	if resp, _ := do(t, "GET", url, "If-None-Match", tag); resp.StatusCode != 304 {
+		t.Errorf("If-None-Match: %d", resp.StatusCode)
+	}
+	if resp, _ := do(t, "GET", url, "If-None-Match", `"other"`); resp.StatusCode != 200 {
+		t.Errorf("If-None-Match other: %d", resp.StatusCode)
+	}
+	if resp, body := do(t, "GET", url, "Range", "bytes=5-5"); resp.StatusCode != 206 || body != "l" {
+		t.Errorf("Range: %d %q", resp.StatusCode, body)
+	}
+	if resp, _ := do(t, "GET", url, "Range", "bytes=99-"); resp.StatusCode != 416 {
+		t.Errorf("Range past the end: %d", resp.StatusCode)
+	}
+	if resp, _ := do(t, "OPTIONS", url); resp.StatusCode != 204 || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("OPTIONS: %d %v", resp.StatusCode, resp.Header)
+	}
+	for _, method := range []string{"POST", "PUT", "DELETE"} {
+		if resp, _ := do(t, method, url); resp.StatusCode != 405 || !strings.Contains(resp.Header.Get("Allow"), "HEAD") {
+			t.Errorf("%s: %d, Allow %q", method, resp.StatusCode, resp.Header.Get("Allow"))
+		}
+	}
+	if resp, _ := do(t, "GET", s.URL+"/tile/0/000.p/5"); resp.StatusCode != 404 {
+		t.Errorf("partial that is gone: %d", resp.StatusCode)
+	}
+}
