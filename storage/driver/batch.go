@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	// busyBatch is how many entries the last batch had when a log counts as busy: then the next
-	// batch gets time to grow. On an idle log an entry is committed at once.
+	// A log counts as busy while its last batch had busyBatch entries and is not older than
+	// busyFor: then the next batch gets time to grow. On an idle log an entry is committed at once.
 	busyBatch = 8
+	busyFor   = 100 * time.Millisecond
 	// arrivalGap is how long after the last arrival a batch stops growing: whoever was woken by
 	// the last publication has come again by then.
 	arrivalGap = time.Millisecond
@@ -146,14 +147,14 @@ func (l *Log) admitLocked(now time.Time) error {
 // log promises a merge delay, so there each entry's own age counts; elsewhere any publication shows
 // that quorums still come.
 func (l *Log) staleLocked(now time.Time) time.Duration {
-	if len(l.waiting) == 0 {
+	m, ok := l.oldestLocked()
+	if !ok {
 		return 0
 	}
-	since := l.waiting[0].at
-	if !l.o.Layout.indexed && l.published.Time.After(since) {
-		since = l.published.Time
+	if !l.o.Layout.indexed && l.published.Time.After(m.at) {
+		return now.Sub(l.published.Time)
 	}
-	return now.Sub(since)
+	return now.Sub(m.at)
 }
 
 // nextBatch returns the batch to commit next, or nil when ctx has ended.
@@ -188,6 +189,9 @@ func (l *Log) nextBatch(ctx context.Context) *batch {
 // or nothing arrives any more.
 func (l *Log) growLocked(b *batch) time.Duration {
 	if len(l.queue) > 1 || l.lastCount < busyBatch || !l.admitting || l.fullLocked(b, 0) {
+		return 0
+	}
+	if time.Since(l.lastAt) > busyFor {
 		return 0
 	}
 	return min(l.o.BatchMaxAge-time.Since(b.opened), arrivalGap-time.Since(b.arrived))

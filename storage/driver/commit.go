@@ -48,16 +48,16 @@ func (l *Log) commitBatch(ctx context.Context, b *batch) error {
 		return err
 	}
 	l.state = next
-	snap := l.snapshot(next)
+	snap, now := l.snapshot(next), time.Now()
 
 	l.mu.Lock()
-	l.head, l.lastCount = snap, len(b.entries)
+	l.head, l.lastCount, l.lastAt = snap, len(b.entries), now
 	l.queued -= len(b.entries)
 	l.work = append(l.work, work...)
 	if len(l.work) == 0 && !l.writing {
 		l.durable = snap.size
 	}
-	l.waiting = append(l.waiting, milestone{snap.size, time.Now(), make(chan struct{})})
+	l.waiting = append(l.waiting, milestone{snap.size, now, make(chan struct{})})
 	l.notifyLocked()
 	l.mu.Unlock()
 	b.resolve(first, nil)

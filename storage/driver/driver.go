@@ -108,10 +108,11 @@ type Log struct {
 	mu         sync.Mutex
 	changed    chan struct{} // closed and replaced when anything below has changed
 	admitting  bool
-	queue      []*batch // the last one is open
-	queued     int      // entries in the queue and in the commit in flight
-	lastCount  int      // entries in the last batch
-	head       snapshot // what is committed
+	queue      []*batch  // the last one is open
+	queued     int       // entries in the queue and in the commit in flight
+	lastCount  int       // entries in the last batch
+	lastAt     time.Time // when it was committed
+	head       snapshot  // what is committed
 	work       []fullObject
 	writing    bool  // part of the work is being written
 	durable    int64 // full tiles and bundles are durable up to this size

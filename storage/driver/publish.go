@@ -175,10 +175,20 @@ func (l *Log) Published() (Published, bool) {
 func (l *Log) OldestUnpublished() (time.Time, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.waiting) == 0 || l.waiting[0].size == 0 {
-		return time.Time{}, false
+	m, ok := l.oldestLocked()
+	return m.at, ok
+}
+
+// oldestLocked returns the oldest milestone that has entries.
+func (l *Log) oldestLocked() (milestone, bool) {
+	waiting := l.waiting
+	if len(waiting) > 0 && waiting[0].size == 0 {
+		waiting = waiting[1:]
 	}
-	return l.waiting[0].at, true
+	if len(waiting) == 0 {
+		return milestone{}, false
+	}
+	return waiting[0], true
 }
 
 // Await returns a published checkpoint of at least size, which must be committed. It fails with
