@@ -1,0 +1,292 @@
+package monitor_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"tallywood/internal/faultbucket"
+	"tallywood/monitor"
+	"tallywood/monitor/rule"
+	"tallywood/storage"
+	"tallywood/storage/mem"
+)
+
+// scenario drives a station through growth, an alert of each kind and an outage, whatever the
+// bucket does, and returns how many events must have come out of it.
+type scenario struct {
+	l     *testLog
+	steps []func()
+}
+
+func newScenario(t *testing.T) *scenario {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	var undo func()
+	return &scenario{l: l, steps: []func(){
+		func() { l.add(append(filler(ca, 3), ca.entry(alice, goodIssuer))...) },
+		func() { l.add(ca.entry(alice, evilIssuer)) },
+		func() { undo = l.setCheckpoint(l.sign(2, l.root(2))) },
+		func() { undo(); l.add(ca.entry(alice, goodIssuer)) },
+	}}
+}
+
+const scenarioEvents = 4
+
+// checkOnce runs one monitor on the bucket as a process would: it may die in the middle.
+func checkOnce(ctx context.Context, s *station, b storage.Bucket) {
+	o := s.options
+	o.State = b
+	m, err := monitor.New(o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, _ = m.Check(ctx) // the next process sees what this one left
+}
+
+// TestCrashAtEveryStorageOperation kills the monitor at each operation in each way, restarts it,
+// and wants every event queued exactly once and delivered at least once.
+func TestCrashAtEveryStorageOperation(t *testing.T) {
+	inner := mem.New()
+	s := newScenario(t)
+	st := newStation(t, s.l.config(monitor.KindRekor))
+	var ops []int // of each step
+	for _, step := range s.steps {
+		step()
+		b := faultbucket.New(inner)
+		checkOnce(t.Context(), st, b)
+		ops = append(ops, len(b.Ops()))
+	}
+	if len(st.sink.all()) != scenarioEvents {
+		t.Fatalf("%d events without faults", len(st.sink.all()))
+	}
+	for _, mode := range []faultbucket.Mode{faultbucket.Fail, faultbucket.Lose, faultbucket.Crash, faultbucket.CrashAfter} {
+		for step := range ops {
+			for n := range ops[step] {
+				t.Run(fmt.Sprintf("%s at %d of step %d", mode, n, step), func(t *testing.T) { crashAt(t, step, n, mode) })
+			}
+		}
+	}
+}
+
+func crashAt(t *testing.T, at, n int, mode faultbucket.Mode) {
+	s := newScenario(t)
+	st := newStation(t, s.l.config(monitor.KindRekor))
+	inner := mem.New()
+	queued := map[string]int64{} // by event ID, the position it was queued at
+	for i, step := range s.steps {
+		step()
+		if i == at {
+			b := faultbucket.New(inner)
+			b.FailAt(n, mode)
+			checkOnce(t.Context(), st, b)
+			if len(b.Ops()) <= n {
+				t.Fatalf("operation %d did not happen, only %d", n, len(b.Ops()))
+			}
+			b.Crash()
+		}
+		checkOnce(t.Context(), st, inner)
+		noteQueued(t, inner, queued)
+	}
+	counts := map[string]int{}
+	rules := map[rule.ID]int{}
+	for _, e := range st.sink.all() {
+		if counts[e.ID]++; counts[e.ID] == 1 {
+			rules[e.Rule]++
+		}
+		if _, err := os.Stat(filepath.Join(e.Evidence, "evidence.json")); err != nil {
+			t.Errorf("event without evidence: %v", err)
+		}
+	}
+	if len(counts) != scenarioEvents || rules[rule.IDSeen] != 2 || rules[rule.IDUnexpected] != 1 || rules[rule.LogRollback] != 1 {
+		t.Errorf("events %v", rules)
+	}
+	if len(queued) != scenarioEvents {
+		t.Errorf("%d events were queued, want %d", len(queued), scenarioEvents)
+	}
+	left, _ := filepath.Glob(filepath.Join(st.options.EvidenceDir, "*"))
+	if len(left) != scenarioEvents {
+		t.Errorf("evidence of %d events, want %d: %q", len(left), scenarioEvents, left)
+	}
+}
+
+// noteQueued reads from the state which events were queued, and fails if one is there twice.
+func noteQueued(t *testing.T, b storage.Bucket, queued map[string]int64) {
+	t.Helper()
+	for key := range b.List(t.Context(), "") {
+		data, _, err := b.Get(t.Context(), key, storage.Range{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s struct {
+			Next   int64           `json:"next"`
+			Alerts []monitor.Event `json:"alerts"`
+			Outbox []struct {
+				Event monitor.Event `json:"event"`
+			} `json:"outbox"`
+		}
+		if err := json.Unmarshal(data, &s); err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, e := range s.Alerts {
+			if seen[e.ID] {
+				t.Errorf("event %s was queued twice", e.ID)
+			}
+			seen[e.ID] = true
+			queued[e.ID] = s.Next
+		}
+		if len(s.Outbox) > 0 {
+			t.Errorf("%d events are left in the outbox", len(s.Outbox))
+		}
+	}
+}
+
+func TestSinkThatIsDownGetsTheSameEventLater(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	down := newMemorySink()
+	down.setRefuse(errors.New("down"))
+	s.options.Routes["down"] = monitor.Route{Sink: down}
+	quiet := newMemorySink()
+	s.options.Routes["quiet"] = monitor.Route{Sink: quiet, MinSeverity: rule.Critical}
+
+	l.add(ca.entry(alice, goodIssuer))
+	if r := s.expect(rule.Operational, rule.IDSeen); r.Undelivered != 1 {
+		t.Errorf("%d undelivered", r.Undelivered)
+	}
+	l.add(ca.entry(alice, evilIssuer))
+	if r := s.expect(rule.IdentityAlert, rule.IDUnexpected); r.Undelivered != 2 {
+		t.Errorf("%d undelivered", r.Undelivered)
+	}
+	if got := s.sink.all(); len(got) != 2 {
+		t.Fatalf("the other sink got %d events", len(got))
+	}
+	if got := quiet.all(); len(got) != 1 || got[0].Rule != rule.IDUnexpected {
+		t.Errorf("the sink for criticals got %+v", got)
+	}
+	down.setRefuse(nil)
+	s.expect(rule.IdentityAlert) // an alert of before, delivered only now
+	s.expect(rule.Clean)
+	ids := func(events []monitor.Event) (out []string) {
+		for _, e := range events {
+			out = append(out, e.ID)
+		}
+		return out
+	}
+	if !slices.Equal(ids(down.all()), ids(s.sink.all())) || len(s.sink.all()) != 2 {
+		t.Errorf("sinks got %q and %q", ids(down.all()), ids(s.sink.all()))
+	}
+}
+
+func TestSinkThatHangsDelaysNobodyElse(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.options.Poll = 10 * time.Millisecond
+	s.options.Routes["hanging"] = monitor.Route{Sink: hangingSink{}}
+	m, err := monitor.New(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	for i := range 3 {
+		l.add(ca.entry(alice, goodIssuer))
+		select {
+		case <-s.sink.got:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("event %d is late: %+v", i, m.Status())
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := m.Status()[0]; got.Pending != 3 || got.Scanned != 3 {
+		t.Errorf("status %+v", got)
+	}
+}
+
+type hangingSink struct{}
+
+func (hangingSink) Send(ctx context.Context, _ monitor.Event) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestSinkThatIsGoneFromTheConfigurationIsForgotten(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.sink.setRefuse(errors.New("down"))
+	l.add(ca.entry(alice, goodIssuer))
+	s.expect(rule.Operational, rule.IDSeen)
+	s.options.Routes = map[string]monitor.Route{"other": {Sink: newMemorySink()}}
+	s.expect(rule.Clean)
+}
+
+// TestTwoMonitorsShareAState runs two on one state: events are queued once, whoever is first.
+func TestTwoMonitorsShareAState(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.options.Poll = 5 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 2)
+	for range 2 {
+		m, err := monitor.New(s.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { done <- m.Run(ctx) }()
+	}
+	const n = 10
+	for range n {
+		l.add(ca.entry(alice, goodIssuer))
+		time.Sleep(20 * time.Millisecond)
+	}
+	distinct := func() map[int64]string {
+		out := map[int64]string{}
+		for _, e := range s.sink.all() {
+			if id, ok := out[e.Index]; ok && id != e.ID {
+				t.Errorf("entry %d has events %s and %s", e.Index, id, e.ID)
+			}
+			out[e.Index] = e.ID
+		}
+		return out
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(distinct()) < n; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("events of %d entries, want %d", len(distinct()), n)
+		}
+	}
+	cancel()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	queued := map[string]int64{}
+	noteQueued(t, s.options.State, queued)
+	if len(queued) != n {
+		t.Errorf("%d events queued, want %d", len(queued), n)
+	}
+}
+
+func TestNoEvidenceNoEvent(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	if err := os.WriteFile(s.options.EvidenceDir, nil, 0o600); err != nil { // not a directory
+		t.Fatal(err)
+	}
+	l.add(ca.entry(alice, evilIssuer))
+	s.expect(rule.Operational)
+	if err := os.Remove(s.options.EvidenceDir); err != nil {
+		t.Fatal(err)
+	}
+	s.expect(rule.IdentityAlert, rule.IDUnexpected)
+}
