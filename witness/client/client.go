@@ -1,0 +1,186 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"tallywood/witness/policy"
+)
+
+// A ProofFunc returns the RFC 6962 consistency proof between two sizes of the log.
+type ProofFunc = func(ctx context.Context, oldSize, size int64) ([][]byte, error)
+
+// Options configure a Client.
+type Options struct {
+	Policy *policy.Policy   // names the logs, the witnesses and their URLs, and the quorum; required
+	HTTP   *http.Client     // used without following redirects; nil: one with sane timeouts
+	Log    *slog.Logger     // nil: discard
+	Now    func() time.Time // to judge timestamps; nil: time.Now
+}
+
+// Limits of one exchange.
+const (
+	requestTimeout = 10 * time.Second // one request; it may go on after its caller has the quorum
+	roundTimeout   = 30 * time.Second // Cosign and Sizes, if the context has no deadline
+	maxAnswer      = 64 << 10         // bytes
+	maxSkew        = 5 * time.Minute  // between a cosignature's timestamp and our clock
+	maxConflicts   = 3                // answers 409 per witness and round
+	reuse          = time.Minute      // age up to which a cosignature is used in another round
+)
+
+// A Client asks the witnesses of one policy. Its methods may be called concurrently.
+type Client struct {
+	policy    *policy.Policy
+	http      *http.Client
+	log       *slog.Logger
+	now       func() time.Time
+	endpoints []*endpoint
+	unasked   []policy.Witness // those without URL
+
+	stop     chan struct{} // closed by Close
+	stopOnce sync.Once
+	running  sync.WaitGroup // requests that outlive their round
+
+	mu     sync.Mutex            // guards the field below and what is in it
+	rounds map[string]*collected // by origin: the newest round
+}
+
+// collected is what the newest round of a log has brought, late answers included.
+type collected struct {
+	number       int // of the round
+	text         string
+	logLines     string
+	cosignatures map[string]cosignature // by witness name
+}
+
+type cosignature struct {
+	line string // with its LF
+	time time.Time
+}
+
+// New returns a Client. It does no I/O.
+func New(o Options) (*Client, error) {
+	c := &Client{
+		policy: o.Policy, log: o.Log, now: o.Now,
+		stop: make(chan struct{}), rounds: map[string]*collected{},
+	}
+	if c.policy == nil {
+		return nil, errors.New("configuring witness client: no policy")
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	c.http = httpClient(o.HTTP)
+	c.endpoints, c.unasked = group(c.policy.Witnesses())
+	asked := map[string]bool{}
+	for _, e := range c.endpoints {
+		for _, w := range e.witnesses {
+			asked[w.Name] = true
+		}
+	}
+	if !c.policy.Satisfied(func(name string) bool { return asked[name] }) {
+		return nil, fmt.Errorf("configuring witness client: the quorum needs witnesses without URL (%s): they cannot be asked", names(c.unasked))
+	}
+	return c, nil
+}
+
+// httpClient returns a client that follows no redirect: a witness has one address, and who can
+// redirect its clients could collect their checkpoints.
+func httpClient(given *http.Client) *http.Client {
+	c := &http.Client{}
+	if given != nil {
+		*c = *given
+	} else {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.MaxIdleConnsPerHost = 4
+		t.TLSHandshakeTimeout = 5 * time.Second
+		t.ResponseHeaderTimeout = requestTimeout
+		c.Transport = t
+	}
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return c
+}
+
+// group makes one endpoint of the witnesses that share a URL: a witness with two keys answers
+// one request with two lines.
+func group(witnesses []policy.Witness) (endpoints []*endpoint, unasked []policy.Witness) {
+	at := map[string]*endpoint{}
+	for _, w := range witnesses {
+		url := strings.TrimRight(w.URL, "/")
+		if url == "" {
+			unasked = append(unasked, w)
+			continue
+		}
+		if at[url] == nil {
+			at[url] = &endpoint{url: url, slot: make(chan struct{}, 1), sizes: map[string]int64{}}
+			endpoints = append(endpoints, at[url])
+		}
+		at[url].witnesses = append(at[url].witnesses, w)
+	}
+	return endpoints, unasked
+}
+
+func names(witnesses []policy.Witness) string {
+	list := make([]string, len(witnesses))
+	for i, w := range witnesses {
+		list[i] = w.Name
+	}
+	return strings.Join(list, ", ")
+}
+
+// Close ends the requests that are still under way, and waits for them. No method may be called
+// after it.
+func (c *Client) Close() error {
+	c.stopOnce.Do(func() { close(c.stop) })
+	c.running.Wait()
+	c.http.CloseIdleConnections()
+	return nil
+}
+
+// outlive returns a context for one request, which ends with Close but not with ctx.
+func (c *Client) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	go func() {
+		select {
+		case <-c.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// Full returns the checkpoint that was last sent to the witnesses of the log of this origin, with
+// all cosignatures so far: those that came after the quorum too. Nil if there is none.
+func (c *Client) Full(origin string) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.rounds[origin]; r != nil {
+		return c.assemble(r)
+	}
+	return nil
+}
+
+// assemble renders a note: the log's lines, then Ed25519 cosignatures, then ML-DSA ones, each in
+// the order of the policy. The caller holds c.mu.
+func (c *Client) assemble(r *collected) []byte {
+	var ed, pq strings.Builder
+	for _, w := range c.policy.Witnesses() {
+		switch line := r.cosignatures[w.Name].line; w.Key.Alg() {
+		case policy.AlgMLDSA44:
+			pq.WriteString(line)
+		default:
+			ed.WriteString(line)
+		}
+	}
+	return []byte(r.text + "\n" + r.logLines + ed.String() + pq.String())
+}

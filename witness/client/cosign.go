@@ -1,0 +1,350 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"tallywood/witness/policy"
+)
+
+// A QuorumError reports a checkpoint that too few witnesses cosigned in time.
+type QuorumError struct {
+	Origin    string
+	Size      int64
+	Cosigned  []string       // names of the witnesses that did
+	Witnesses []WitnessError // the others, in the order of the policy
+}
+
+// A WitnessError says why one witness did not cosign.
+type WitnessError struct {
+	Name string // in the policy
+	Err  error
+}
+
+func (e *QuorumError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "no quorum for %q, size %d", e.Origin, e.Size)
+	for _, name := range e.Cosigned {
+		fmt.Fprintf(&b, "; %s: cosigned", name)
+	}
+	for _, w := range e.Witnesses {
+		fmt.Fprintf(&b, "; %s: %v", w.Name, w.Err)
+	}
+	return b.String()
+}
+
+// Unwrap returns the witnesses' errors.
+func (e *QuorumError) Unwrap() []error {
+	errs := make([]error, len(e.Witnesses))
+	for i, w := range e.Witnesses {
+		errs[i] = w.Err
+	}
+	return errs
+}
+
+// A round is one checkpoint on its way to all witnesses.
+type round struct {
+	number   int
+	text     string
+	logLines string // those of the checkpoint that are not by witnesses of the policy
+	tree     policy.Tree
+	build    ProofFunc
+
+	mu     sync.Mutex // guards proofs
+	proofs map[int64]func() ([][]byte, error)
+}
+
+// prove returns the proof from old, which is built once for all witnesses.
+func (r *round) prove(ctx context.Context, old int64) ([][]byte, error) {
+	if old == 0 || old == r.tree.Size {
+		return nil, nil
+	}
+	r.mu.Lock()
+	f := r.proofs[old]
+	if f == nil {
+		f = sync.OnceValues(func() ([][]byte, error) { return r.build(ctx, old, r.tree.Size) })
+		r.proofs[old] = f
+	}
+	r.mu.Unlock()
+	proof, err := f()
+	if err != nil {
+		return nil, fmt.Errorf("proving consistency with size %d: %w", old, err)
+	}
+	return proof, nil
+}
+
+// Cosign has the checkpoint, which the log has signed, cosigned by the witnesses, and returns it
+// as soon as the policy is satisfied: the log's lines as given, then the cosignatures. It tries
+// again and again what may yet succeed until ctx ends (or for 30 s if it has no deadline), and
+// then returns a [QuorumError]. A newer call for the same log takes the witnesses over.
+func (c *Client) Cosign(ctx context.Context, checkpoint []byte, prove ProofFunc) ([]byte, error) {
+	ctx, cancel := deadline(ctx)
+	defer cancel()
+	r, err := c.begin(checkpoint, prove)
+	if err != nil {
+		return nil, err
+	}
+	results := make(chan result, len(c.endpoints))
+	waiting := 0
+	for _, e := range c.endpoints {
+		if c.has(r, e) {
+			continue // it answered a call for this very checkpoint a moment ago
+		}
+		waiting++
+		c.running.Go(func() {
+			err := c.ask(ctx, e, r)
+			results <- result{e, err}
+		})
+	}
+	failed := map[*endpoint]error{}
+	for ; ; waiting-- {
+		if note, ok := c.satisfied(r); ok {
+			return c.leave(r, note)
+		}
+		if waiting == 0 {
+			return nil, c.quorumError(r, failed)
+		}
+		select {
+		case res := <-results:
+			failed[res.endpoint] = res.err
+		case <-ctx.Done():
+			return nil, c.quorumError(r, failed)
+		}
+	}
+}
+
+type result struct {
+	endpoint *endpoint
+	err      error // nil: it cosigned
+}
+
+func deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, roundTimeout)
+}
+
+// begin verifies the checkpoint and makes its round the newest. Cosignatures of the same text
+// that came late in the last round are taken over.
+func (c *Client) begin(checkpoint []byte, prove ProofFunc) (*round, error) {
+	r, err := c.parse(checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	r.build = prove
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.rounds[r.tree.Origin]
+	next := &collected{number: 1, text: r.text, logLines: r.logLines, cosignatures: map[string]cosignature{}}
+	if last != nil {
+		next.number = last.number + 1
+		if last.text == r.text {
+			for name, cs := range last.cosignatures {
+				if c.now().Sub(cs.time).Abs() <= reuse {
+					next.cosignatures[name] = cs
+				}
+			}
+		}
+	}
+	r.number = next.number
+	c.rounds[r.tree.Origin] = next
+	return r, nil
+}
+
+// parse verifies that a log of the policy has signed the checkpoint, and sorts its lines.
+func (c *Client) parse(checkpoint []byte) (*round, error) {
+	cp, err := c.policy.OpenLog(checkpoint)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint to be cosigned: %w", err)
+	}
+	n, err := policy.ParseNote(checkpoint)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint to be cosigned: %w", err)
+	}
+	r := &round{text: n.Text, tree: cp.Tree(), proofs: map[int64]func() ([][]byte, error){}}
+	for _, sig := range n.Signatures {
+		ours := true
+		for _, w := range c.policy.Witnesses() {
+			ours = ours && !w.Key.Matches(sig)
+		}
+		if ours {
+			r.logLines += sig.Line + "\n"
+		}
+	}
+	return r, nil
+}
+
+// has reports whether every key of an endpoint has cosigned already.
+func (c *Client) has(r *round, e *endpoint) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got := c.rounds[r.tree.Origin]
+	for _, w := range e.witnesses {
+		if _, ok := got.cosignatures[w.Name]; !ok || got.number != r.number {
+			return false
+		}
+	}
+	return true
+}
+
+// satisfied returns the note with what has come in, if the policy is satisfied with it.
+func (c *Client) satisfied(r *round) ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got := c.rounds[r.tree.Origin]
+	if got.text != r.text {
+		return nil, false // a newer round has begun
+	}
+	ok := c.policy.Satisfied(func(name string) bool { return got.cosignatures[name].line != "" })
+	if !ok {
+		return nil, false
+	}
+	mine := *got
+	mine.logLines = r.logLines
+	return c.assemble(&mine), true
+}
+
+// leave evaluates the policy on the very bytes that are returned.
+func (c *Client) leave(r *round, note []byte) ([]byte, error) {
+	if _, err := c.policy.Open(note); err != nil {
+		return nil, fmt.Errorf("checking cosigned checkpoint of size %d: %w", r.tree.Size, err)
+	}
+	return note, nil
+}
+
+func (c *Client) quorumError(r *round, failed map[*endpoint]error) error {
+	qe := &QuorumError{Origin: r.tree.Origin, Size: r.tree.Size}
+	state := map[string]error{}
+	for _, e := range c.endpoints {
+		err, done := failed[e]
+		if !done {
+			err = e.state()
+		}
+		for _, w := range e.witnesses {
+			state[w.Name] = err
+		}
+	}
+	for _, w := range c.unasked {
+		state[w.Name] = errNoURL
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got := c.rounds[r.tree.Origin]
+	for _, w := range c.policy.Witnesses() {
+		switch err := state[w.Name]; {
+		case got.text == r.text && got.cosignatures[w.Name].line != "":
+			qe.Cosigned = append(qe.Cosigned, w.Name)
+		case err == nil:
+			qe.Witnesses = append(qe.Witnesses, WitnessError{w.Name, errNoLine})
+		default:
+			qe.Witnesses = append(qe.Witnesses, WitnessError{w.Name, err})
+		}
+	}
+	return qe
+}
+
+var (
+	errNoURL      = errors.New("has no URL in the policy")
+	errNoLine     = errors.New("answered without a line by this key")
+	errSuperseded = errors.New("not asked: a newer checkpoint took over")
+)
+
+// ask brings one witness to cosign, or returns why it did not. It ends with ctx, but for a request
+// under way, whose answer is still taken.
+func (c *Client) ask(ctx context.Context, e *endpoint, r *round) error {
+	select {
+	case e.slot <- struct{}{}:
+		defer func() { <-e.slot }()
+	case <-ctx.Done():
+		return e.state()
+	}
+	for conflicts := 0; ; {
+		if c.newest(r.tree.Origin) != r.number {
+			return errSuperseded
+		}
+		if err := e.pause(ctx); err != nil {
+			return err
+		}
+		// A size beyond this checkpoint was either wrong or will be said again: ask with what is allowed.
+		old := min(e.size(r.tree.Origin), r.tree.Size)
+		proof, err := r.prove(ctx, old)
+		if err != nil {
+			return err // not the witness's fault
+		}
+		err = c.try(ctx, e, r, old, proof)
+		if err == nil {
+			e.succeeded()
+			return nil
+		}
+		if final := c.judge(e, r, err, &conflicts); final != nil {
+			return final
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// judge notes what a failed request says about the witness. It returns an error if there is no use
+// in asking again in this round.
+func (c *Client) judge(e *endpoint, r *round, err error, conflicts *int) error {
+	var conflict *conflictError
+	var refused *RefusedError
+	switch {
+	case errors.As(err, &conflict):
+		e.setSize(r.tree.Origin, conflict.size)
+		*conflicts++
+		if conflict.size > r.tree.Size {
+			ahead := &AheadError{Size: conflict.size}
+			c.alarm(e, r, ahead)
+			return ahead
+		}
+		if *conflicts > maxConflicts {
+			err = fmt.Errorf("answered 409 %d times: %w", *conflicts, err)
+			e.failed(err)
+			return err
+		}
+		return nil
+	case errors.As(err, &refused):
+		c.alarm(e, r, err)
+		return err
+	}
+	e.failed(err)
+	return nil
+}
+
+// try makes one request, and keeps what it brings even if the round has ended meanwhile.
+func (c *Client) try(ctx context.Context, e *endpoint, r *round, old int64, proof [][]byte) error {
+	request, cancel := c.outlive(ctx)
+	defer cancel()
+	found, err := c.post(request, e, r, old, proof)
+	if err != nil {
+		return err
+	}
+	e.setSize(r.tree.Origin, r.tree.Size)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if got := c.rounds[r.tree.Origin]; got.text == r.text {
+		for name, cs := range found {
+			got.cosignatures[name] = cs
+		}
+	}
+	return nil
+}
+
+func (c *Client) newest(origin string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rounds[origin].number
+}
+
+// alarm logs a refusal once, until the witness has cosigned again.
+func (c *Client) alarm(e *endpoint, r *round, err error) {
+	if e.refused(err) {
+		c.log.Error("witness refuses to cosign", "origin", r.tree.Origin, "size", r.tree.Size, "key", names(e.witnesses), "err", err)
+	}
+}

@@ -1,0 +1,16 @@
+// Package client has a log's checkpoints cosigned by the witnesses of its policy, per
+// c2sp.org/tlog-witness.
+//
+// In goes a checkpoint that the log has signed, and a function that builds consistency proofs. All
+// witnesses are asked at once; out comes, as soon as the policy is satisfied, the checkpoint with
+// the log's lines first and verified cosignatures after them, or an error that says what each
+// witness did. Nothing a witness answers is believed: only lines of its own keys that verify, with
+// a timestamp near ours, are copied.
+//
+// A Client remembers the size that each witness has cosigned, backs off from those that fail, and
+// has at most one request to each under way. A witness that answers after the quorum was reached
+// is not wasted: its cosignature is kept, see [Client.Full].
+//
+// The caller must guarantee that it asks for no two trees that are not consistent, and that it
+// calls [Client.Close] in the end.
+package client
