@@ -81,12 +81,17 @@ func readSecret(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading webhook secret: %w", err)
 	}
-	text, ok := strings.CutPrefix(strings.TrimSpace(string(data)), secretPrefix)
-	secret, err := base64.StdEncoding.DecodeString(text)
-	if !ok || err != nil || len(secret) < 24 || len(secret) > 64 {
+	secret, ok := parseSecret(strings.TrimSpace(string(data)))
+	if !ok {
 		return nil, fmt.Errorf("webhook secret in %s is not %q and the base64 of 24 to 64 bytes", path, secretPrefix)
 	}
 	return secret, nil
+}
+
+func parseSecret(text string) ([]byte, bool) {
+	text, ok := strings.CutPrefix(text, secretPrefix)
+	secret, err := base64.StdEncoding.DecodeString(text)
+	return secret, ok && err == nil && len(secret) >= 24 && len(secret) <= 64
 }
 
 // webhookClient connects to public addresses alone, unless told otherwise: whoever can set a URL,
@@ -94,15 +99,7 @@ func readSecret(path string) ([]byte, error) {
 // around that.
 func webhookClient(loopback, private bool) *http.Client {
 	dialer := &net.Dialer{Timeout: webhookTimeout, Control: func(_, address string, _ syscall.RawConn) error {
-		a, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return err
-		}
-		ip := a.Addr().Unmap()
-		if private || loopback && ip.IsLoopback() || isPublic(ip) {
-			return nil
-		}
-		return fmt.Errorf("%s is not a public address, which the webhook's configuration does not allow", ip)
+		return checkAddress(loopback, private, address)
 	}}
 	return &http.Client{
 		Timeout: webhookTimeout,
@@ -112,6 +109,20 @@ func webhookClient(loopback, private bool) *http.Client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// checkAddress returns an error unless a connection to address, which was resolved already, is
+// allowed.
+func checkAddress(loopback, private bool, address string) error {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	ip := a.Addr().Unmap()
+	if private || loopback && ip.IsLoopback() || isPublic(ip) {
+		return nil
+	}
+	return fmt.Errorf("%s is not a public address, and others are not allowed", ip)
 }
 
 // Ranges that netip has no method for: shared, benchmarking and reserved IPv4 addresses, and the

@@ -131,6 +131,10 @@ func (w *watch) bySAN(v string) error {
 }
 
 func (w *watch) byRegex(v string) error {
+	// By itself first: a parenthesis too many would close the group that anchors it.
+	if _, err := regexp.Compile(v); err != nil {
+		return fmt.Errorf("regex %q: %w", v, err)
+	}
 	loose, err := regexp.Compile("(?is)(?:" + v + ")")
 	if err != nil {
 		return fmt.Errorf("regex %q: %w", v, err)
@@ -208,8 +212,10 @@ func (w *watch) byKey(v string) error {
 	}
 	want := [32]byte(sum)
 	w.match = func(e *Entry) (string, bool) {
-		hit := e.KeyHash == want || e.Certificate != nil &&
-			(e.Certificate.KeyHash() == want || e.Certificate.Fingerprint() == want)
+		hit := e.KeyHash == want
+		if c := e.Certificate; c != nil {
+			hit = c.KeyHash() == want || c.Fingerprint() == want
+		}
 		return "sha256:" + hex.EncodeToString(sum), hit
 	}
 	w.inBytes = func([]byte) bool { return false } // a hash is not in what it is a hash of
