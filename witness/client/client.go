@@ -47,16 +47,8 @@ type Client struct {
 	stopOnce sync.Once
 	running  sync.WaitGroup // requests that outlive their round
 
-	mu     sync.Mutex            // guards the field below and what is in it
-	rounds map[string]*collected // by origin: the newest round
-}
-
-// collected is what the newest round of a log has brought, late answers included.
-type collected struct {
-	number       int // of the round
-	text         string
-	logLines     string
-	cosignatures map[string]cosignature // by witness name
+	mu     sync.Mutex        // guards the field below, and the cosignatures of all rounds
+	rounds map[string]*round // by origin: the newest
 }
 
 type cosignature struct {
@@ -68,7 +60,7 @@ type cosignature struct {
 func New(o Options) (*Client, error) {
 	c := &Client{
 		policy: o.Policy, log: o.Log, now: o.Now,
-		stop: make(chan struct{}), rounds: map[string]*collected{},
+		stop: make(chan struct{}), rounds: map[string]*round{},
 	}
 	if c.policy == nil {
 		return nil, errors.New("configuring witness client: no policy")
@@ -172,7 +164,7 @@ func (c *Client) Full(origin string) []byte {
 
 // assemble renders a note: the log's lines, then Ed25519 cosignatures, then ML-DSA ones, each in
 // the order of the policy. The caller holds c.mu.
-func (c *Client) assemble(r *collected) []byte {
+func (c *Client) assemble(r *round) []byte {
 	var ed, pq strings.Builder
 	for _, w := range c.policy.Witnesses() {
 		switch line := r.cosignatures[w.Name].line; w.Key.Alg() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 
@@ -52,6 +53,8 @@ type round struct {
 	logLines string // those of the checkpoint that are not by witnesses of the policy
 	tree     policy.Tree
 	build    ProofFunc
+
+	cosignatures map[string]cosignature // by witness name, late ones too; guarded by Client.mu
 
 	mu     sync.Mutex // guards proofs
 	proofs map[int64]func() ([][]byte, error)
@@ -138,20 +141,15 @@ func (c *Client) begin(checkpoint []byte, prove ProofFunc) (*round, error) {
 	r.build = prove
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := c.rounds[r.tree.Origin]
-	next := &collected{number: 1, text: r.text, logLines: r.logLines, cosignatures: map[string]cosignature{}}
-	if last != nil {
-		next.number = last.number + 1
-		if last.text == r.text {
-			for name, cs := range last.cosignatures {
-				if c.now().Sub(cs.time).Abs() <= reuse {
-					next.cosignatures[name] = cs
-				}
+	if last := c.rounds[r.tree.Origin]; last != nil {
+		r.number = last.number + 1
+		for name, cs := range last.cosignatures {
+			if last.text == r.text && c.now().Sub(cs.time).Abs() <= reuse {
+				r.cosignatures[name] = cs
 			}
 		}
 	}
-	r.number = next.number
-	c.rounds[r.tree.Origin] = next
+	c.rounds[r.tree.Origin] = r
 	return r, nil
 }
 
@@ -165,7 +163,10 @@ func (c *Client) parse(checkpoint []byte) (*round, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint to be cosigned: %w", err)
 	}
-	r := &round{text: n.Text, tree: cp.Tree(), proofs: map[int64]func() ([][]byte, error){}}
+	r := &round{
+		text: n.Text, tree: cp.Tree(),
+		cosignatures: map[string]cosignature{}, proofs: map[int64]func() ([][]byte, error){},
+	}
 	for _, sig := range n.Signatures {
 		ours := true
 		for _, w := range c.policy.Witnesses() {
@@ -182,9 +183,8 @@ func (c *Client) parse(checkpoint []byte) (*round, error) {
 func (c *Client) has(r *round, e *endpoint) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	got := c.rounds[r.tree.Origin]
 	for _, w := range e.witnesses {
-		if _, ok := got.cosignatures[w.Name]; !ok || got.number != r.number {
+		if _, ok := r.cosignatures[w.Name]; !ok {
 			return false
 		}
 	}
@@ -195,17 +195,10 @@ func (c *Client) has(r *round, e *endpoint) bool {
 func (c *Client) satisfied(r *round) ([]byte, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	got := c.rounds[r.tree.Origin]
-	if got.text != r.text {
-		return nil, false // a newer round has begun
-	}
-	ok := c.policy.Satisfied(func(name string) bool { return got.cosignatures[name].line != "" })
-	if !ok {
+	if !c.policy.Satisfied(func(name string) bool { return r.cosignatures[name].line != "" }) {
 		return nil, false
 	}
-	mine := *got
-	mine.logLines = r.logLines
-	return c.assemble(&mine), true
+	return c.assemble(r), true
 }
 
 // leave evaluates the policy on the very bytes that are returned.
@@ -233,10 +226,9 @@ func (c *Client) quorumError(r *round, failed map[*endpoint]error) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	got := c.rounds[r.tree.Origin]
 	for _, w := range c.policy.Witnesses() {
 		switch err := state[w.Name]; {
-		case got.text == r.text && got.cosignatures[w.Name].line != "":
+		case r.cosignatures[w.Name].line != "":
 			qe.Cosigned = append(qe.Cosigned, w.Name)
 		case err == nil:
 			qe.Witnesses = append(qe.Witnesses, WitnessError{w.Name, errNoLine})
@@ -328,10 +320,9 @@ func (c *Client) try(ctx context.Context, e *endpoint, r *round, old int64, proo
 	e.setSize(r.tree.Origin, r.tree.Size)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if got := c.rounds[r.tree.Origin]; got.text == r.text {
-		for name, cs := range found {
-			got.cosignatures[name] = cs
-		}
+	maps.Copy(r.cosignatures, found)
+	if newest := c.rounds[r.tree.Origin]; newest.text == r.text {
+		maps.Copy(newest.cosignatures, found)
 	}
 	return nil
 }
