@@ -14,6 +14,8 @@ const (
 	slowestResend  = time.Hour      // at most
 	abandonAfter   = 72 * time.Hour // since the first try
 	deliverTimeout = 30 * time.Second
+	slowestPass    = time.Minute // between two passes over what is due, while the sink is down
+	settleTimeout  = 5 * time.Second
 )
 
 // A courier brings events of one log's outbox to one sink. One goroutine uses it.
@@ -22,35 +24,45 @@ type courier struct {
 	name  string
 	route Route
 	sent  map[string]bool // taken by the sink, while the state does not know it yet
+	idle  int             // passes in a row that were broken off
+}
+
+func newCourier(t *tail, name string) *courier {
+	return &courier{tail: t, name: name, route: t.routes[name], sent: map[string]bool{}}
 }
 
 // run delivers until ctx ends.
 func (c *courier) run(ctx context.Context) {
-	for {
-		next := c.deliver(ctx, false)
-		timer := time.NewTimer(next)
+	for ctx.Err() == nil {
+		pause := c.deliver(ctx, false)
+		wake := c.tail.wake[c.name]
+		if c.idle > 0 {
+			wake = nil // a sink that is down is not asked more often because there is more to say
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-c.tail.wake[c.name]:
-			timer.Stop()
+		case <-wake:
 		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 
-// deliver sends what is due, or with all set everything that waits, in order, and returns when
-// the next event is due. A sink that fails several times in a row is not asked again before that.
+// deliver sends what is due, or with all set everything that waits, in order, and returns when to
+// do so again. It breaks off when the sink fails several times in a row.
 func (c *courier) deliver(ctx context.Context, all bool) time.Duration {
 	failures := 0
+	c.idle++
+	again := min(firstResend<<min(c.idle-1, 10), slowestPass)
 	for tried := map[string]bool{}; failures < giveUpSending && ctx.Err() == nil; {
 		st, err := c.tail.journal.load(ctx)
 		if err != nil {
-			return firstResend
+			return again
 		}
 		batch := c.due(st, tried, all)
 		if len(batch) == 0 {
+			c.idle = 0
 			return c.untilDue(st)
 		}
 		failed := map[string]error{}
@@ -63,6 +75,9 @@ func (c *courier) deliver(ctx context.Context, all bool) time.Duration {
 				continue
 			}
 			if err := c.send(ctx, e); err != nil {
+				if ctx.Err() != nil { // our fault, not the sink's
+					break
+				}
 				failures++
 				failed[e.ID] = err
 				c.tail.log.Warn("delivering event", "origin", e.Origin, "key", c.name, "err", err)
@@ -71,12 +86,12 @@ func (c *courier) deliver(ctx context.Context, all bool) time.Duration {
 			failures = 0
 			c.sent[e.ID] = true
 		}
-		if _, err := c.tail.journal.update(ctx, nil, func(s *state) { c.settle(s, failed) }); err != nil {
-			return firstResend
+		if err := c.settle(ctx, failed); err != nil {
+			return again
 		}
 		clear(c.sent)
 	}
-	return firstResend
+	return again
 }
 
 func (c *courier) send(ctx context.Context, e Event) error {
@@ -109,8 +124,15 @@ func (c *courier) untilDue(s *state) time.Duration {
 	return max(wait, firstResend/10)
 }
 
-// settle notes in s what was sent and what failed.
-func (c *courier) settle(s *state, failed map[string]error) {
+// settle notes in the state what was sent and what failed, at the end of the process too.
+func (c *courier) settle(ctx context.Context, failed map[string]error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	_, err := c.tail.journal.update(ctx, nil, func(s *state) { c.note(s, failed) })
+	return err
+}
+
+func (c *courier) note(s *state, failed map[string]error) {
 	now := time.Now().UTC()
 	for i, p := range s.Outbox {
 		a, waits := p.Sinks[c.name]

@@ -248,9 +248,8 @@ func (m *Monitor) Run(ctx context.Context) error {
 		t.patience = time.Minute
 		t.unreachableAfter = m.unreachableAfter
 		wg.Go(func() { t.run(ctx) })
-		for name, route := range t.routes {
-			c := &courier{tail: t, name: name, route: route, sent: map[string]bool{}}
-			wg.Go(func() { c.run(ctx) })
+		for name := range t.routes {
+			wg.Go(func() { newCourier(t, name).run(ctx) })
 		}
 	}
 	wg.Wait()

@@ -33,7 +33,7 @@ func (w *walk) malformedEvent(s scanned) Event {
 	r, _ := rule.Lookup(rule.LogMalformedEntry)
 	e.ID = eventID(string(r.ID), e.Origin, fmt.Sprint(first.index))
 	e.Rule, e.Severity = r.ID, r.Severity
-	e.Summary = fmt.Sprintf("entry %d of %s cannot be parsed: %q", first.index, e.Origin, first.err.Error())
+	e.Summary = fmt.Sprintf("entry %d of %s cannot be parsed: %q", first.index, e.Origin, rule.Clip(first.err.Error()))
 	if n := len(s.malformed) - 1; n > 0 {
 		e.Summary += fmt.Sprintf(" (and %d more in the same entry bundle)", n)
 	}
@@ -47,7 +47,7 @@ func (w *walk) entryEvent(h hit) Event {
 	for _, s := range h.decoded.signers {
 		if c := s.Certificate; c != nil && e.Certificate == "" {
 			sum := c.Fingerprint()
-			e.Certificate, e.RunURL = "sha256:"+hex.EncodeToString(sum[:]), c.Extensions[21]
+			e.Certificate, e.RunURL = "sha256:"+hex.EncodeToString(sum[:]), rule.Clip(c.Extensions[21])
 		}
 	}
 	if h.index >= w.after.Size() {

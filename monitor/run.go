@@ -110,8 +110,7 @@ func (t *tail) check(ctx context.Context) error {
 			return ctx.Err()
 		}
 		for _, name := range sinkNames(t.routes) {
-			c := &courier{tail: t, name: name, route: t.routes[name], sent: map[string]bool{}}
-			c.deliver(ctx, true)
+			newCourier(t, name).deliver(ctx, true)
 		}
 		st, loadErr := t.journal.load(ctx)
 		var se *StateError

@@ -12,6 +12,8 @@ import (
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
+
+	"tallywood/witness/policy"
 )
 
 const (
@@ -109,6 +111,22 @@ func (s *state) advance(r *compact.Range) {
 	for _, h := range r.Hashes() {
 		s.Range = append(s.Range, hex.EncodeToString(h))
 	}
+}
+
+// fits returns an error unless position and range belong to the state's checkpoint, opened.
+func (s *state) fits(cp policy.Checkpoint) error {
+	if s.Next > cp.Size() {
+		return fmt.Errorf("position %d is beyond its checkpoint of size %d", s.Next, cp.Size())
+	}
+	r, err := s.compactRange()
+	if err != nil || s.Next < cp.Size() || s.Next == 0 {
+		return err
+	}
+	root, err := r.GetRootHash(nil)
+	if err == nil && [32]byte(root) != cp.Root() {
+		err = errors.New("its compact range does not make the root of its checkpoint")
+	}
+	return err
 }
 
 func (s *state) encode() ([]byte, error) {

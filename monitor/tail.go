@@ -102,8 +102,8 @@ func (t *tail) verified(st *state) (policy.Checkpoint, error) {
 		return policy.Checkpoint{}, nil
 	}
 	cp, err := t.policy.OpenLog([]byte(st.Checkpoint))
-	if err == nil && cp.Size() < st.Next {
-		err = fmt.Errorf("position %d is beyond its checkpoint of size %d", st.Next, cp.Size())
+	if err == nil {
+		err = st.fits(cp)
 	}
 	if err != nil {
 		return cp, &StateError{t.cfg.Origin, t.journal.key, err}
@@ -122,7 +122,16 @@ func newer(a, b policy.Checkpoint) bool {
 // position returns the compact range of the entries that need not be matched any more.
 func (t *tail) position(ctx context.Context, st *state, tr *tree) (*compact.Range, error) {
 	if st.Checkpoint != "" {
-		return st.compactRange()
+		r, err := st.compactRange()
+		if err != nil {
+			return nil, err
+		}
+		if there, err := tr.rangeAt(ctx, st.Next); err != nil {
+			return nil, err
+		} else if !there.Equal(r) { // the tree is consistent, so it is the state that is wrong
+			return nil, &StateError{t.cfg.Origin, t.journal.key, errors.New("its compact range is not of this log")}
+		}
+		return r, nil
 	}
 	start := t.cfg.Start
 	if start == StartAtHead {

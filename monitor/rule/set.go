@@ -27,9 +27,9 @@ type Finding struct {
 
 	Identity string   // name of the identity
 	Notify   []string // the identity's sinks, empty for all
-	Subject  string   // the name or key that matched, as it is in the entry
+	Subject  string   // the name or key that matched, as it is in the entry, clipped
 	Expected []string // issuers that would have explained it
-	Seen     string   // the issuer that is there; several are joined by ", "
+	Seen     string   // the issuer that is there, clipped; several are joined by ", "
 }
 
 // A Reason is one rule that fired.
@@ -130,13 +130,14 @@ func (s *Set) Match(signers []Entry) []Finding {
 // judge returns the finding for an entry that matched w by name, nil if it is explained and w does
 // not want to see it.
 func (s *Set) judge(w *watch, e *Entry, name string) *Finding {
+	name = Clip(name)
 	f := &Finding{Identity: w.Name, Notify: w.Identity.Notify, Subject: name, Expected: w.expected}
 	add := func(id ID, text string) {
 		f.Reasons = append(f.Reasons, Reason{id, catalogue[id].Severity, text})
 	}
 	if c := e.Certificate; c != nil {
 		issuers := c.Issuers()
-		f.Seen = strings.Join(issuers, ", ")
+		f.Seen = Clip(strings.Join(issuers, ", "))
 		switch {
 		case len(w.expected) == 0:
 		case len(issuers) == 0:
@@ -163,6 +164,16 @@ func (s *Set) judge(w *watch, e *Entry, name string) *Finding {
 	}
 	f.Rule, f.Severity = f.Reasons[0].Rule, f.Reasons[0].Severity
 	return f
+}
+
+// Clip cuts text of a log entry to what fits an event: an entry may hold 64 kB of it, and events
+// are kept in memory. The evidence has all of it.
+func Clip(text string) string {
+	const most = 512
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // fromKnownCA reports whether c chains to a pinned CA, at the time it began to be valid. The
