@@ -278,11 +278,11 @@ func TestPoisonEntriesStopNothing(t *testing.T) {
 		bytes.Repeat([]byte{0xff}, 65535),
 		append(bytes.Clone(hidden[:len(hidden)-2]), `,"x":1}`...), // alice's certificate in an entry nobody parses
 		ca.entry(alice, goodIssuer))
-	r := s.expect(rule.IdentityAlert, rule.LogMalformedEntry, rule.IDSeen, rule.LogMalformedEntry)
-	if e := r.Events[0]; e.Severity != rule.Critical || e.Identity != "me" || e.Index != 7 {
+	r := s.expect(rule.IdentityAlert, rule.LogMalformedEntry, rule.LogMalformedEntry, rule.IDSeen)
+	if e := r.Events[1]; e.Severity != rule.Critical || e.Identity != "me" || e.Index != 7 {
 		t.Errorf("event %+v", e)
 	}
-	if e := r.Events[2]; e.Severity != rule.Info || e.Index != 2 || !strings.Contains(e.Summary, "4 more") {
+	if e := r.Events[0]; e.Severity != rule.Info || e.Index != 2 || !strings.Contains(e.Summary, "4 more") {
 		t.Errorf("event %+v", e)
 	}
 	s.expect(rule.Clean)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -63,7 +64,7 @@ func writeEvidence(dir string, e Event, files []file) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("writing evidence: %w", err)
 	}
-	for _, f := range append(files, file{name: "evidence.json", data: append(index, '\n')}) {
+	for _, f := range append(slices.Clip(files), file{name: "evidence.json", data: append(index, '\n')}) {
 		if err := writeSynced(filepath.Join(tmp, f.name), f.data); err != nil {
 			return "", fmt.Errorf("writing evidence: %w", err)
 		}

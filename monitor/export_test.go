@@ -17,3 +17,10 @@ func DecodeEntry(kind Kind, index int64, entry []byte) bool {
 	_, err := layouts[kind].decode(index, entry)
 	return err == nil
 }
+
+// SetMaxPending has following wait at n events in the outbox.
+func (m *Monitor) SetMaxPending(n int) {
+	for _, t := range m.tails {
+		t.maxPending = n
+	}
+}

@@ -16,7 +16,7 @@ import (
 const (
 	chunk      = 1 << 16 // entries after which progress is saved: those of one level-1 hash tile
 	chunkHits  = 64      // or as many hits, which are kept in memory until then
-	maxPending = 4096    // events in an outbox at which following stops until sinks catch up
+	maxPending = 4096    // events in an outbox at which following waits until sinks catch up
 )
 
 // errBacklog reports that events are found faster than sinks take them.
@@ -175,37 +175,25 @@ func (w *walk) commit(ctx context.Context) error {
 	if w.state.Checkpoint == string(w.cp.Note()) && w.state.Next == int64(w.reach.End()) {
 		return nil
 	}
-	var events []Event
-	var routes [][]string
-	for _, h := range w.hits {
-		for _, f := range h.findings {
-			e, err := w.report(ctx, h, w.event(h, f))
-			if err != nil {
-				return err
-			}
-			events, routes = append(events, e), append(routes, w.tail.routesFor(e, f.Notify))
-		}
-	}
-	for _, s := range w.bad {
-		e, err := w.report(ctx, s.malformed[0], w.malformedEvent(s))
-		if err != nil {
-			return err
-		}
-		events, routes = append(events, e), append(routes, w.tail.routesFor(e, nil))
+	reports, err := w.reports(ctx)
+	if err != nil {
+		return err
 	}
 	next, err := w.tail.journal.update(ctx, w.state, func(s *state) {
 		s.Checkpoint = string(w.cp.Note())
 		s.advance(w.reach)
-		for i, e := range events {
-			s.queue(e, routes[i])
+		for _, r := range reports {
+			s.queue(r.event, w.tail.routesFor(r.event, r.notify))
 		}
 	})
 	if err != nil {
 		return err
 	}
 	w.state, w.hits, w.bad = next, nil, nil
-	w.tail.queued(events...)
-	if len(next.Outbox) >= maxPending {
+	for _, r := range reports {
+		w.tail.queued(r.event)
+	}
+	if len(next.Outbox) >= w.tail.maxPending {
 		return errBacklog
 	}
 	return nil

@@ -144,7 +144,7 @@ func newTail(l Log, o Options) (*tail, error) {
 		errs = append(errs, fmt.Errorf("start %d is negative", l.Start))
 	}
 	t := &tail{cfg: l, layout: layout, rules: o.Rules, routes: o.Routes, evidence: o.EvidenceDir,
-		startAtHead: o.AllowStartAtHead, log: o.Log, wake: map[string]chan struct{}{}}
+		startAtHead: o.AllowStartAtHead, maxPending: maxPending, log: o.Log, wake: map[string]chan struct{}{}}
 	t.cfg.URL = strings.TrimRight(l.URL, "/")
 	t.cfg.Freshness = l.Freshness.orDefault()
 	t.source = &source{base: t.cfg.URL, http: o.HTTP}

@@ -67,6 +67,8 @@ type station struct {
 	t       testing.TB
 	options monitor.Options
 	sink    *memorySink
+
+	maxPending int // if not 0, instead of the usual one
 }
 
 func newStation(t testing.TB, logs ...monitor.Log) *station {
@@ -88,6 +90,9 @@ func (s *station) check() monitor.Result {
 	m, err := monitor.New(s.options)
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	if s.maxPending > 0 {
+		m.SetMaxPending(s.maxPending)
 	}
 	r, err := m.Check(s.t.Context())
 	if err != nil {

@@ -1,19 +1,25 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/errgroup"
 
 	"tallywood/monitor/rule"
 	"tallywood/witness/policy"
 )
+
+// evidenceWriters is how many pieces of evidence are written at once.
+const evidenceWriters = 16
 
 // event returns the event of a finding about the entry of h, evidence excepted.
 func (w *walk) event(h hit, f rule.Finding) Event {
@@ -57,11 +63,51 @@ func (w *walk) entryEvent(h hit) Event {
 	return e
 }
 
-// report proves that the entry of h is in the tree, writes the evidence, and returns e with it.
-func (w *walk) report(ctx context.Context, h hit, e Event) (Event, error) {
+// A report is an event with all that belongs to it.
+type report struct {
+	event  Event
+	notify []string // sinks asked for, empty for all
+	files  []file
+}
+
+// reports returns the reports of all that was found since the last commit, in the order of the
+// log, with their evidence on disk.
+func (w *walk) reports(ctx context.Context) ([]report, error) {
+	var all []report
+	for _, h := range w.hits {
+		files, err := w.proof(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range h.findings {
+			all = append(all, report{w.event(h, f), f.Notify, files})
+		}
+	}
+	for _, s := range w.bad {
+		files, err := w.proof(ctx, s.malformed[0])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, report{w.malformedEvent(s), nil, files})
+	}
+	slices.SortStableFunc(all, func(a, b report) int { return cmp.Compare(a.event.Index, b.event.Index) })
+	// Disks sync many files at once in the time of one.
+	var g errgroup.Group
+	g.SetLimit(evidenceWriters)
+	for i := range all {
+		g.Go(func() (err error) {
+			all[i].event.Evidence, err = writeEvidence(w.tail.evidence, all[i].event, all[i].files)
+			return err
+		})
+	}
+	return all, g.Wait()
+}
+
+// proof returns the evidence for an entry, proved to be in the tree.
+func (w *walk) proof(ctx context.Context, h hit) ([]file, error) {
 	p, err := w.tree.prove(ctx, h.index, h.leaf)
 	if err != nil {
-		return e, fmt.Errorf("proving entry %d: %w", h.index, err)
+		return nil, fmt.Errorf("proving entry %d: %w", h.index, err)
 	}
 	files := []file{
 		{name: "entry", data: h.entry},
@@ -78,8 +124,7 @@ func (w *walk) report(ctx context.Context, h hit, e Event) (Event, error) {
 	if certificates != nil {
 		files = append(files, file{name: "certificate.pem", data: certificates})
 	}
-	e.Evidence, err = writeEvidence(w.tail.evidence, e, files)
-	return e, err
+	return files, nil
 }
 
 // formatProof renders a proof as c2sp.org/tlog-proof has it.

@@ -101,10 +101,10 @@ func (t *tail) reachable(ctx context.Context, stepErr error) error {
 		size: t.status().Size, summary: fmt.Sprintf("not reachable since %s: %v", st.Down.Format(time.RFC3339), fe)})
 }
 
-// check does one log's part of Monitor.Check. When the outbox is full it delivers and goes on, as
-// long as that helps.
+// check does one log's part of Monitor.Check. When the outbox is full and sinks take from it, it
+// goes on.
 func (t *tail) check(ctx context.Context) error {
-	for before := -1; ; {
+	for {
 		err := t.look(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -117,8 +117,7 @@ func (t *tail) check(ctx context.Context) error {
 		if loadErr != nil || errors.As(err, &se) {
 			return errors.Join(loadErr, err)
 		}
-		if errors.Is(err, errBacklog) && len(st.Outbox) != before {
-			before = len(st.Outbox)
+		if errors.Is(err, errBacklog) && len(st.Outbox) < t.maxPending {
 			continue
 		}
 		if err != nil && len(troubles(err)) == 0 {

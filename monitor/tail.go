@@ -46,6 +46,7 @@ type tail struct {
 	log      *slog.Logger
 
 	poll             time.Duration
+	maxPending       int           // events in the outbox at which following waits
 	startAtHead      bool          // is allowed
 	patience         time.Duration // with a stale checkpoint, before it is raised
 	unreachableAfter time.Duration
@@ -85,7 +86,7 @@ func (t *tail) step(ctx context.Context) error {
 	switch {
 	case st.Checkpoint != "" && st.Next == cp.Size() && !newer(cp, verified):
 		return nil
-	case len(st.Outbox) >= maxPending:
+	case len(st.Outbox) >= t.maxPending:
 		return errBacklog
 	}
 	reach, err := t.position(ctx, st, tr)

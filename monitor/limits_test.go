@@ -1,0 +1,209 @@
+package monitor_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"tallywood/internal/keys"
+	"tallywood/log/entry"
+	"tallywood/monitor"
+	"tallywood/monitor/rule"
+	"tallywood/storage"
+)
+
+// TestForeignCertificateLog follows a log that has nothing but an RFC 6962 key (0x05).
+func TestForeignCertificateLog(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, l := newTestCA(t), newTestLog(t, "ct.example.org")
+	l.ct = true
+	id := sha256.Sum256(spki)
+	keyID := keys.KeyID(l.origin, keys.AlgRFC6962, id[:])
+	sign := func() {
+		size := int64(len(l.entries))
+		root := l.root(size)
+		ms := uint64(time.Now().UnixMilli())
+		head := binary.BigEndian.AppendUint64([]byte{0, 1}, ms)
+		head = append(binary.BigEndian.AppendUint64(head, uint64(size)), root[:]...)
+		digest := sha256.Sum256(head)
+		sig, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob := binary.BigEndian.AppendUint32(nil, keyID)
+		blob = append(binary.BigEndian.AppendUint64(blob, ms), 4, 3)
+		blob = append(binary.BigEndian.AppendUint16(blob, uint16(len(sig))), sig...)
+		l.setCheckpoint(fmt.Appendf(nil, "%s\n%d\n%s\n\n— %s %s\n— grease %s\n", l.origin, size,
+			base64.StdEncoding.EncodeToString(root[:]), l.origin, base64.StdEncoding.EncodeToString(blob),
+			base64.StdEncoding.EncodeToString([]byte("whatever it is"))))
+	}
+	c := monitor.Log{Origin: l.origin, URL: l.server.URL + "/", Kind: monitor.KindCT, NoPolicy: true,
+		VKey: fmt.Sprintf("%s+%08x+%s", l.origin, keyID, base64.StdEncoding.EncodeToString(append([]byte{5}, spki...)))}
+	s := newStation(t, c)
+	sign()
+	s.expect(rule.Clean)
+	l.add(ca.tileLeaf(alice, evilIssuer, 0))
+	sign()
+	s.expect(rule.IdentityAlert, rule.IDUnexpected)
+	l.publish() // signed with the other key
+	s.expect(rule.Misbehaved, rule.LogKeyChange)
+}
+
+func TestHostileNamesAreClipped(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	rules, err := rule.New(rule.Options{Identities: []rule.Identity{{Name: "all of us", Domain: "example.com",
+		Expect: rule.Expect{Issuers: []string{goodIssuer}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.options.Rules = rules
+	l.add(ca.entry(strings.Repeat("x\x1b[31m", 4000)+"@example.com", evilIssuer+strings.Repeat("/", 8000)))
+	e := s.expect(rule.IdentityAlert, rule.IDUnexpected).Events[0]
+	data, err := json.Marshal(e)
+	if err != nil || len(data) > 16<<10 {
+		t.Errorf("event of %d bytes, %v", len(data), err)
+	}
+	if strings.ContainsRune(e.Summary, '\x1b') {
+		t.Errorf("summary %q", e.Summary)
+	}
+	if got := evidence(t, e, "certificate.pem"); len(got) < 30_000 {
+		t.Errorf("certificate of %d bytes in the evidence", len(got))
+	}
+}
+
+// TestMemoryIsBounded follows a backlog far larger than what may be held of it.
+func TestMemoryIsBounded(t *testing.T) {
+	l := newTestLog(t, "log.localhost")
+	one := make([]byte, 20_000)
+	for range 20 { // 20 bundles of 5 MB each
+		entries := make([][]byte, 256)
+		for i := range entries {
+			entries[i] = one
+		}
+		l.sequence(entries...)
+	}
+	l.publish()
+	s := newStation(t, l.config(monitor.KindTlog))
+	runtime.GC()
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var peak uint64
+	l.intercept(func(http.ResponseWriter, *http.Request) bool {
+		runtime.ReadMemStats(&now)
+		peak = max(peak, now.HeapAlloc)
+		return false
+	})
+	s.expect(rule.Clean)
+	// Eight bundles read ahead, as much again while buffers grow, and as much again as garbage.
+	if grown := int64(peak) - int64(before.HeapAlloc); grown > 200<<20 {
+		t.Errorf("heap grew by %d MB", grown>>20)
+	}
+}
+
+func TestStateWithAnotherRangeIsRefused(t *testing.T) {
+	ca, l, s := settled(t, 5)
+	key := ""
+	for k := range s.options.State.List(t.Context(), "") {
+		key = k
+	}
+	data, _, err := s.options.State.Get(t.Context(), key, storage.Range{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(data, &fields); err != nil {
+		t.Fatal(err)
+	}
+	other, err := entry.Canonical(make([]byte, 32), entry.Signature{Content: []byte{1}, PublicKey: []byte{2}, KeyDetails: entry.ECDSAP256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := l.fork(0)
+	f.add(append(filler(ca, 4), other)...)
+	forged := newStation(t, f.config(monitor.KindRekor))
+	forged.expect(rule.Clean)
+	for k := range forged.options.State.List(t.Context(), "") {
+		data, _, err := forged.options.State.Get(t.Context(), k, storage.Range{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var theirs map[string]any
+		if err := json.Unmarshal(data, &theirs); err != nil {
+			t.Fatal(err)
+		}
+		fields["range"] = theirs["range"]
+	}
+	data, err = json.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.options.State.Put(t.Context(), key, data, storage.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := monitor.New(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var se *monitor.StateError
+	if _, err := m.Check(t.Context()); !errors.As(err, &se) || !strings.Contains(err.Error(), "compact range") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestFloodDoesNotOutgrowTheOutbox has more events than an outbox holds while a sink is down:
+// following waits, and when the sink is back nothing is missing.
+func TestFloodDoesNotOutgrowTheOutbox(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	rules, err := rule.New(rule.Options{Identities: []rule.Identity{{Name: "bob", Email: bob}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.options.Rules = rules
+	const n = 600
+	l.add(filler(ca, n)...)
+	s.sink.setRefuse(errors.New("down"))
+	s.maxPending = 100
+	r := s.check()
+	if r.Class != rule.Operational || r.Undelivered < 100 || r.Undelivered > 400 || r.Logs[0].Scanned == n {
+		t.Errorf("class %d, %d undelivered, %d scanned", r.Class, r.Undelivered, r.Logs[0].Scanned)
+	}
+	again := s.check()
+	if again.Undelivered != r.Undelivered {
+		t.Errorf("%d undelivered after another check", again.Undelivered)
+	}
+	s.sink.setRefuse(nil)
+	s.expect(rule.Clean, s.rulesOf(n-r.Undelivered)...)
+	if got := len(s.sink.all()); got != n {
+		t.Errorf("%d events, want %d", got, n)
+	}
+}
+
+// rulesOf is n times id.seen.
+func (s *station) rulesOf(n int) []rule.ID {
+	out := make([]rule.ID, n)
+	for i := range out {
+		out[i] = rule.IDSeen
+	}
+	return out
+}
