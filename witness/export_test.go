@@ -1,0 +1,13 @@
+package witness
+
+// Internals under test.
+var CheckConsistency = checkConsistency
+
+// ParseAdd and ParseSubtree report whether a body parses.
+func ParseAdd(body []byte) error { _, err := parseAdd(body); return err }
+
+// ParseSubtree is like ParseAdd.
+func ParseSubtree(body []byte) error { _, err := parseSubtree(body); return err }
+
+// DecodeState reports whether a stored state is taken.
+func DecodeState(data []byte, origin string) error { _, err := decodeState(data, origin); return err }
