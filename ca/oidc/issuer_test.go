@@ -67,7 +67,7 @@ func newIssuer(t testing.TB, keys ...jose.JSONWebKey) *testIssuer {
 		}
 		json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: i.keys})
 	})
-	i.Server = httptest.NewServer(mux)
+	i.set(func() { i.Server = httptest.NewServer(mux) })
 	t.Cleanup(i.Close)
 	return i
 }
