@@ -1,0 +1,18 @@
+//go:build !(linux || darwin || freebsd || netbsd || openbsd || dragonfly)
+
+package posix
+
+import (
+	"errors"
+	"fmt"
+
+	"tallywood/storage"
+)
+
+// A Bucket does not exist on this system: Open makes none.
+type Bucket struct{ storage.Bucket }
+
+// Open returns an error: the durability and the locks the package promises need a Unix file system.
+func Open(dir string) (*Bucket, error) {
+	return nil, fmt.Errorf("opening bucket %s: directories as buckets need a Unix file system: %w", dir, errors.ErrUnsupported)
+}
