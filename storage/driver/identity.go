@@ -46,10 +46,12 @@ func parseIdentity(b []byte) (identity, error) {
 	return i, nil
 }
 
-// establish returns the log's identity and the hash of its object, and creates identity and floor
+// init returns the log's identity and the hash of its object, and creates identity and floor
 // where the bucket has none. Both are created before slot 0, so they are looked for after it: a
 // process that races another one's creation never mistakes it for damage.
-func (l *Log) establish(ctx context.Context) (identity, hash, error) {
+func (l *Log) init(ctx context.Context) (identity, hash, error) {
+	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	defer cancel()
 	slot0, err := l.exists(ctx, l.slotKey(0))
 	if err != nil {
 		return identity{}, hash{}, fmt.Errorf("looking for slot 0: %w", err)

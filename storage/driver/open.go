@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// decideTimeout bounds the wait for a definite answer to the LEADER record.
+	// decideTimeout bounds Open's wait for a definite answer to the LEADER record or to what init
+	// creates; finishTimeout bounds its writing of what a predecessor left out.
 	decideTimeout = 30 * time.Second
+	finishTimeout = 5 * time.Minute
 	// parallelPuts is how many tiles and bundles are written at a time.
 	parallelPuts = 64
 )
@@ -54,7 +56,7 @@ func (l *Log) open(ctx context.Context) error {
 	if err := l.syncAll(ctx); err != nil {
 		return err
 	}
-	ident, object, err := l.establish(ctx)
+	ident, object, err := l.init(ctx)
 	if err != nil {
 		return err
 	}
@@ -122,6 +124,8 @@ func (l *Log) announceLeader(ctx context.Context, s state) (state, error) {
 
 // finish writes what the replayed records want written and makes the log ready to run.
 func (l *Log) finish(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
+	defer cancel()
 	if err := l.writeAll(ctx, l.undone); err != nil {
 		return err
 	}

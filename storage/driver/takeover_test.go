@@ -1,0 +1,293 @@
+package driver_test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/transparency-dev/tessera"
+	"golang.org/x/mod/sumdb/note"
+
+	"tallywood/storage"
+	"tallywood/storage/driver"
+	"tallywood/storage/mem"
+)
+
+// raise moves the floor to slot n and collects the BATCH records below it, as the leader's garbage
+// collection will.
+func raise(t *testing.T, b storage.Bucket, n int) {
+	t.Helper()
+	var floor map[string]any
+	if err := json.Unmarshal(get(t, b, "state/test/floor"), &floor); err != nil {
+		t.Fatal(err)
+	}
+	r := parseRecord(t, get(t, b, slotKey(n-1)))
+	leader := r.Leader
+	if r.Type == "LEADER" {
+		leader = r.N
+	}
+	rng, err := json.Marshal(r.Range)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, b, "state/test/floor", fmt.Appendf(nil,
+		`{"seq":%d,"n":%d,"size":%d,"root":"%s","range":%s,"rec":"%x","epoch":%d,"leader":%d,"pub_size":%d,"swept":%d}`+"\n",
+		int(floor["seq"].(float64))+1, n, r.NewSize, r.NewRoot, rng, sha256.Sum256(r.line), r.Epoch, leader,
+		stored(t, b).N, n))
+	for i := range n {
+		if raw := get(t, b, slotKey(i)); raw != nil && parseRecord(t, raw).Type == "BATCH" {
+			if err := b.Delete(t.Context(), slotKey(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestDeposedLeader lets a second process take over while the first one leads.
+func TestDeposedLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New()
+		first := open(t, options(t, b))
+		stopFirst := lead(t, first)
+		add(t, first, 0, 5)
+		time.Sleep(time.Second)
+
+		second := open(t, options(t, b))
+		stopSecond := lead(t, second)
+		add(t, second, 5, 7)
+
+		_, err := first.Add(t.Context(), tessera.NewEntry(data(99)))()
+		if !errors.Is(err, driver.ErrNotLeading) || !errors.Is(err, tessera.ErrPushback) {
+			t.Errorf("Add of a deposed leader: %v", err)
+		}
+		if err := stopFirst(); !errors.Is(err, driver.ErrNotLeading) {
+			t.Errorf("Run of a deposed leader: %v", err)
+		}
+		if _, err := first.Await(t.Context(), 5); err != nil {
+			t.Errorf("Await of what was published: %v", err)
+		}
+		add(t, second, 7, 9)
+		quit(t, second, stopSecond)
+		checkLog(t, options(t, b), 9)
+	})
+}
+
+// TestOvertakenLeaderSeesNoDamage lets an idle leader find a checkpoint that is ahead of it.
+func TestOvertakenLeaderSeesNoDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New()
+		o := options(t, b)
+		o.Cosign = new(quorum).cosign
+		first := open(t, o)
+		stopFirst := lead(t, first)
+		add(t, first, 0, 5)
+		time.Sleep(time.Second)
+		second := open(t, options(t, b))
+		stopSecond := lead(t, second)
+		add(t, second, 5, 7)
+		time.Sleep(11 * time.Minute) // the first one refreshes its checkpoint
+		if err := stopFirst(); !errors.Is(err, driver.ErrNotLeading) {
+			t.Errorf("Run of an overtaken leader: %v", err)
+		}
+		quit(t, second, stopSecond)
+		if tree := stored(t, b); tree.N != 7 {
+			t.Errorf("checkpoint of size %d", tree.N)
+		}
+	})
+}
+
+// TestGhostLeaderRecord pauses a candidate before its LEADER record until that slot has been used,
+// published and collected: the record lands, and is of no consequence.
+func TestGhostLeaderRecord(t *testing.T) {
+	b := mem.New()
+	leader := open(t, options(t, b))
+	stop := lead(t, leader)
+	add(t, leader, 0, 5)
+	slot := newest(t, b) + 1
+	o := options(t, b)
+	o.Bucket = &hooked{b, once("put", slotKey(slot), func() {
+		for i := int64(5); i < 300; i += 50 {
+			add(t, leader, i, min(i+50, 300))
+		}
+		quit(t, leader, stop)
+		raise(t, b, newest(t, b))
+	})}
+	candidate := open(t, o)
+	if r := parseRecord(t, get(t, b, slotKey(slot))); r.Type != "LEADER" {
+		t.Fatalf("the ghost is not there: %+v", r)
+	}
+	if size, root := candidate.Head(); size != 300 || root != newOracle(t, 300).root(t, 300) {
+		t.Fatalf("leads from size %d", size)
+	}
+	stop = lead(t, candidate)
+	add(t, candidate, 300, 310)
+	quit(t, candidate, stop)
+	checkLog(t, options(t, b), 310)
+}
+
+// TestCollectedWhileReading collects the records a candidate is about to read.
+func TestCollectedWhileReading(t *testing.T) {
+	for _, key := range []string{"logs/test/checkpoint", "logs/test/tile/0/000.p/5", "state/test/head", slotKey(1)} {
+		t.Run(strings.ReplaceAll(key, "/", "_"), func(t *testing.T) {
+			b := mem.New()
+			leader := open(t, options(t, b))
+			stop := lead(t, leader)
+			add(t, leader, 0, 5)
+			o := options(t, b)
+			o.Bucket = &hooked{b, once("get", key, func() {
+				for i := int64(5); i < 300; i += 50 {
+					add(t, leader, i, min(i+50, 300))
+				}
+				quit(t, leader, stop)
+				raise(t, b, newest(t, b))
+			})}
+			candidate := open(t, o)
+			if size, _ := candidate.Head(); size != 300 {
+				t.Fatalf("leads from size %d", size)
+			}
+			stop = lead(t, candidate)
+			add(t, candidate, 300, 310)
+			quit(t, candidate, stop)
+			checkLog(t, options(t, b), 310)
+		})
+	}
+}
+
+func TestOpenRefusesFloorWithoutItsSlot(t *testing.T) {
+	b := damaged(t)
+	n := newest(t, b)
+	raise(t, b, n-2)
+	if err := b.Delete(t.Context(), slotKey(n-2), slotKey(n-1), slotKey(n), "state/test/head"); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, options(t, b), "at the floor, is missing")
+}
+
+// TestTailSearch finds the newest slot from any hint, in a log of many records.
+func TestTailSearch(t *testing.T) {
+	b := mem.New()
+	o := options(t, b)
+	o.BatchMaxSize = 1
+	l := open(t, o)
+	stop := lead(t, l)
+	add(t, l, 0, 100)
+	quit(t, l, stop)
+	size := int64(100)
+	for _, hint := range []string{"", `{"n":0,"seq":1}`, `{"n":57,"seq":1}`, `{"n":100,"seq":1}`,
+		`{"n":9223372036854775807,"seq":1}`, `{"n":-5,"seq":1}`, "{"} {
+		put(t, b, "state/test/head", []byte(hint))
+		l := open(t, o)
+		if head, _ := l.Head(); head != size {
+			t.Fatalf("hint %q: size %d", hint, head)
+		}
+		stop := lead(t, l)
+		add(t, l, size, size+1)
+		quit(t, l, stop)
+		size++
+	}
+	raise(t, b, 60)
+	l = open(t, o)
+	if head, _ := l.Head(); head != size {
+		t.Fatalf("above a floor: size %d", head)
+	}
+}
+
+// TestStaleCheckpointSwap changes the bucket's checkpoint right before the swap.
+func TestStaleCheckpointSwap(t *testing.T) {
+	b := mem.New()
+	l := open(t, options(t, b))
+	stop := lead(t, l)
+	add(t, l, 0, 5)
+	quit(t, l, stop)
+	old := get(t, b, "logs/test/checkpoint")
+	o := options(t, b)
+	o.Bucket = &watched{Bucket: &hooked{b, once("put", "logs/test/checkpoint", func() {
+		put(t, b, "logs/test/checkpoint", old) // the same bytes, another version
+	})}, t: t}
+	l = open(t, o)
+	stop = lead(t, l)
+	add(t, l, 5, 9)
+	quit(t, l, stop)
+	if tree := stored(t, b); tree.N != 9 {
+		t.Errorf("checkpoint of size %d", tree.N)
+	}
+}
+
+// TestLeaderStopsOnDamage shows a leader an object that must not be there.
+func TestLeaderStopsOnDamage(t *testing.T) {
+	signed := func(t *testing.T, size string) []byte {
+		s, _ := newKey(t, origin)
+		n, err := note.Sign(&note.Note{Text: origin + "\n" + size + "\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n"}, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, c := range []struct {
+		name, key string
+		data      func(t *testing.T) []byte
+		want      string
+	}{
+		{"tile", "logs/test/tile/0/000.p/6", func(*testing.T) []byte { return make([]byte, 6*32) }, "not what the committed"},
+		{"bundle", "logs/test/tile/entries/000.p/6", func(*testing.T) []byte { return nil }, "not what the committed"},
+		{"unsigned checkpoint", "logs/test/checkpoint", func(*testing.T) []byte { return []byte("x") }, "opening the stored"},
+		{"checkpoint ahead", "logs/test/checkpoint", func(t *testing.T) []byte { return signed(t, "1000") }, "only 6 are committed"},
+		{"checkpoint beside", "logs/test/checkpoint", func(t *testing.T) []byte { return signed(t, "6") }, "another root"},
+		{"checkpoint malformed", "logs/test/checkpoint", func(t *testing.T) []byte { return signed(t, "06") }, "stored checkpoint"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := mem.New()
+			l := open(t, options(t, b))
+			stop := lead(t, l)
+			add(t, l, 0, 5)
+			quit(t, l, stop)
+			l = open(t, options(t, b))
+			put(t, b, c.key, c.data(t))
+			ran := make(chan error, 1)
+			go func() { ran <- l.Run(t.Context()) }()
+			for !driver.Leading(l) {
+				time.Sleep(time.Millisecond)
+			}
+			if _, err := l.Add(t.Context(), tessera.NewEntry(data(5)))(); err != nil && !errors.Is(err, driver.ErrNotLeading) {
+				t.Fatal(err)
+			}
+			err := <-ran
+			var damage *driver.DamageError
+			if !errors.As(err, &damage) {
+				t.Fatalf("Run: %v", err)
+			}
+			if !strings.Contains(err.Error(), c.want) && !strings.Contains(err.Error(), "only 5 are committed") {
+				t.Errorf("Run: %v, want %q", err, c.want)
+			}
+			if c.key != "logs/test/checkpoint" && stored(t, b).N != 5 {
+				t.Error("published over damage")
+			}
+		})
+	}
+}
+
+func TestLeadershipChain(t *testing.T) {
+	b := mem.New()
+	for range 3 {
+		l := open(t, options(t, b))
+		quit(t, l, lead(t, l))
+	}
+	leader := int64(-1)
+	for n := range 6 {
+		r := parseRecord(t, get(t, b, slotKey(n)))
+		want := record{N: int64(n), Type: "LEADER", Epoch: int64(n/2 + 1), Leader: leader}
+		if n%2 == 1 {
+			want.Type, want.Released = "BATCH", true
+		} else {
+			leader = r.N
+		}
+		if r.N != want.N || r.Type != want.Type || r.Epoch != want.Epoch || r.Leader != want.Leader || r.Released != want.Released {
+			t.Errorf("slot %d is %+v", n, r)
+		}
+	}
+}
