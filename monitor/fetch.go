@@ -84,17 +84,28 @@ func (s *source) attempt(ctx context.Context, path string, limit int64, fresh bo
 	case res.StatusCode != http.StatusOK:
 		return nil, &fetchError{path, res.StatusCode, errors.New(res.Status)}
 	}
-	body := io.Reader(res.Body)
-	if res.Header.Get("Content-Encoding") == "gzip" { // some logs store bundles so
-		if body, err = gzip.NewReader(body); err != nil {
-			return nil, &fetchError{path, 0, fmt.Errorf("decoding gzip: %w", err)}
-		}
-	}
-	data, err := io.ReadAll(io.LimitReader(body, limit+1))
+	data, err := readBody(res, limit)
 	if err != nil {
 		return nil, &fetchError{path, 0, err}
 	}
 	return data, nil
+}
+
+// readBody reads at most limit+1 bytes, decoded.
+func readBody(res *http.Response, limit int64) ([]byte, error) {
+	switch {
+	case res.Header.Get("Content-Encoding") == "gzip": // some logs store bundles so
+		z, err := gzip.NewReader(res.Body)
+		if err != nil {
+			return nil, fmt.Errorf("decoding gzip: %w", err)
+		}
+		return io.ReadAll(io.LimitReader(z, limit+1))
+	case res.ContentLength < 0:
+		return io.ReadAll(io.LimitReader(res.Body, limit+1))
+	}
+	data := make([]byte, min(res.ContentLength, limit+1))
+	_, err := io.ReadFull(res.Body, data)
+	return data, err
 }
 
 // defaultClient reads logs: many small files from few hosts, redirects within a host alone.

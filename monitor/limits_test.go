@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,29 +95,34 @@ func TestHostileNamesAreClipped(t *testing.T) {
 
 // TestMemoryIsBounded follows a backlog far larger than what may be held of it.
 func TestMemoryIsBounded(t *testing.T) {
+	const bundles = 60 // of 2.5 MB each
 	l := newTestLog(t, "log.localhost")
-	one := make([]byte, 20_000)
-	for range 20 { // 20 bundles of 5 MB each
-		entries := make([][]byte, 256)
-		for i := range entries {
-			entries[i] = one
-		}
-		l.sequence(entries...)
+	one := make([]byte, 10_000)
+	for range bundles * 256 {
+		l.sequence(one)
 	}
 	l.publish()
+	for n := range int64(bundles) { // so that the log itself holds one of them
+		l.replace(tilePath("entries", n, 256), l.files[tilePath("entries", 0, 256)])
+	}
 	s := newStation(t, l.config(monitor.KindTlog))
+	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	runtime.GC()
-	var before, now runtime.MemStats
+	var before runtime.MemStats
 	runtime.ReadMemStats(&before)
+	var mu sync.Mutex
 	var peak uint64
 	l.intercept(func(http.ResponseWriter, *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		var now runtime.MemStats
 		runtime.ReadMemStats(&now)
 		peak = max(peak, now.HeapAlloc)
 		return false
 	})
 	s.expect(rule.Clean)
-	// Eight bundles read ahead, as much again while buffers grow, and as much again as garbage.
-	if grown := int64(peak) - int64(before.HeapAlloc); grown > 200<<20 {
+	// Read ahead are eight bundles, 20 MB; the rest is garbage not collected yet.
+	if grown := int64(peak) - int64(before.HeapAlloc); grown > 60<<20 {
 		t.Errorf("heap grew by %d MB", grown>>20)
 	}
 }
@@ -180,12 +187,12 @@ func TestFloodDoesNotOutgrowTheOutbox(t *testing.T) {
 	}
 	s := newStation(t, l.config(monitor.KindRekor))
 	s.options.Rules = rules
-	const n = 600
+	const n = 300
 	l.add(filler(ca, n)...)
 	s.sink.setRefuse(errors.New("down"))
 	s.maxPending = 100
 	r := s.check()
-	if r.Class != rule.Operational || r.Undelivered < 100 || r.Undelivered > 400 || r.Logs[0].Scanned == n {
+	if r.Class != rule.Operational || r.Undelivered < 100 || r.Undelivered == n || r.Logs[0].Scanned == n {
 		t.Errorf("class %d, %d undelivered, %d scanned", r.Class, r.Undelivered, r.Logs[0].Scanned)
 	}
 	again := s.check()

@@ -21,18 +21,19 @@ type LogStatus struct {
 	URL    string
 	Kind   Kind
 
-	Size    int64     // of the newest verified checkpoint
-	Scanned int64     // entries verified and matched
-	Checked time.Time // when the log was last found in order, all of it scanned; zero: not yet
-	Err     string    // why it was not the last time; empty if it was
-	Pending int       // events that some sink has not taken
-	GivenUp int64     // deliveries that were given up after days
-	Alerts  []Event   // newest first
+	Size     int64     // of the newest verified checkpoint
+	Scanned  int64     // entries verified and matched; less than Size is a lag
+	Cosigned time.Time // newest cosignature of that checkpoint; zero without any
+	Checked  time.Time // when the log was last found in order, all of it scanned; zero: not yet
+	Err      string    // why it was not the last time; empty if it was
+	Pending  int       // events that some sink has not taken
+	GivenUp  int64     // deliveries that were given up after days
+	Alerts   []Event   // newest first, at most 20
 }
 
 // run polls until ctx ends.
 func (t *tail) run(ctx context.Context) {
-	failures := 0
+	failures, said := 0, ""
 	for {
 		err := t.look(ctx)
 		if ctx.Err() != nil {
@@ -42,8 +43,11 @@ func (t *tail) run(ctx context.Context) {
 		if err == nil || len(troubles(err)) > 0 || errors.Is(err, errBacklog) || errors.Is(err, errMoved) {
 			failures = 0
 		}
-		if err != nil {
+		if err == nil {
+			said = ""
+		} else if text := err.Error(); text != said { // once, not with every poll
 			t.log.Warn("following log", "origin", t.cfg.Origin, "err", err)
+			said = text
 		}
 		pause := min(t.poll<<min(failures, 10), max(t.poll, slowestPoll))
 		select {
@@ -172,20 +176,15 @@ func (t *tail) met(c rule.Class) {
 	t.class = rule.Worse(t.class, c)
 }
 
-// queued notes events that were just committed, and wakes the couriers.
-func (t *tail) queued(events ...Event) {
+// queued notes an event that was just committed, and wakes the couriers.
+func (t *tail) queued(e Event) {
+	t.log.Info("event raised", "origin", e.Origin, "index", e.Index, "size", e.Size, "key", string(e.Rule))
 	t.mu.Lock()
-	for _, e := range events {
-		t.class = rule.Worse(t.class, e.Class())
-	}
-	t.raised = append(t.raised, events...)
-	if n := len(t.raised) - maxPending; n > 0 {
-		t.raised = slices.Delete(t.raised, 0, n)
+	t.class = rule.Worse(t.class, e.Class())
+	if t.raised = append(t.raised, e); len(t.raised) > maxPending {
+		t.raised = slices.Delete(t.raised, 0, 1)
 	}
 	t.mu.Unlock()
-	for _, e := range events {
-		t.log.Info("event raised", "origin", e.Origin, "index", e.Index, "size", e.Size, "key", string(e.Rule))
-	}
 	for _, c := range t.wake {
 		select {
 		case c <- struct{}{}:
@@ -207,6 +206,7 @@ func (t *tail) sawCheckpoint(cp policy.Checkpoint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.size = cp.Size()
+	_, t.cosigned = cosigned(cp)
 }
 
 // setStale notes since when the checkpoint has been stale, zero for not, and returns it.
@@ -221,14 +221,13 @@ func (t *tail) setStale(now time.Time) time.Time {
 
 func (t *tail) status() LogStatus {
 	t.mu.Lock()
-	s := LogStatus{Origin: t.cfg.Origin, URL: t.cfg.URL, Kind: t.cfg.Kind, Size: t.size, Checked: t.checked}
+	s := LogStatus{Origin: t.cfg.Origin, URL: t.cfg.URL, Kind: t.cfg.Kind, Size: t.size, Cosigned: t.cosigned, Checked: t.checked}
 	if t.lastErr != nil {
 		s.Err = t.lastErr.Error()
 	}
 	t.mu.Unlock()
 	if st := t.journal.peek(); st != nil {
 		s.Scanned, s.Pending, s.GivenUp = st.Next, len(st.Outbox), st.GivenUp
-		s.Size = max(s.Size, st.Next)
 		s.Alerts = slices.Clone(st.Alerts)
 		slices.Reverse(s.Alerts)
 	}

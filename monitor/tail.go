@@ -55,6 +55,7 @@ type tail struct {
 	class      rule.Class // worst met since it was last taken
 	raised     []Event    // since they were last taken
 	size       int64      // of the newest verified checkpoint
+	cosigned   time.Time  // its newest cosignature
 	checked    time.Time  // last step without error
 	lastErr    error      // of the last step
 	staleSince time.Time  // when the checkpoint was first found stale, without break
