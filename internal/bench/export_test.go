@@ -1,0 +1,25 @@
+package bench
+
+import "time"
+
+// Number, Percentile and CorpusBodies let tests reach the arithmetic.
+var Number = number
+
+func Percentile(sorted []time.Duration, p int) float64 { return percentile(sorted, p) }
+
+// CorpusBodies returns the request bodies of the first n entries of a seed.
+func CorpusBodies(seed uint64, n int) ([][]byte, error) {
+	c, err := newCorpus(seed)
+	if err != nil {
+		return nil, err
+	}
+	c.prepare(n / 2) // the rest is signed on demand
+	var bodies [][]byte
+	for i := range int64(n) {
+		bodies = append(bodies, c.entry(i).json())
+	}
+	return bodies, nil
+}
+
+// ReplyIndex is what a reply's index is taken for.
+var ReplyIndex = replyIndex

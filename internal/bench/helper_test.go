@@ -1,0 +1,118 @@
+package bench_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"k8s.io/klog/v2"
+
+	"tallywood/internal/bench"
+	"tallywood/internal/keys"
+	"tallywood/log"
+	"tallywood/log/rekor"
+	"tallywood/storage/mem"
+	"tallywood/witness/policy"
+)
+
+const origin = "log.example.com"
+
+func TestMain(m *testing.M) {
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // Tessera's
+	os.Exit(m.Run())
+}
+
+// serve runs a log in memory behind wrap, and returns its URL and a policy that trusts it.
+func serve(t *testing.T, wrap func(http.Handler) http.Handler) (string, *policy.Policy) {
+	t.Helper()
+	public, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := keys.NoteSigner(origin, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := keys.LogID(origin, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vkey := keys.VKey(origin, keys.AlgEd25519, public)
+	p, err := policy.Parse([]byte("log " + vkey + "\nquorum none\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket := mem.New()
+	l, err := log.Open(t.Context(), log.Options{
+		Name: "signatures", Origin: origin, Kind: log.KindRekor, Bucket: bucket,
+		Signers: []note.Signer{signer}, VKeys: []string{vkey}, Policy: p,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	h, err := rekor.New(rekor.Options{Log: l, Bucket: bucket, LogID: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wrap != nil {
+		h = wrap(h)
+	}
+	server := httptest.NewServer(h)
+	t.Cleanup(func() {
+		server.Close()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for l.Ready() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	return server.URL, p
+}
+
+// bend changes the replies of every nth request from the nth on.
+func bend(nth int, change func(w http.ResponseWriter, body []byte)) func(http.Handler) http.Handler {
+	return func(h http.Handler) http.Handler {
+		turns := make(chan int, 1)
+		turns <- 0
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			turn := <-turns + 1
+			turns <- turn
+			if turn%nth != 0 {
+				h.ServeHTTP(w, r)
+				return
+			}
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, r)
+			change(w, rec.Body.Bytes())
+		})
+	}
+}
+
+// created answers 201 with body.
+func created(w http.ResponseWriter, body []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusCreated)
+	io.Copy(w, bytes.NewReader(body))
+}
+
+// short are options for a run of a fraction of a second that checks every reply.
+func short(url string) bench.LogOptions {
+	return bench.LogOptions{URL: url, Concurrency: 4, Duration: 150 * time.Millisecond, Warmup: 50 * time.Millisecond, Sample: 1}
+}
