@@ -94,6 +94,9 @@ type Witness struct {
 	Name string `yaml:"name"`
 	// Seed its keys are derived from, file:PATH of a file with 64 hexadecimal digits.
 	Seed string `yaml:"seed"`
+	// Log lists of the witness network (logs/v0) to cosign for, beside this process's own logs.
+	// Default: none.
+	Lists []string `yaml:"lists,omitempty"`
 }
 
 // MonitorSection starts the monitor in this process.

@@ -21,6 +21,9 @@ type Monitor struct {
 	Logs []MonitorLog `yaml:"logs"`
 	// What to watch for. An empty list, written out, checks the logs alone.
 	Identities []Identity `yaml:"identities"`
+	// PEM file of the certificate authorities that may certify the identities; a matching
+	// certificate of another one is an alert. Default: any authority may.
+	CAs string `yaml:"cas,omitempty"`
 	// Who is told, by name.
 	Notify map[string]Notify `yaml:"notify"`
 
@@ -206,6 +209,7 @@ func (m *Monitor) resolve() {
 		m.Evidence = filepath.Join(m.State, "evidence")
 	}
 	m.Evidence = resolve(m.Dir, m.Evidence)
+	m.CAs = resolve(m.Dir, m.CAs)
 	for i := range m.Logs {
 		if m.Logs[i].Policy != "none" {
 			m.Logs[i].Policy = resolve(m.Dir, m.Logs[i].Policy)

@@ -166,3 +166,10 @@ func (w Witness) VKeys() []string {
 		VKey(w.Name, AlgMLDSA44, w.MLDSAPublic),
 	}
 }
+
+// TreeHeadVKey returns the verifier key of an RFC 6962 tree head key (type 0x05): its key ID is
+// made of the log ID, SHA-256 of the SubjectPublicKeyInfo spki, which itself follows in base64.
+func TreeHeadVKey(name string, logID [32]byte, spki []byte) string {
+	return fmt.Sprintf("%s+%08x+%s", name, KeyID(name, AlgRFC6962, logID[:]),
+		base64.StdEncoding.EncodeToString(append([]byte{AlgRFC6962}, spki...)))
+}

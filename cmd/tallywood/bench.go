@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"tallywood/internal/bench"
+)
+
+func benchCommand() command {
+	return command{name: "bench", args: "log URL [FLAGS]",
+		short: "measure a log under load, ours or another",
+		long: `
+"bench log URL" posts hashedrekord entries that were signed beforehand to a log with the Rekor v2
+write API, in a closed loop, and prints throughput, latency percentiles and errors. Replies are
+verified: an index given twice or a proof that does not hold fails the run.
+
+With --against URL a second log is measured in turns with the first, at each of the concurrencies,
+and a table with the ratios of paired runs is printed. --pid and --against-pid name the servers'
+processes on this machine, whose use of CPU, memory and disk is then reported too.
+
+The load goes where you point it: point it at servers of your own.`,
+		run: runBench}
+}
+
+func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
+	var o bench.LogOptions
+	concurrency := fs.String("concurrency", "1", "`N` connections; several, such as 1,64,512, with --against")
+	fs.DurationVar(&o.Duration, "duration", 10*time.Second, "`TIME` of each measurement")
+	fs.DurationVar(&o.Warmup, "warmup", time.Second, "`TIME` of load before it")
+	fs.IntVar(&o.Count, "count", 0, "end after `N` entries (default: no limit)")
+	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random)")
+	fs.IntVar(&o.PID, "pid", 0, "`PID` of the server")
+	against := fs.String("against", "", "`URL` of a log to measure in turns with this one")
+	againstPID := fs.Int("against-pid", 0, "`PID` of that log's server")
+	pairs := fs.Int("pairs", 5, "`N` pairs of runs at each concurrency, with --against")
+	asJSON := fs.Bool("json", false, "print JSON")
+	operands, err := parse(fs, args, 2, 2)
+	if err != nil {
+		return err
+	}
+	if operands[0] != "log" {
+		return usagef("bench %s: want log", operands[0])
+	}
+	counts, err := counts(*concurrency)
+	if err != nil {
+		return err
+	}
+	o.URL, o.Log = operands[1], logger(t.err, slog.LevelWarn, false)
+	if *against != "" {
+		return compare(ctx, t, bench.CompareOptions{Concurrency: counts, Pairs: *pairs, Load: o,
+			A: bench.Target{Name: "tallywood", URL: o.URL, PID: o.PID}, B: bench.Target{Name: "peer", URL: *against, PID: *againstPID}}, *asJSON)
+	}
+	if len(counts) != 1 {
+		return usagef("--concurrency takes one number without --against")
+	}
+	o.Concurrency = counts[0]
+	result, err := bench.Log(ctx, o)
+	if err != nil {
+		return benchError(err)
+	}
+	if *asJSON {
+		return json.NewEncoder(t.out).Encode(result)
+	}
+	_, err = fmt.Fprintln(t.out, strings.TrimSpace(result.String()))
+	return err
+}
+
+func compare(ctx context.Context, t terminal, o bench.CompareOptions, asJSON bool) error {
+	c, err := bench.Compare(ctx, o)
+	if err != nil {
+		return benchError(err)
+	}
+	if asJSON {
+		return json.NewEncoder(t.out).Encode(c)
+	}
+	_, err = fmt.Fprint(t.out, c.Markdown())
+	return err
+}
+
+// benchError gives wrong answers the exit code of a negative result.
+func benchError(err error) error {
+	if _, wrong := errors.AsType[*bench.WrongError](err); wrong {
+		return hinted(exitNegative, err, "")
+	}
+	return err
+}
+
+// counts parses a list of concurrencies.
+func counts(text string) ([]int, error) {
+	var out []int
+	for _, field := range strings.Split(text, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(field))
+		if err != nil || n < 1 || n > 65536 {
+			return nil, usagef("--concurrency %q: want numbers from 1 to 65536", text)
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"tallywood/storage/posix"
+)
+
+// openHint says what to do about an error that kept a stack from opening.
+func openHint(err error) string {
+	if errors.Is(err, posix.ErrLocked) {
+		return "stop the other process, or choose another directory; replicas on one directory are not supported"
+	}
+	var missing *fs.PathError
+	if errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) {
+		switch ext := filepath.Ext(missing.Path); {
+		case ext == ".pem" || ext == ".seed":
+			return "put the file back from a backup: logs and authorities cannot go on with another key"
+		case strings.HasSuffix(missing.Path, "policy.txt"):
+			return "put the policy back: without it nothing may be published"
+		}
+		return "the configuration names a file that is not there"
+	}
+	return ""
+}

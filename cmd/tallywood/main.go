@@ -1,0 +1,223 @@
+// Command tallywood runs, uses and watches transparency logs.
+//
+// "tallywood up" starts a whole stack for development, "tallywood serve" one for use;
+// "tallywood sign" and "tallywood verify" make and check keyless signatures; "tallywood monitor"
+// watches logs. Each sub-command has its file here, which parses its arguments and calls the
+// package that does the work.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"k8s.io/klog/v2"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// Exit codes (docs/exit-codes in README): what a command's result means to a script.
+const (
+	exitFine        = 0
+	exitNegative    = 1 // does not verify, damage found, refused
+	exitUsage       = 2 // usage or configuration
+	exitOperational = 5 // unreachable, stale, behind, undelivered
+)
+
+// A terminal is what a command talks to.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// A command is one sub-command.
+type command struct {
+	name  string
+	args  string // its arguments, for the first line of its help
+	short string // one line for the list of commands
+	long  string // what a stranger needs to know, below the first line
+	run   func(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error
+}
+
+// commands in the order of the help.
+func commands() []command {
+	return []command{upCommand(), signCommand(), verifyCommand(), serveCommand(), monitorCommand(),
+		keyCommand(), configCommand(), benchCommand(), versionCommand()}
+}
+
+// An exitError ends the program with a code and, unless err is nil, a message.
+type exitError struct {
+	code int
+	err  error
+	hint string
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e *exitError) Unwrap() error { return e.err }
+
+// usagef is an error of usage or configuration.
+func usagef(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// hinted adds a hint to an error that ends with code.
+func hinted(code int, err error, hint string) error { return &exitError{code, err, hint} }
+
+func run(args []string, in io.Reader, out, errw io.Writer) int {
+	t := terminal{in, out, errw}
+	// Tessera logs through klog, to the standard error of its own making.
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	if len(args) == 0 {
+		usage(errw)
+		return exitUsage
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		if len(args) > 1 && args[0] == "help" {
+			args = []string{args[1], "--help"}
+			break
+		}
+		usage(out)
+		return exitFine
+	case "--version":
+		args[0] = "version"
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.execute(t, args[1:])
+		}
+	}
+	return report(errw, hinted(exitUsage, fmt.Errorf("unknown command %q", args[0]), "\"tallywood help\" lists the commands"))
+}
+
+// execute runs c with the signals that end it bound to its context.
+func (c command) execute(t terminal, args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	err := c.run(ctx, t, fs, args)
+	if errors.Is(err, flag.ErrHelp) {
+		c.help(t.out, fs)
+		return exitFine
+	}
+	return report(t.err, err)
+}
+
+// report prints err, if there is one to print, and returns the exit code.
+func report(w io.Writer, err error) int {
+	if err == nil {
+		return exitFine
+	}
+	code, hint := exitOperational, ""
+	if e, ok := errors.AsType[*exitError](err); ok {
+		code, hint = e.code, e.hint
+		if e.err == nil {
+			return code
+		}
+	}
+	fmt.Fprintf(w, "tallywood: error: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n    "))
+	if hint != "" {
+		fmt.Fprintf(w, "tallywood: hint: %s\n", hint)
+	}
+	return code
+}
+
+// parse reads flags and operands, which may be mixed, and wants between least and most operands.
+func parse(fs *flag.FlagSet, args []string, least, most int) ([]string, error) {
+	var operands []string
+	for {
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, hinted(exitUsage, err, fmt.Sprintf("\"tallywood %s --help\" lists the flags", fs.Name()))
+		}
+		if args = fs.Args(); len(args) == 0 {
+			break
+		}
+		operands, args = append(operands, args[0]), args[1:]
+	}
+	if len(operands) < least || len(operands) > most {
+		return nil, hinted(exitUsage, fmt.Errorf("%s takes %s, got %d", fs.Name(), count(least, most), len(operands)),
+			fmt.Sprintf("\"tallywood %s --help\" shows how it is called", fs.Name()))
+	}
+	return operands, nil
+}
+
+func count(least, most int) string {
+	switch {
+	case most == 0:
+		return "no arguments"
+	case least == most && least == 1:
+		return "one argument"
+	case least == most:
+		return fmt.Sprintf("%d arguments", least)
+	default:
+		return fmt.Sprintf("%d to %d arguments", least, most)
+	}
+}
+
+// list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, ", ") }
+func (l *list) Set(v string) error { *l = append(*l, v); return nil }
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, `Tallywood runs, uses and watches transparency logs for software signatures.
+
+Usage: tallywood COMMAND [ARGUMENTS]
+
+`)
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
+	}
+	fmt.Fprint(w, `
+"tallywood COMMAND --help" explains a command. To begin: "tallywood up".
+
+Exit codes: 0 fine; 1 a negative result (does not verify, refused); 2 usage or configuration;
+3 identity alert; 4 log misbehaviour; 5 operational (unreachable, behind, undelivered).
+`)
+}
+
+func (c command) help(w io.Writer, fs *flag.FlagSet) {
+	fmt.Fprintf(w, "Usage: tallywood %s %s\n\n%s\n", c.name, c.args, strings.TrimSpace(c.long))
+	any := false
+	fs.VisitAll(func(f *flag.Flag) {
+		if !any {
+			fmt.Fprint(w, "\nFlags:\n")
+			any = true
+		}
+		kind, text := flag.UnquoteUsage(f)
+		fmt.Fprintf(w, "  --%s %s\n        %s", f.Name, kind, strings.ReplaceAll(text, "\n", "\n        "))
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
+			fmt.Fprintf(w, " (default %s)", f.DefValue)
+		}
+		fmt.Fprintln(w)
+	})
+}
+
+// logger writes the program's log to the standard error: JSON for machines, text for people.
+func logger(w io.Writer, level slog.Level, json bool) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewTextHandler(w, o)
+	if json {
+		h = slog.NewJSONHandler(w, o)
+	}
+	l := slog.New(h)
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	return l
+}

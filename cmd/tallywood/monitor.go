@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"tallywood/internal/config"
+	"tallywood/internal/stack"
+	"tallywood/monitor"
+)
+
+func monitorCommand() command {
+	return command{name: "monitor", args: "run|check --config FILE",
+		short: "watch logs for identities that are misused",
+		long: `
+Follows logs through their public files alone, verifies every checkpoint, cosignature and entry,
+and raises an event for each entry of a watched identity that nothing explains, and for each
+promise a log breaks. Evidence is on disk before an event is told.
+
+"monitor run" goes on until it is stopped. "monitor check" brings every log up to its current
+checkpoint, delivers what is due and ends. Exit codes of check: 0 clean; 3 identity alert
+(warning or critical); 4 log misbehaviour; 5 unreachable, behind, or an event undelivered; of
+several, the first of 4, 3, 5. 2: the configuration is wrong.`,
+		run: runMonitor}
+}
+
+func runMonitor(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
+	path := fs.String("config", "", "`FILE` with the monitor's configuration")
+	asJSON := fs.Bool("json", false, "check: print the result as JSON")
+	operands, err := parse(fs, args, 1, 1)
+	if err != nil {
+		return err
+	}
+	if *path == "" {
+		return usagef("--config FILE is missing")
+	}
+	cfg, err := config.LoadMonitor(*path)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	level := slog.LevelWarn
+	if operands[0] == "run" {
+		level = slog.LevelInfo
+	}
+	m, err := stack.OpenMonitor(cfg, logger(t.err, level, operands[0] == "run"))
+	if err != nil {
+		return usagef("%w", err)
+	}
+	switch operands[0] {
+	case "run":
+		return m.Run(ctx)
+	case "check":
+		return check(ctx, t, m, *asJSON)
+	default:
+		return usagef("monitor %s: want run or check", operands[0])
+	}
+}
+
+func check(ctx context.Context, t terminal, m *monitor.Monitor, asJSON bool) error {
+	result, err := m.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if err := json.NewEncoder(t.out).Encode(result); err != nil {
+			return fmt.Errorf("printing result: %w", err)
+		}
+	} else {
+		printCheck(t.out, result)
+	}
+	if result.Class == 0 {
+		return nil
+	}
+	return &exitError{code: int(result.Class)}
+}
+
+func printCheck(w io.Writer, r monitor.Result) {
+	for _, e := range r.Events {
+		fmt.Fprintf(w, "%s: %s: %s\n", e.Severity, e.Rule, e.Summary)
+		if e.Evidence != "" {
+			fmt.Fprintf(w, "    evidence: %s\n", e.Evidence)
+		}
+	}
+	for _, l := range r.Logs {
+		state := "verified"
+		if l.Err != "" {
+			state = "NOT VERIFIED: " + l.Err
+		}
+		fmt.Fprintf(w, "%s: %d of %d entries %s\n", l.Origin, l.Scanned, l.Size, state)
+	}
+	if r.Undelivered > 0 {
+		fmt.Fprintf(w, "%d events are undelivered\n", r.Undelivered)
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"tallywood/internal/config"
+	"tallywood/internal/stack"
+)
+
+func serveCommand() command {
+	return command{name: "serve", args: "--config FILE",
+		short: "run the parts that a configuration file has",
+		long: `
+Runs what the configuration file has: logs, certificate and timestamp authorities, witnesses, a
+monitor. When clients may begin, the line "ready URL CLIENT_DIR" appears on the standard output
+(CLIENT_DIR only if client_dir is set). The log is JSON on the standard error.
+
+SIGTERM and SIGINT end it: what has been accepted is published first.`,
+		run: serve}
+}
+
+func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
+	path := fs.String("config", "", "`FILE` with the configuration; \"tallywood config print FILE\" shows every key")
+	if _, err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if *path == "" {
+		return usagef("--config FILE is missing")
+	}
+	cfg, err := config.Load(*path)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	ln, err := listen(cfg.Address, "address in the configuration chooses another")
+	if err != nil {
+		return err
+	}
+	return serveStack(ctx, stack.Options{Config: cfg, Log: logger(t.err, slog.LevelInfo, true)}, ln, func([]string) {
+		if cfg.ClientDir == "" {
+			fmt.Fprintf(t.out, "ready %s\n", cfg.URL)
+			return
+		}
+		fmt.Fprintf(t.out, "ready %s %s\n", cfg.URL, cfg.ClientDir)
+	})
+}
+
+// serveStack opens a stack, writes its client files and runs it on ln. When clients may begin it
+// calls ready with the names of the client files that changed.
+func serveStack(ctx context.Context, o stack.Options, ln net.Listener, ready func(changed []string)) error {
+	var metricsLn net.Listener
+	var err error
+	if o.Config.MetricsAddress != "" {
+		if metricsLn, err = listen(o.Config.MetricsAddress, "metrics_address or --metrics-address chooses another"); err != nil {
+			return errors.Join(err, ln.Close())
+		}
+	}
+	s, err := stack.Open(ctx, o)
+	if err != nil {
+		return hinted(exitUsage, errors.Join(err, ln.Close()), openHint(err))
+	}
+	changed, err := s.WriteClientFiles(ctx)
+	if err != nil {
+		return errors.Join(err, ln.Close(), s.Close())
+	}
+	err = s.Run(ctx, ln, metricsLn, func() { ready(changed) })
+	return errors.Join(err, s.Close())
+}

@@ -1,0 +1,121 @@
+package stack
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"tallywood/ca"
+	"tallywood/ca/devoidc"
+	"tallywood/ca/fulcio"
+	"tallywood/ca/oidc"
+	"tallywood/ca/tsa"
+	"tallywood/internal/config"
+	"tallywood/internal/keys"
+)
+
+// acceptedRoots are the roots a certificate log takes submissions under: our own CA's.
+func (s *Stack) acceptedRoots(l config.Log) ([]*x509.Certificate, error) {
+	if s.cfg.CA == nil || s.cfg.CA.CTLog != l.Name {
+		return nil, fmt.Errorf("no ca section names it as ct_log, so that it would accept no certificate")
+	}
+	chain, err := keys.ReadChain(s.cfg.CA.Chain)
+	if err != nil {
+		return nil, fmt.Errorf("reading the CA's chain: %w", err)
+	}
+	return chain[len(chain)-1:], nil
+}
+
+func (s *Stack) openCA(_ context.Context, mux *http.ServeMux) error {
+	if s.cfg.CA == nil {
+		return nil
+	}
+	h, err := s.newCA()
+	if err != nil {
+		return fmt.Errorf("opening ca: %w", err)
+	}
+	for _, path := range []string{"/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration",
+		"/api/v1/signingCert", "/api/v1/rootCert"} {
+		mux.Handle(path, h)
+	}
+	return nil
+}
+
+func (s *Stack) newCA() (http.Handler, error) {
+	chain, err := keys.ReadChain(s.cfg.CA.Chain)
+	if err != nil {
+		return nil, fmt.Errorf("reading chain: %w", err)
+	}
+	signer, err := keys.ReadSigner(s.cfg.CA.Key)
+	if err != nil {
+		return nil, fmt.Errorf("reading key: %w", err)
+	}
+	o := ca.Options{Chain: chain, Signer: signer, Log: s.log}
+	for _, l := range s.logs {
+		if l.cfg.Name == s.cfg.CA.CTLog {
+			o.CTLog = l.ct
+		}
+	}
+	if s.authority, err = ca.New(o); err != nil {
+		return nil, err
+	}
+	issuers, err := oidc.LoadConfig(s.cfg.CA.Issuers)
+	if err != nil {
+		return nil, fmt.Errorf("reading issuers: %w", err)
+	}
+	v, err := oidc.New(oidc.Options{Config: issuers, AllowHTTP: s.cfg.DevOIDC != nil, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	return fulcio.New(fulcio.Options{CA: s.authority, Verifier: v, Log: s.log})
+}
+
+func (s *Stack) openTSA(_ context.Context, mux *http.ServeMux) error {
+	if s.cfg.TSA == nil {
+		return nil
+	}
+	chain, cerr := keys.ReadChain(s.cfg.TSA.Chain)
+	signer, kerr := keys.ReadSigner(s.cfg.TSA.Key)
+	if err := errors.Join(cerr, kerr); err != nil {
+		return fmt.Errorf("opening tsa: %w", err)
+	}
+	h, err := tsa.New(tsa.Options{Chain: chain, Signer: signer, Log: s.log})
+	if err != nil {
+		return fmt.Errorf("opening tsa: %w", err)
+	}
+	mux.Handle("/api/v1/timestamp", h)
+	mux.Handle("/api/v1/timestamp/", h)
+	mux.Handle("/ping", h)
+	return nil
+}
+
+// devIssuer is the URL of the development issuer.
+func (s *Stack) devIssuer() string { return s.cfg.URL + s.cfg.DevOIDC.Path }
+
+func (s *Stack) openDevOIDC(_ context.Context, mux *http.ServeMux) error {
+	dev := s.cfg.DevOIDC
+	if dev == nil {
+		return nil
+	}
+	o := devoidc.Options{Issuer: s.devIssuer(), Log: s.log}
+	var err error
+	if dev.Key != "" {
+		o.Key, err = keys.ReadSigner(dev.Key)
+	} else {
+		o.Key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	if err != nil {
+		return fmt.Errorf("opening dev_oidc: %w", err)
+	}
+	h, err := devoidc.New(o)
+	if err != nil {
+		return fmt.Errorf("opening dev_oidc: %w", err)
+	}
+	mux.Handle(dev.Path+"/", http.StripPrefix(dev.Path, h))
+	return nil
+}

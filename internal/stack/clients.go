@@ -1,0 +1,153 @@
+package stack
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tallywood/ca/trust"
+	"tallywood/internal/keys"
+	"tallywood/storage"
+)
+
+// WriteClientFiles writes what clients need into the configured client directory: the trusted
+// root, the signing config, and env for shells. Files that are right already are left alone. It
+// returns the names of those that changed.
+func (s *Stack) WriteClientFiles(ctx context.Context) ([]string, error) {
+	dir := s.cfg.ClientDir
+	if dir == "" {
+		return nil, nil
+	}
+	root, err := s.trustedRoot(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("writing trusted root: %w", err)
+	}
+	signing, err := s.signingConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("writing signing config: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("creating client directory: %w", err)
+	}
+	var changed []string
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{"trusted_root.json", root}, {"signing_config.v0.2.json", signing}, {"env", s.clientEnv()}} {
+		path := filepath.Join(dir, f.name)
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, f.data) {
+			continue
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return changed, fmt.Errorf("reading client file: %w", err)
+		}
+		if err := replaceFile(path, f.data); err != nil {
+			return changed, err
+		}
+		changed = append(changed, f.name)
+	}
+	return changed, nil
+}
+
+// logStart is when a log began, as its identity object says: no signature of it is older.
+func logStart(ctx context.Context, b storage.Bucket, name string) (time.Time, error) {
+	data, _, err := b.Get(ctx, "state/"+name+"/identity", storage.Range{})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading identity: %w", err)
+	}
+	var identity struct {
+		Created time.Time `json:"created"`
+	}
+	if err := json.Unmarshal(data, &identity); err != nil {
+		return time.Time{}, fmt.Errorf("parsing identity: %w", err)
+	}
+	return identity.Created.UTC().Truncate(time.Second), nil
+}
+
+func (s *Stack) trustedRoot(ctx context.Context) ([]byte, error) {
+	var root trust.Root
+	for _, l := range s.logs {
+		start, err := logStart(ctx, s.bucket, l.cfg.Name)
+		if err != nil {
+			return nil, fmt.Errorf("log %q: %w", l.cfg.Name, err)
+		}
+		tl := trust.Log{Origin: l.cfg.Origin, Public: l.public, Start: start}
+		if l.cfg.Kind == "ct" {
+			root.CTLogs = append(root.CTLogs, tl)
+		} else {
+			root.Logs = append(root.Logs, tl)
+		}
+	}
+	if s.cfg.CA != nil {
+		chain, err := keys.ReadChain(s.cfg.CA.Chain)
+		if err != nil {
+			return nil, err
+		}
+		root.CAs = []trust.Authority{{URI: s.cfg.URL, Chain: chain}}
+	}
+	if s.cfg.TSA != nil {
+		chain, err := keys.ReadChain(s.cfg.TSA.Chain)
+		if err != nil {
+			return nil, err
+		}
+		root.TSAs = []trust.Authority{{URI: s.tsaURL(), Chain: chain}}
+	}
+	return root.TrustedRoot()
+}
+
+func (s *Stack) tsaURL() string { return s.cfg.URL + "/api/v1/timestamp" }
+
+func (s *Stack) signingConfig(ctx context.Context) ([]byte, error) {
+	u, err := url.Parse(s.cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	c := trust.SigningConfig{Operator: u.Hostname()}
+	if s.cfg.CA != nil {
+		c.CAURL = s.cfg.URL
+		chain, err := keys.ReadChain(s.cfg.CA.Chain)
+		if err != nil {
+			return nil, err
+		}
+		c.Start = chain[0].NotBefore.UTC()
+	}
+	if s.cfg.TSA != nil {
+		c.TSAURL = s.tsaURL()
+	}
+	if s.cfg.DevOIDC != nil {
+		c.OIDCURL = s.devIssuer()
+	}
+	for _, l := range s.logs {
+		if l.cfg.Kind != "rekor" {
+			continue
+		}
+		c.RekorURL = s.cfg.URL
+		if c.Start.IsZero() {
+			if c.Start, err = logStart(ctx, s.bucket, l.cfg.Name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c.JSON()
+}
+
+// clientEnv is a shell script that sets what tallywood and scripts around it look for.
+func (s *Stack) clientEnv() []byte {
+	var out strings.Builder
+	set := func(name, value string) {
+		fmt.Fprintf(&out, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+	}
+	set("TALLYWOOD_URL", s.cfg.URL)
+	set("TALLYWOOD_TRUST", s.cfg.ClientDir)
+	if s.cfg.DevOIDC != nil {
+		set("TALLYWOOD_OIDC_ISSUER", s.devIssuer())
+	}
+	return []byte(out.String())
+}

@@ -1,0 +1,322 @@
+package stack
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/template"
+
+	"tallywood/ca"
+	"tallywood/ca/tsa"
+	"tallywood/internal/config"
+	"tallywood/internal/keys"
+	"tallywood/storage/posix"
+)
+
+//go:embed templates/*.tmpl
+var templates embed.FS
+
+// DevWitnesses is how many witnesses a development stack runs; two of them are a quorum.
+const DevWitnesses = 3
+
+// devNames are the entries an unfinished first start may have left in a data directory.
+var devNames = []string{"keys", "client", "objects", "config.yaml", "issuers.yaml", "monitor.yaml",
+	"monitor-state", "events.jsonl", "evidence", "lost+found"}
+
+// A NotDataDirError reports a directory that `tallywood up` must not touch.
+type NotDataDirError struct {
+	Dir    string
+	Reason string
+}
+
+// Error says why and what to do.
+func (e *NotDataDirError) Error() string {
+	return fmt.Sprintf("%s is not a data directory of \"tallywood up\": %s", e.Dir, e.Reason)
+}
+
+// IsDev reports whether dir already holds a development stack, that is, its config.yaml. A
+// directory that holds something else is a *NotDataDirError; one that is absent, empty or left
+// by a first start that did not finish is fine.
+func IsDev(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("reading data directory: %w", err)
+	}
+	var has = map[string]bool{}
+	for _, e := range entries {
+		has[e.Name()] = true
+		if !slices.Contains(devNames, e.Name()) && !has["config.yaml"] {
+			if _, err := os.Stat(filepath.Join(dir, "config.yaml")); err != nil {
+				return false, &NotDataDirError{dir, fmt.Sprintf("it has no config.yaml, but holds %q", e.Name())}
+			}
+		}
+	}
+	if has["config.yaml"] {
+		return true, nil
+	}
+	states, err := os.ReadDir(filepath.Join(dir, "objects", "state"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("reading data directory: %w", err)
+	}
+	if slices.ContainsFunc(states, func(e fs.DirEntry) bool { return e.Name() != devLock }) {
+		return false, &NotDataDirError{dir, "it holds logs in objects/, but its config.yaml is missing"}
+	}
+	return false, nil
+}
+
+// CreateDev writes keys, configuration and policy of a development stack into dir, which
+// listens on address (with its real port) and watches the mail addresses in watch. config.yaml
+// comes last, so that a start that is cut short leaves none and the next one goes on.
+func CreateDev(dir, address string, watch []string) error {
+	for _, d := range []string{dir, filepath.Join(dir, "client")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("creating data directory: %w", err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
+		return fmt.Errorf("creating data directory: %w", err)
+	}
+	data, err := createDevKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		return fmt.Errorf("creating keys: %w", err)
+	}
+	data.Address, data.URL, data.Watch = address, "http://"+address, watch
+	for _, f := range []struct{ path, template string }{
+		{"client/policy.txt", "policy.txt.tmpl"},
+		{"issuers.yaml", "issuers.yaml.tmpl"},
+		{"monitor.yaml", "monitor.yaml.tmpl"},
+		{"config.yaml", "config.yaml.tmpl"},
+	} {
+		if err := writeTemplate(filepath.Join(dir, f.path), f.template, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// devData is what the templates are filled with.
+type devData struct {
+	Address, URL       string
+	Watch              []string
+	Signatures         string   // vkey of the signature log
+	Certificates       string   // vkey of the certificate log's note key
+	Witnesses          []string // names
+	WitnessVKeys       []string // Ed25519 vkeys, in the same order
+	SignaturesOrigin   string
+	CertificatesOrigin string
+}
+
+const (
+	devSignatures   = "log.localhost"
+	devCertificates = "ct.localhost"
+)
+
+// createDevKeys makes every key in dir that is not there yet.
+func createDevKeys(dir string) (devData, error) {
+	d := devData{SignaturesOrigin: devSignatures, CertificatesOrigin: devCertificates}
+	var err error
+	if d.Signatures, err = devNoteKey(filepath.Join(dir, "signatures.pem"), devSignatures); err != nil {
+		return d, err
+	}
+	if d.Certificates, err = devNoteKey(filepath.Join(dir, "certificates-note.pem"), devCertificates); err != nil {
+		return d, err
+	}
+	if err := devECKey(filepath.Join(dir, "certificates.pem")); err != nil {
+		return d, err
+	}
+	if err := devChain(dir, "ca", func() ([]*x509.Certificate, crypto.Signer, error) {
+		return ca.CreateChain(ca.ChainOptions{Organization: "tallywood development"})
+	}); err != nil {
+		return d, err
+	}
+	if err := devChain(dir, "tsa", func() ([]*x509.Certificate, crypto.Signer, error) {
+		return tsa.CreateChain("tallywood development", now())
+	}); err != nil {
+		return d, err
+	}
+	for i := range DevWitnesses {
+		name := fmt.Sprintf("witness-%d.localhost", i+1)
+		vkey, err := devSeed(filepath.Join(dir, fmt.Sprintf("witness-%d.seed", i+1)), name)
+		if err != nil {
+			return d, err
+		}
+		d.Witnesses, d.WitnessVKeys = append(d.Witnesses, name), append(d.WitnessVKeys, vkey)
+	}
+	return d, nil
+}
+
+func devNoteKey(path, origin string) (string, error) {
+	key, err := keys.ReadSigner(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, fresh, gerr := ed25519.GenerateKey(rand.Reader)
+		if gerr != nil {
+			return "", gerr
+		}
+		key, err = fresh, keys.WriteSigner(path, fresh)
+	}
+	if err != nil {
+		return "", err
+	}
+	pub, ok := key.Public().(ed25519.PublicKey)
+	if !ok {
+		return "", fmt.Errorf("%s holds a %T; want Ed25519", path, key)
+	}
+	return keys.VKey(origin, keys.AlgEd25519, pub), nil
+}
+
+func devECKey(path string) error {
+	if _, err := keys.ReadSigner(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	return keys.WriteSigner(path, key)
+}
+
+func devSeed(path, name string) (string, error) {
+	seed, err := keys.ReadSeed(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := rand.Read(seed[:]); err != nil {
+			return "", err
+		}
+		err = keys.WriteSeed(path, seed)
+	}
+	if err != nil {
+		return "", err
+	}
+	w, err := keys.WitnessFromSeed(name, seed)
+	if err != nil {
+		return "", err
+	}
+	return w.VKeys()[0], nil
+}
+
+// devChain makes a chain and its signing key unless both are there. One without the other is
+// left by a start that was cut short before anything was signed: both are made anew.
+func devChain(dir, name string, create func() ([]*x509.Certificate, crypto.Signer, error)) error {
+	chainPath, keyPath := filepath.Join(dir, name+"-chain.pem"), filepath.Join(dir, name+".pem")
+	_, cerr := os.Stat(chainPath)
+	_, kerr := os.Stat(keyPath)
+	if cerr == nil && kerr == nil {
+		return nil
+	}
+	for _, path := range []string{chainPath, keyPath} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	chain, key, err := create()
+	if err != nil {
+		return err
+	}
+	if err := keys.WriteChain(chainPath, chain); err != nil {
+		return err
+	}
+	return keys.WriteSigner(keyPath, key)
+}
+
+func writeTemplate(path, name string, data devData) error {
+	t, err := template.New(name).Funcs(template.FuncMap{"inc": func(i int) int { return i + 1 }}).
+		ParseFS(templates, "templates/"+name)
+	if err != nil {
+		return fmt.Errorf("parsing template %s: %w", name, err)
+	}
+	var out strings.Builder
+	if err := t.Execute(&out, data); err != nil {
+		return fmt.Errorf("filling template %s: %w", name, err)
+	}
+	return replaceFile(path, []byte(out.String()))
+}
+
+// MoveDev puts address into the files of the development stack in dir wherever the base URL or
+// the address of old stands, and returns the names of those that changed. Everything else in
+// them stays as its owner wrote it.
+func MoveDev(dir string, old *config.Config, address string) ([]string, error) {
+	var changed []string
+	for _, name := range []string{"config.yaml", "issuers.yaml", "monitor.yaml", "client/policy.txt"} {
+		path := filepath.Join(dir, name)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return changed, fmt.Errorf("moving to %s: %w", address, err)
+		}
+		text := replaceAddress(string(data), old.Address, address)
+		if text == string(data) {
+			continue
+		}
+		if err := replaceFile(path, []byte(text)); err != nil {
+			return changed, fmt.Errorf("moving to %s: %w", address, err)
+		}
+		changed = append(changed, name)
+	}
+	return changed, nil
+}
+
+// replaceAddress replaces old (HOST:PORT) where it stands whole: a longer port is another one.
+func replaceAddress(text, old, new string) string {
+	var out strings.Builder
+	for {
+		i := strings.Index(text, old)
+		if i < 0 {
+			out.WriteString(text)
+			return out.String()
+		}
+		end := i + len(old)
+		out.WriteString(text[:i])
+		if end < len(text) && text[end] >= '0' && text[end] <= '9' {
+			out.WriteString(old)
+		} else {
+			out.WriteString(new)
+		}
+		text = text[end:]
+	}
+}
+
+// replaceFile puts data at path in one step, so that a reader sees the old or the new content.
+func replaceFile(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Chmod(0o644)
+	}
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(tmp.Name()))
+	}
+	return nil
+}
+
+// devLock is the name below state/ of the lock that guards a data directory.
+const devLock = "up"
+
+// LockDev holds the data directory of a development stack until unlock is called: its files must
+// not change under a process that runs it.
+func LockDev(c *config.Config) (unlock func() error, err error) {
+	b, err := posix.Open(c.Storage)
+	if err != nil {
+		return nil, fmt.Errorf("opening storage: %w", err)
+	}
+	return b.Lock("state/" + devLock)
+}

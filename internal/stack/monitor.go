@@ -1,0 +1,138 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"tallywood/internal/config"
+	"tallywood/internal/keys"
+	"tallywood/monitor"
+	"tallywood/monitor/alert"
+	"tallywood/monitor/rule"
+	"tallywood/storage/posix"
+	"tallywood/witness/policy"
+)
+
+// openMonitor opens the monitor of the configuration; watch adds mail addresses for this run.
+func (s *Stack) openMonitor(watch []string) error {
+	if s.cfg.Monitor == nil {
+		return nil
+	}
+	m, err := config.LoadMonitor(s.cfg.Monitor.Config)
+	if err != nil {
+		return err
+	}
+	for _, email := range watch {
+		if watched(m, email) {
+			continue
+		}
+		id := config.Identity{Name: email, Email: email, Rules: map[string]struct{}{string(rule.IDSeen): {}}}
+		if s.cfg.DevOIDC != nil {
+			id.Expect.Issuers = []string{s.devIssuer()}
+		}
+		m.Identities = append(m.Identities, id)
+	}
+	s.monitor, err = OpenMonitor(m, s.log)
+	return err
+}
+
+func watched(m *config.Monitor, email string) bool {
+	for _, id := range m.Identities {
+		if id.Email == email {
+			return true
+		}
+	}
+	return false
+}
+
+// OpenMonitor returns the monitor that a monitor configuration describes.
+func OpenMonitor(m *config.Monitor, logger *slog.Logger) (*monitor.Monitor, error) {
+	state, err := posix.Open(m.State)
+	if err != nil {
+		return nil, fmt.Errorf("opening state %s: %w", m.State, err)
+	}
+	logs, lerr := monitorLogs(m)
+	rules, rerr := monitorRules(m)
+	routes, serr := monitorRoutes(m)
+	if err := errors.Join(lerr, rerr, serr); err != nil {
+		return nil, err
+	}
+	return monitor.New(monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules,
+		Routes: routes, Poll: time.Duration(m.Poll), Log: logger})
+}
+
+func monitorLogs(m *config.Monitor) ([]monitor.Log, error) {
+	var logs []monitor.Log
+	var errs []error
+	for _, l := range m.Logs {
+		ml := monitor.Log{Origin: l.Origin, URL: l.URL, Kind: monitor.Kind(l.Kind), VKey: l.VKey, Start: l.Start}
+		if l.Policy == "none" {
+			ml.NoPolicy = true
+		} else {
+			text, err := os.ReadFile(l.Policy)
+			if err == nil {
+				ml.Policy, err = policy.Parse(text)
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("log %q: policy %s: %w", l.Origin, l.Policy, err))
+			}
+		}
+		logs = append(logs, ml)
+	}
+	return logs, errors.Join(errs...)
+}
+
+// monitorRules returns the compiled identities, nil if there are none.
+func monitorRules(m *config.Monitor) (*rule.Set, error) {
+	if len(m.Identities) == 0 {
+		return nil, nil
+	}
+	ids := make([]rule.Identity, len(m.Identities))
+	for i, id := range m.Identities {
+		ids[i] = rule.Identity{Name: id.Name, Email: id.Email, Domain: id.Domain, SAN: id.SAN, Regex: id.Regex,
+			GitHub: id.GitHub, GitLab: id.GitLab, Key: id.Key, Kubernetes: id.Kubernetes,
+			Expect: rule.Expect{Issuers: id.Expect.Issuers}, Notify: id.Notify}
+		for name := range id.Rules {
+			if ids[i].Rules == nil {
+				ids[i].Rules = map[rule.ID]rule.Params{}
+			}
+			ids[i].Rules[rule.ID(name)] = rule.Params{}
+		}
+	}
+	o := rule.Options{Identities: ids}
+	if m.CAs != "" {
+		var err error
+		if o.CAs, err = keys.ReadChain(m.CAs); err != nil {
+			return nil, fmt.Errorf("reading cas: %w", err)
+		}
+	}
+	return rule.New(o)
+}
+
+func monitorRoutes(m *config.Monitor) (map[string]monitor.Route, error) {
+	routes := map[string]monitor.Route{}
+	var errs []error
+	for name, n := range m.Notify {
+		var r monitor.Route
+		var err error
+		switch n.MinSeverity {
+		case "warning":
+			r.MinSeverity = rule.Warning
+		case "critical":
+			r.MinSeverity = rule.Critical
+		}
+		if n.Webhook != nil {
+			r.Sink, err = alert.OpenWebhook(alert.WebhookOptions{URL: n.Webhook.URL, SecretFile: n.Webhook.SecretFile, AllowPrivate: n.Webhook.AllowPrivate})
+		} else {
+			r.Sink, err = alert.NewJSONL(n.JSONL)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("notify %q: %w", name, err))
+		}
+		routes[name] = r
+	}
+	return routes, errors.Join(errs...)
+}

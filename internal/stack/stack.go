@@ -1,0 +1,217 @@
+// Package stack turns a configuration into running parts: it opens the bucket, the logs, the
+// certificate and timestamp authorities, the witnesses, the monitor and the development issuer,
+// wires them, and serves them on one listener.
+//
+// It is the only package that knows all parts. The parts know each other through the interfaces
+// they declare; what runs in this process and what runs elsewhere is decided here.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tallywood/ca"
+	"tallywood/internal/config"
+	"tallywood/internal/httpx"
+	"tallywood/log"
+	"tallywood/monitor"
+	"tallywood/storage"
+	"tallywood/storage/posix"
+	"tallywood/witness"
+)
+
+// now is the clock of everything here that does not sign.
+func now() time.Time { return time.Now() }
+
+// Options say what to run besides what the configuration says.
+type Options struct {
+	Config *config.Config // required
+	Watch  []string       // mail addresses to watch for this run, besides the monitor's own
+	Dev    bool           // runs as "tallywood up": the page says what is not for production
+	Log    *slog.Logger   // nil discards
+}
+
+// A Stack is a set of parts that belong to one configuration.
+type Stack struct {
+	cfg       *config.Config
+	dev       bool
+	log       *slog.Logger
+	bucket    storage.Bucket
+	logs      []*logPart
+	witnesses []*witnessPart
+	lists     []*witness.Lists
+	authority *ca.CA
+	monitor   *monitor.Monitor
+	handler   http.Handler
+	metrics   *metrics
+	closers   []io.Closer
+}
+
+// Open opens every part the configuration has. It starts nothing; Close gives back what it took.
+func Open(ctx context.Context, o Options) (_ *Stack, err error) {
+	if o.Config == nil {
+		return nil, errors.New("opening the stack: no configuration")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Stack{cfg: o.Config, dev: o.Dev, log: o.Log, metrics: newMetrics()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := s.openBucket(); err != nil {
+		return nil, fmt.Errorf("opening storage %s: %w", s.cfg.Storage, err)
+	}
+	for _, l := range s.cfg.Logs {
+		part, err := s.openLog(ctx, l)
+		if err != nil {
+			return nil, fmt.Errorf("opening log %q: %w", l.Name, err)
+		}
+		s.logs = append(s.logs, part)
+		s.closers = append(s.closers, part.log)
+	}
+	mux := http.NewServeMux()
+	s.routeLogs(mux)
+	for _, open := range []func(context.Context, *http.ServeMux) error{s.openWitnesses, s.openCA, s.openTSA, s.openDevOIDC} {
+		if err := open(ctx, mux); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.openMonitor(o.Watch); err != nil {
+		return nil, fmt.Errorf("opening monitor: %w", err)
+	}
+	s.routePeople(mux)
+	s.handler = httpx.CollapseSlashes(s.byOrigin(mux))
+	return s, nil
+}
+
+func (s *Stack) openBucket() error {
+	b, err := posix.Open(s.cfg.Storage)
+	if err != nil {
+		return err
+	}
+	s.bucket = b
+	if !s.dev {
+		return nil
+	}
+	unlock, err := b.Lock("state/" + devLock)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, closerFunc(unlock))
+	return nil
+}
+
+// closerFunc is a function as an io.Closer.
+type closerFunc func() error
+
+// Close calls f.
+func (f closerFunc) Close() error { return f() }
+
+// Close releases the logs. A stack that ran must have stopped.
+func (s *Stack) Close() error {
+	var errs []error
+	for _, c := range s.closers {
+		errs = append(errs, c.Close())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+// Bucket returns the bucket of the stack.
+func (s *Stack) Bucket() storage.Bucket { return s.bucket }
+
+// Handler serves every part.
+func (s *Stack) Handler() http.Handler { return s.handler }
+
+// Run serves the stack on ln, and its metrics on metricsLn unless that is nil, until ctx ends
+// or a part fails for good. It calls ready once, when clients may begin.
+//
+// At the end the logs publish what they have committed while the listener still answers, since
+// witnesses may sit behind it; then the requests under way finish.
+func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func()) error {
+	g, gctx := errgroup.WithContext(ctx)
+	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+
+	var logs errgroup.Group
+	for _, l := range s.logs {
+		logs.Go(func() error {
+			if err := l.log.Run(gctx); err != nil {
+				return fmt.Errorf("running log %q: %w", l.cfg.Name, err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		err := logs.Wait()
+		if err == nil {
+			<-gctx.Done() // a stack without logs serves on
+		}
+		stopServing()
+		return err
+	})
+	g.Go(func() error {
+		return httpx.Serve(serveCtx, ln, s.metrics.instrument(s.handler), httpx.ServeOptions{Log: s.log})
+	})
+	if metricsLn != nil {
+		g.Go(func() error {
+			return httpx.Serve(serveCtx, metricsLn, s.metricsHandler(), httpx.ServeOptions{Log: s.log})
+		})
+	}
+	for _, l := range s.lists {
+		g.Go(func() error { return l.Run(gctx) })
+	}
+	g.Go(func() error {
+		if err := s.awaitReady(gctx); err != nil {
+			return nil // ended before it was ready
+		}
+		ready()
+		if s.monitor == nil {
+			return nil
+		}
+		if err := s.monitor.Run(gctx); err != nil {
+			return fmt.Errorf("running monitor: %w", err)
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// awaitReady waits until every log has published a checkpoint and takes entries.
+func (s *Stack) awaitReady(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for s.Ready() != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// Ready reports why the stack cannot serve in full, or nil if it can.
+func (s *Stack) Ready() error {
+	var errs []error
+	for _, l := range s.logs {
+		if err := l.log.Ready(); err != nil {
+			errs = append(errs, fmt.Errorf("log %q: %w", l.cfg.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// logKind gives the engine's kind for the configuration's word.
+var logKind = map[string]log.Kind{"rekor": log.KindRekor, "ct": log.KindCT}
