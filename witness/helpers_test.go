@@ -164,6 +164,13 @@ func newClock() *clock {
 	return c
 }
 
+// newClockNow is a clock that stands at the real time.
+func newClockNow() *clock {
+	c := newClock()
+	c.unix.Store(time.Now().Unix())
+	return c
+}
+
 func (c *clock) now() time.Time      { return time.Unix(c.unix.Load(), 0) }
 func (c *clock) add(d time.Duration) { c.unix.Add(int64(d / time.Second)) }
 

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tallywood/internal/httpx"
+	"tallywood/internal/keys"
+	"tallywood/storage/posix"
+	"tallywood/witness"
+)
+
+const serveHelp = `tallywood-witness serve answers the logs it knows, over plain HTTP: put a proxy with
+a certificate in front of it.
+
+  --dir DIR            the witness, made by init
+  --listen HOST:PORT   address to listen on, for example 127.0.0.1:7380
+  --logs FILE          logs to cosign, in the witness network's format; may be repeated.
+                       SIGHUP reads the files again and adds what is new
+  --list URL           a log list of the witness network, read every hour; may be
+                       repeated. New logs are added, none is ever removed or changed
+  --metrics-address A  serve Prometheus metrics at http://A/metrics; off by default
+
+A file of logs looks like this:
+
+  logs/v0
+
+  vkey log.example.org+1d7dbb14+AR…
+  qpd 86400
+  contact ops@example.org
+
+vkey is the log's public key, qpd how many requests it may make per day. An origin
+line before qpd is needed only if the log's origin is not the name in its key.
+
+When it is serving it prints "ready http://ADDRESS". The page there shows its keys
+and logs. Below it: add-checkpoint, sign-subtree, <origin hash>/checkpoint,
+evidence/<origin hash>/, status.json. SIGTERM and SIGINT end it when the requests
+under way are answered.
+`
+
+// A stringList is a flag that may be repeated.
+type stringList []string
+
+func (l *stringList) String() string     { return fmt.Sprint(*l) }
+func (l *stringList) Set(s string) error { *l = append(*l, s); return nil }
+
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	dir, listen, metrics string
+	logs, lists          stringList
+}
+
+func serveCommand(args []string, stdout, stderr io.Writer) error {
+	var f serveFlags
+	set := flag.NewFlagSet("serve", flag.ContinueOnError)
+	set.StringVar(&f.dir, "dir", "", "")
+	set.StringVar(&f.listen, "listen", "", "")
+	set.StringVar(&f.metrics, "metrics-address", "", "")
+	set.Var(&f.logs, "logs", "")
+	set.Var(&f.lists, "list", "")
+	if err := parseFlags(set, args, serveHelp, stdout); err != nil {
+		return err
+	}
+	if f.dir == "" || f.listen == "" {
+		return usageError("for example: tallywood-witness serve --dir ./witness --listen 127.0.0.1:7380 --logs logs.txt", "serve needs --dir and --listen")
+	}
+	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	s, err := openService(f, logger)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return s.run(ctx, f, stdout)
+}
+
+// A service is a configured witness with where its logs come from.
+type service struct {
+	witness *witness.Witness
+	lists   *witness.Lists
+	files   []string
+	log     *slog.Logger
+}
+
+func openService(f serveFlags, logger *slog.Logger) (*service, error) {
+	c, err := readConfig(f.dir)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := keys.ReadSeed(c.Seed)
+	if err != nil {
+		return nil, usageError("", "reading seed: %w", err)
+	}
+	k, err := keys.WitnessFromSeed(c.Name, seed)
+	if err != nil {
+		return nil, usageError("", "deriving keys: %w", err)
+	}
+	s := &service{files: append(c.Logs, f.logs...), log: logger}
+	logs, err := s.readLogs()
+	if err != nil {
+		return nil, usageError("the format is shown by: tallywood-witness serve --help", "%w", err)
+	}
+	bucket, err := posix.Open(c.State)
+	if err != nil {
+		return nil, operational("", fmt.Errorf("opening state: %w", err))
+	}
+	s.witness, err = witness.New(witness.Options{Keys: k, Bucket: bucket, Logs: logs, About: c.About, Log: logger})
+	if err != nil {
+		return nil, usageError("", "%w", err)
+	}
+	s.lists, err = witness.NewLists(witness.ListsOptions{Witness: s.witness, URLs: append(c.Lists, f.lists...)})
+	if err != nil {
+		return nil, usageError("", "%w", err)
+	}
+	if len(logs) == 0 && len(c.Lists)+len(f.lists) == 0 {
+		logger.Warn("no logs are configured: use --logs or --list")
+	}
+	return s, nil
+}
+
+// readLogs reads all files of logs. One that cannot be read or parsed is an error for all.
+func (s *service) readLogs() ([]witness.Log, error) {
+	var logs []witness.Log
+	for _, path := range s.files {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading logs: %w", err)
+		}
+		parsed, err := witness.ParseList(data)
+		if err != nil {
+			return nil, fmt.Errorf("reading logs: %s: %w", path, err)
+		}
+		logs = append(logs, parsed...)
+	}
+	return logs, nil
+}
+
+// run serves until ctx ends.
+func (s *service) run(ctx context.Context, f serveFlags, stdout io.Writer) error {
+	listener, err := net.Listen("tcp", f.listen)
+	if err != nil {
+		return operational("choose another address with --listen", fmt.Errorf("listening: %w", err))
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	if f.metrics != "" {
+		ml, err := net.Listen("tcp", f.metrics)
+		if err != nil {
+			_ = listener.Close() // nothing was served on it
+			return operational("choose another address with --metrics-address", fmt.Errorf("listening for metrics: %w", err))
+		}
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", s.witness.Metrics())
+		g.Go(func() error {
+			return httpx.Serve(ctx, ml, mux, httpx.ServeOptions{Log: s.log, DrainTimeout: time.Second})
+		})
+	}
+	g.Go(func() error {
+		return httpx.Serve(ctx, listener, s.witness.Handler(), httpx.ServeOptions{Log: s.log})
+	})
+	g.Go(func() error { return s.lists.Run(ctx) })
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	g.Go(func() error { s.reload(ctx, hup); return nil })
+	fmt.Fprintf(stdout, "ready http://%s\n", listener.Addr())
+	if err := g.Wait(); err != nil {
+		return operational("", fmt.Errorf("serving: %w", err))
+	}
+	return nil
+}
+
+// reload reads the files of logs again at each SIGHUP. What is wrong with them is logged, and
+// changes nothing.
+func (s *service) reload(ctx context.Context, hup <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		logs, err := s.readLogs()
+		if err != nil {
+			s.log.Error("reading the logs again", "err", err)
+			continue
+		}
+		n := 0
+		for _, l := range logs {
+			added, err := s.witness.AddLog(l)
+			switch {
+			case err != nil:
+				s.log.Error("adding log; restart to give a known log another key", "origin", l.Origin, "err", err)
+			case added:
+				n++
+			}
+		}
+		s.log.Info("logs read again", "size", n)
+	}
+}
