@@ -20,6 +20,8 @@ import (
 const (
 	// maxFlights bounds the adds that are not in the index yet, sequenced or not.
 	maxFlights = 1 << 16
+	// sequenceTimeout is how long an add waits for its index. Clients do not wait longer.
+	sequenceTimeout = 10 * time.Second
 	// maxUnpublishedCT is the age of a certificate log's oldest unpublished entry from which on
 	// it makes no promises about unpublished ones, not even repeated promises.
 	maxUnpublishedCT = 60 * time.Second
@@ -69,7 +71,10 @@ func (l *Log) Sequence(ctx context.Context, e Entry) (Position, error) {
 
 // sequence is Sequence, and returns the bytes logged unless only the log itself has them.
 func (l *Log) sequence(ctx context.Context, e Entry) (Position, []byte, error) {
-	if len(e.Data) > entry.MaxSize {
+	switch {
+	case (l.o.Kind == KindCT) != (e.CT != nil):
+		return Position{}, nil, errors.New("entry is of another kind than the log")
+	case len(e.Data) > entry.MaxSize:
 		return Position{}, nil, &TooLargeError{Size: len(e.Data), Limit: entry.MaxSize}
 	}
 	f, first, err := l.board(e)
@@ -79,10 +84,14 @@ func (l *Log) sequence(ctx context.Context, e Entry) (Position, []byte, error) {
 	if first {
 		l.launch(ctx, e, f)
 	}
+	t := time.NewTimer(sequenceTimeout)
+	defer t.Stop()
 	select {
 	case <-f.done:
 	case <-ctx.Done():
 		return Position{}, nil, fmt.Errorf("waiting for an index: %w", context.Cause(ctx))
+	case <-t.C:
+		return Position{}, nil, fmt.Errorf("%w: no index after %s", ErrUnavailable, sequenceTimeout)
 	}
 	if f.err != nil {
 		return Position{}, nil, f.err
@@ -210,6 +219,9 @@ func (l *Log) overdue(index int64) bool {
 // published. It is for the kinds whose entries are bytes. Errors that wrap ErrUnavailable or
 // ErrNoQuorum may pass; after ErrNoQuorum the entry is logged all the same.
 func (l *Log) Add(ctx context.Context, e Entry) (Receipt, error) {
+	if l.o.Kind == KindCT {
+		return Receipt{}, errors.New("a certificate log gives no receipts")
+	}
 	pos, data, err := l.sequence(ctx, e)
 	if err != nil {
 		return Receipt{}, err
@@ -224,7 +236,11 @@ func (l *Log) Add(ctx context.Context, e Entry) (Receipt, error) {
 		return Receipt{}, fmt.Errorf("waiting for publication of index %d: %w", pos.Index, unavailable(err))
 	}
 	c, err := l.opened.open(p.Note)
-	if err != nil {
+	var quorum *policy.QuorumError
+	switch {
+	case errors.As(err, &quorum): // published under another policy, before this one
+		return Receipt{}, fmt.Errorf("checking checkpoint of size %d: %w: %w", p.Size, ErrNoQuorum, err)
+	case err != nil:
 		return Receipt{}, fmt.Errorf("checking checkpoint of size %d: %w", p.Size, err)
 	}
 	hashes, err := l.driver.InclusionProof(ctx, pos.Index, c.Size())
@@ -279,10 +295,6 @@ func (v *verifiedNote) open(note []byte) (policy.Checkpoint, error) {
 	if v.note == nil || !bytes.Equal(v.note, note) {
 		v.note = bytes.Clone(note)
 		v.c, v.err = v.policy.Open(note)
-		var q *policy.QuorumError
-		if errors.As(v.err, &q) {
-			v.err = fmt.Errorf("%w: %w", ErrNoQuorum, v.err)
-		}
 	}
 	return v.c, v.err
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 )
 
+// ValidTile is validTile.
+func ValidTile(path string) bool { return validTile(path) }
+
 // Indexed returns the size of the tree whose entries the duplicate index holds.
 func Indexed(l *Log) int64 { return l.index.state().all.size }
 

@@ -169,6 +169,12 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	l := &Log{
+		o:       o,
+		opened:  verifiedNote{policy: o.Policy},
+		wake:    make(chan struct{}, 1),
+		flights: make(map[[32]byte]*flight),
+	}
 	do := driver.Options{
 		Bucket: o.Bucket, Name: o.Name, Origin: o.Origin, Layout: o.Kind.layout(),
 		Signers: o.Signers, VKeys: o.VKeys,
@@ -176,22 +182,29 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		URL: o.URL, Log: o.Log,
 	}
 	if !o.Policy.None() {
-		do.Cosign = o.Cosigner.Cosign
+		do.Cosign = l.cosign
 	}
-	d, err := driver.Open(ctx, do)
-	if err != nil {
+	var err error
+	if l.driver, err = driver.Open(ctx, do); err != nil {
 		return nil, fmt.Errorf("opening log %q: %w", o.Name, err)
 	}
-	l := &Log{
-		o: o, driver: d,
-		opened:  verifiedNote{policy: o.Policy},
-		wake:    make(chan struct{}, 1),
-		flights: make(map[[32]byte]*flight),
-	}
 	if err := l.openIndex(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening duplicate index of log %q: %w", o.Name, err), d.Close())
+		return nil, errors.Join(fmt.Errorf("opening duplicate index of log %q: %w", o.Name, err), l.driver.Close())
 	}
 	return l, nil
+}
+
+// cosign is the Cosigner's, and believes no more of it than the policy does: what this returns is
+// about to become public.
+func (l *Log) cosign(ctx context.Context, checkpoint []byte, prove driver.ProofFunc) ([]byte, error) {
+	cosigned, err := l.o.Cosigner.Cosign(ctx, checkpoint, prove)
+	if err != nil {
+		return nil, fmt.Errorf("collecting cosignatures: %w", err)
+	}
+	if _, err := l.opened.open(cosigned); err != nil {
+		return nil, fmt.Errorf("checking cosignatures: %w", err)
+	}
+	return cosigned, nil
 }
 
 // Run leads the log until ctx ends, then completes what is under way, within a bound. It returns

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/merkle/proof"
@@ -192,6 +194,103 @@ func TestNoReceiptUnderAnotherPolicy(t *testing.T) {
 	cancel()
 	if err := errors.Join(<-done, l.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A liar says that the quorum was met.
+type liar struct{ *cosigner }
+
+func (liar) Cosign(_ context.Context, checkpoint []byte, _ log.ProofFunc) ([]byte, error) {
+	return checkpoint, nil
+}
+
+// TestCosignerIsNotBelieved: what comes back is checked before it becomes public.
+func TestCosignerIsNotBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the drain without quorum takes a while
+		f := newFixture(t)
+		w := newCosigner(t)
+		f.witnessed(w)
+		f.options.Cosigner = liar{w}
+		f.options.QuorumTimeout = 100 * time.Millisecond
+		l := f.open()
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- l.Run(ctx) }()
+		eventually(t, "an index", func() bool { _, err := l.Sequence(ctx, tlogEntry("x")); return err == nil })
+		if _, err := l.Add(ctx, tlogEntry("x")); !errors.Is(err, log.ErrNoQuorum) {
+			t.Errorf("got %v", err)
+		}
+		if _, _, err := f.bucket.Get(ctx, "logs/signatures/checkpoint", storage.Range{}); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a checkpoint without quorum is public: %v", err)
+		}
+		cancel()
+		if err := errors.Join(<-done, l.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A stuckBucket holds back slot records while told so.
+type stuckBucket struct {
+	storage.Bucket
+	stuck chan struct{} // nil: not stuck; else Puts wait until it is closed
+}
+
+func (b *stuckBucket) Put(ctx context.Context, key string, data []byte, o storage.PutOptions) (storage.Version, error) {
+	if b.stuck != nil && strings.HasPrefix(key, "state/signatures/log/") {
+		select {
+		case <-b.stuck:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+	return b.Bucket.Put(ctx, key, data, o)
+}
+
+// TestStuckStorageAnswersInTime: a commit that hangs costs each add a bounded wait, and the entry
+// is there once when storage comes back.
+func TestStuckStorageAnswersInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		b := &stuckBucket{Bucket: f.bucket}
+		f.options.Bucket = b
+		l := f.open()
+		stop := f.lead(l)
+		b.stuck = make(chan struct{})
+		start := time.Now()
+		_, err := l.Add(context.Background(), tlogEntry("x"))
+		if !errors.Is(err, log.ErrUnavailable) || time.Since(start) > 15*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		close(b.stuck)
+		if r := mustAdd(t, l, "x"); r.Index != 0 {
+			t.Errorf("index %d", r.Index)
+		}
+		stop()
+	})
+}
+
+// TestKindsDoNotMix: a certificate log takes certificates only, and gives no receipts.
+func TestKindsDoNotMix(t *testing.T) {
+	f := newFixture(t)
+	l, stop := f.run()
+	if _, err := l.Sequence(t.Context(), certificate(1, 1)); err == nil {
+		t.Error("a certificate in a log of bytes")
+	}
+	stop()
+	g := newFixture(t)
+	g.options.Kind = log.KindCT
+	l, _ = g.run()
+	if _, err := l.Sequence(t.Context(), tlogEntry("x")); err == nil {
+		t.Error("bytes in a certificate log")
+	}
+	if _, err := l.Add(t.Context(), certificate(1, 1)); err == nil {
+		t.Error("a receipt from a certificate log")
+	}
+	for kind, want := range map[log.Kind]string{log.KindRekor: "rekor", log.KindCT: "ct", log.KindTlog: "tlog", 0: "kind 0"} {
+		if kind.String() != want {
+			t.Errorf("%d is %q", int(kind), kind)
+		}
 	}
 }
 

@@ -1,11 +1,15 @@
 package log_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/transparency-dev/tessera/api/layout"
 
 	"tallywood/log"
 	"tallywood/storage"
@@ -123,4 +127,43 @@ func TestStaticMethodsConditionsAndRanges(t *testing.T) {
 	if resp, _ := do(t, "GET", s.URL+"/tile/0/000.p/5"); resp.StatusCode != 404 {
 		t.Errorf("partial that is gone: %d", resp.StatusCode)
 	}
+}
+
+// A deadBucket answers nothing.
+type deadBucket struct{ storage.Bucket }
+
+func (deadBucket) Get(context.Context, string, storage.Range) ([]byte, storage.Version, error) {
+	return nil, "", errors.New("connection refused by 10.0.0.1")
+}
+
+func TestStaticSaysWhenStorageIsDown(t *testing.T) {
+	w := httptest.NewRecorder()
+	log.Static(deadBucket{}, "l").ServeHTTP(w, httptest.NewRequest("GET", "/checkpoint", nil))
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "10.0.0.1") {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
+
+// FuzzTilePath: a path that is served is one that Tessera's layout has, spelled the same way.
+func FuzzTilePath(f *testing.F) {
+	for _, path := range []string{"checkpoint", "tile/0/000", "tile/63/x001/x234/067.p/255", "tile/entries/x100/x000/000.p/7", "tile/data/001", "tile/0/x000/001", "issuer/00"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		if !log.ValidTile(path) {
+			return
+		}
+		level, rest, _ := strings.Cut(strings.TrimPrefix(path, "tile/"), "/")
+		if level == "entries" || level == "data" {
+			n, p, err := layout.ParseTileIndexPartial(rest)
+			if want := "tile/" + level + "/" + layout.NWithSuffix(0, n, p); err != nil || want != path {
+				t.Errorf("%q: layout has %q, %v", path, want, err)
+			}
+			return
+		}
+		l, n, p, err := layout.ParseTileLevelIndexPartial(level, rest)
+		if want := layout.TilePath(l, n, p); err != nil || want != path {
+			t.Errorf("%q: layout has %q, %v", path, want, err)
+		}
+	})
 }

@@ -8,6 +8,7 @@
 package rekor
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 		httpx.Error(w, http.StatusBadRequest, invalid.Error())
 	case errors.As(err, &large):
 		httpx.Error(w, http.StatusRequestEntityTooLarge, large.Error())
-	case errors.Is(err, log.ErrUnavailable):
+	case errors.Is(err, log.ErrUnavailable), errors.Is(err, context.Canceled): // or nobody listens
 		httpx.RetryLater(w, retryUnavailable, "the log takes no entries at the moment; try again")
 	case errors.Is(err, log.ErrNoQuorum):
 		httpx.RetryLater(w, retryNoQuorum,
