@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"tallywood/internal/keys"
+	"tallywood/witness/policy"
+)
+
+// The scripts run the command as a process of its own, and beside it these:
+//
+//	exec testlog vkey NAME            print the vkey of a test log
+//	exec testlog request NAME OLD N   print an add-checkpoint request of a tree of N equal entries
+//	exec http METHOD URL [FILE]       send FILE, print the body; fails above 399
+//	serve ARG...                      start "tallywood-witness serve ARG...", wait until it is ready,
+//	                                  and set $URL
+//	hup TEXT                          send SIGHUP to it, and wait until it has logged TEXT
+//	stop                              send SIGTERM to it; it must end well
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"tallywood-witness": main,
+		"testlog":           func() { os.Exit(testLog(os.Args[1:])) },
+		"http":              func() { os.Exit(httpRequest(os.Args[1:])) },
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Cmds: map[string]func(*testscript.TestScript, bool, []string){
+		"serve": serve, "hup": hangUp, "stop": stop,
+	}})
+}
+
+// A process is the server that a script has started.
+type process struct {
+	cmd *exec.Cmd
+	log string // file of its standard error
+}
+
+// processes holds the running server of each script.
+var processes sync.Map // of *testscript.TestScript to *process
+
+func serve(ts *testscript.TestScript, neg bool, args []string) {
+	binary := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "tallywood-witness")
+	p := &process{cmd: exec.Command(binary, append([]string{"serve"}, args...)...), log: ts.MkAbs("serve.log")}
+	p.cmd.Dir = ts.MkAbs(".")
+	stderr, err := os.Create(p.log)
+	ts.Check(err)
+	defer stderr.Close()
+	p.cmd.Stderr = stderr
+	stdout, err := p.cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(p.cmd.Start())
+	ts.Defer(func() { _ = p.cmd.Process.Kill() })
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	url, ok := strings.CutPrefix(line, "ready ")
+	if err != nil || !ok {
+		_ = p.cmd.Wait()
+		ts.Fatalf("serve printed %q (%v); its log:\n%s", line, err, ts.ReadFile("serve.log"))
+	}
+	ts.Setenv("URL", strings.TrimSpace(url))
+	processes.Store(ts, p)
+}
+
+func running(ts *testscript.TestScript) *process {
+	p, ok := processes.Load(ts)
+	if !ok {
+		ts.Fatalf("no server was started")
+	}
+	return p.(*process)
+}
+
+func hangUp(ts *testscript.TestScript, _ bool, args []string) {
+	p := running(ts)
+	ts.Check(p.cmd.Process.Signal(syscall.SIGHUP))
+	for range 200 {
+		if strings.Contains(ts.ReadFile("serve.log"), args[0]) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	ts.Fatalf("the server has not logged %q:\n%s", args[0], ts.ReadFile("serve.log"))
+}
+
+func stop(ts *testscript.TestScript, _ bool, _ []string) {
+	p := running(ts)
+	ts.Check(p.cmd.Process.Signal(syscall.SIGTERM))
+	if err := p.cmd.Wait(); err != nil {
+		ts.Fatalf("the server ended with %v; its log:\n%s", err, ts.ReadFile("serve.log"))
+	}
+	processes.Delete(ts)
+}
+
+// testLog renders a log of equal entries, whose key follows from its name.
+func testLog(args []string) int {
+	seed := sha256.Sum256([]byte(args[1]))
+	key := ed25519.NewKeyFromSeed(seed[:])
+	vkey := keys.VKey(args[1], keys.AlgEd25519, key.Public().(ed25519.PublicKey))
+	if args[0] == "vkey" {
+		fmt.Println(vkey)
+		return 0
+	}
+	var old, size int64
+	if _, err := fmt.Sscan(args[2]+" "+args[3], &old, &size); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	if err := writeRequest(os.Stdout, args[1], key, old, size); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func writeRequest(out io.Writer, origin string, key ed25519.PrivateKey, old, size int64) error {
+	var hashes []tlog.Hash
+	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		found := make([]tlog.Hash, len(indexes))
+		for i, x := range indexes {
+			found[i] = hashes[x]
+		}
+		return found, nil
+	})
+	for i := range size {
+		hs, err := tlog.StoredHashes(i, []byte("entry"), reader)
+		if err != nil {
+			return err
+		}
+		hashes = append(hashes, hs...)
+	}
+	root, err := tlog.TreeHash(size, reader)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "old %d\n", old)
+	if old > 0 && old < size {
+		proof, err := tlog.ProveTree(size, old, reader)
+		if err != nil {
+			return err
+		}
+		for _, h := range proof {
+			fmt.Fprintln(out, base64.StdEncoding.EncodeToString(h[:]))
+		}
+	}
+	text := policy.Tree{Origin: origin, Size: size, Root: root}.Text()
+	id := keys.KeyID(origin, keys.AlgEd25519, key.Public().(ed25519.PublicKey))
+	fmt.Fprint(out, "\n", text, "\n", policy.FormatSignature(origin, id, ed25519.Sign(key, []byte(text))))
+	return nil
+}
+
+// httpRequest is a small curl.
+func httpRequest(args []string) int {
+	url, body := args[1], io.Reader(nil)
+	if len(args) > 2 {
+		f, err := os.Open(args[2])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 2
+		}
+		body = f
+	}
+	req, err := http.NewRequest(args[0], url, body)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	defer resp.Body.Close()
+	fmt.Fprintln(os.Stderr, resp.Status)
+	if _, err := io.Copy(os.Stdout, resp.Body); err != nil || resp.StatusCode >= 400 {
+		return 1
+	}
+	return 0
+}
