@@ -3,6 +3,7 @@ package driver_test
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
+	"tallywood/storage/posix"
 )
 
 // entrySize is about that of a signature entry with a public key.
@@ -72,10 +74,20 @@ func addOne(l *driver.Log, data []byte) error {
 }
 
 func BenchmarkAdd(b *testing.B) {
-	for _, p := range []struct {
-		name string
-		n    int
-	}{{"1", 1}, {"64", 64}, {"512", 512}} {
-		b.Run("mem/"+p.name, func(b *testing.B) { benchmarkAdd(b, mem.New(), p.n, 0) })
+	for _, clients := range []int{1, 64, 512} {
+		b.Run(fmt.Sprint("mem/", clients), func(b *testing.B) { benchmarkAdd(b, mem.New(), clients, 0) })
+		b.Run(fmt.Sprint("posix/", clients), func(b *testing.B) { benchmarkAdd(b, directory(b), clients, 0) })
+		b.Run(fmt.Sprint("posix+5ms/", clients), func(b *testing.B) {
+			benchmarkAdd(b, directory(b), clients, 5*time.Millisecond)
+		})
 	}
+}
+
+func directory(t testing.TB) storage.Bucket {
+	t.Helper()
+	b, err := posix.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -76,10 +76,9 @@ func (l *Log) swap(ctx context.Context) error {
 			return nil
 		}
 		var damage *DamageError
-		if errors.As(err, &damage) {
-			if err = l.refuse(ctx, err, l.newestSlot()+1, -1); errors.As(err, &damage) || errors.Is(err, errOvertaken) {
-				return err
-			}
+		err = l.refuse(ctx, err, l.newestSlot()+1, -1)
+		if errors.As(err, &damage) || errors.Is(err, errOvertaken) || unusable(err) {
+			return err
 		}
 		l.o.Log.WarnContext(ctx, "publishing in the bucket", "origin", l.o.Origin, "size", p.Size, "err", err)
 		if !wait.sleep(ctx) {

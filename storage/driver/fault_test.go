@@ -222,7 +222,7 @@ func faulty(t *testing.T, old *history, objects map[string][]byte, n int, mode f
 	return len(b.Ops())
 }
 
-// TestFaultyStore runs under a store that fails one operation in five, without a pattern.
+// TestFaultyStore runs under a store that fails one operation in ten, without a pattern.
 func TestFaultyStore(t *testing.T) {
 	for seed := range 20 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -235,7 +235,7 @@ func TestFaultyStore(t *testing.T) {
 					for i, mode := range []faultbucket.Mode{faultbucket.Fail, faultbucket.Lose} {
 						b.FailWhen(func(op faultbucket.Op) bool {
 							sum := sha256.Sum256(fmt.Append(nil, seed, round, op.N))
-							return sum[0]%10 == byte(i)
+							return sum[0]%20 == byte(i)
 						}, mode)
 					}
 					o := options(t, b)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"path"
 	"time"
 
 	"github.com/transparency-dev/tessera/api/layout"
@@ -55,12 +54,7 @@ func (l *Log) create(ctx context.Context, key string, data []byte, o storage.Put
 		}
 		if errors.Is(err, storage.ErrPrecondition) {
 			var stored []byte
-			stored, _, err = l.o.Bucket.Get(ctx, key, r)
-			if err == nil {
-				// The object may be a predecessor's, linked but not yet durable.
-				err = l.sync(ctx, path.Dir(key))
-			}
-			if err == nil {
+			if stored, _, err = l.o.Bucket.Get(ctx, key, r); err == nil {
 				return stored, nil
 			}
 			if errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
@@ -68,7 +62,7 @@ func (l *Log) create(ctx context.Context, key string, data []byte, o storage.Put
 			}
 		}
 		l.o.Log.WarnContext(ctx, "repeating an undecided write", "key", key, "err", err)
-		if !wait.sleep(ctx) {
+		if unusable(err) || !wait.sleep(ctx) {
 			return nil, fmt.Errorf("creating %s, undecided: %w", key, err)
 		}
 	}
@@ -122,7 +116,7 @@ func (l *Log) materialize(ctx context.Context, o object) error {
 			}
 		}
 		l.o.Log.WarnContext(ctx, "repeating a tile write", "key", o.key, "err", err)
-		if !wait.sleep(ctx) {
+		if unusable(err) || !wait.sleep(ctx) {
 			return fmt.Errorf("writing %s: %w", o.key, err)
 		}
 	}
@@ -133,7 +127,7 @@ func (l *Log) compare(ctx context.Context, o object) error {
 	stored, _, err := l.o.Bucket.Get(ctx, o.key, storage.Range{})
 	switch {
 	case err == nil && bytes.Equal(stored, o.data):
-		return l.sync(ctx, path.Dir(o.key))
+		return nil
 	case err == nil:
 		return damagef("%s is not what the committed entries make it", o.key)
 	case errors.Is(err, fs.ErrNotExist) && o.full != "":
@@ -143,6 +137,16 @@ func (l *Log) compare(ctx context.Context, o object) error {
 		}
 	}
 	return err
+}
+
+// unusable reports whether err says that the bucket takes no writes any more, as after a failed
+// sync of a disk: trying again is pointless then, and the process should exit.
+func unusable(err error) bool {
+	var u interface {
+		error
+		Unusable() bool
+	}
+	return errors.As(err, &u) && u.Unusable()
 }
 
 // backoff is the pause between attempts: 50 ms, doubling up to 2 s, with jitter.

@@ -31,7 +31,7 @@ func (l *Log) publish(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.As(err, &damage):
+		case errors.As(err, &damage), unusable(err):
 			return err
 		case err == nil:
 			wait = backoff{}

@@ -51,7 +51,7 @@ func (l *Log) Run(ctx context.Context) error {
 	err = g.Wait()
 	l.late.Wait()
 	l.abandon()
-	if err != nil && !errors.Is(err, errUndecided) {
+	if err != nil && (ctx.Err() == nil || !errors.Is(err, errUndecided)) {
 		return fmt.Errorf("leading log %q: %w", l.o.Name, err)
 	}
 	l.release(ctx)

@@ -48,6 +48,14 @@ func raise(t *testing.T, b storage.Bucket, n int) {
 	}
 }
 
+// settle waits until the bucket's checkpoint has the given size.
+func settle(t *testing.T, b storage.Bucket, size int64) {
+	t.Helper()
+	for get(t, b, "logs/test/checkpoint") == nil || stored(t, b).N < size {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // TestDeposedLeader lets a second process take over while the first one leads.
 func TestDeposedLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -108,6 +116,7 @@ func TestGhostLeaderRecord(t *testing.T) {
 	leader := open(t, options(t, b))
 	stop := lead(t, leader)
 	add(t, leader, 0, 5)
+	settle(t, b, 5)
 	slot := newest(t, b) + 1
 	o := options(t, b)
 	o.Bucket = &hooked{b, once("put", slotKey(slot), func() {
@@ -138,6 +147,7 @@ func TestCollectedWhileReading(t *testing.T) {
 			leader := open(t, options(t, b))
 			stop := lead(t, leader)
 			add(t, leader, 0, 5)
+			settle(t, b, 5)
 			o := options(t, b)
 			o.Bucket = &hooked{b, once("get", key, func() {
 				for i := int64(5); i < 300; i += 50 {
