@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
@@ -35,7 +34,6 @@ func (e *fetchError) Unwrap() error { return e.Err }
 type source struct {
 	base string // without trailing slash
 	http *http.Client
-	gets atomic.Int64
 }
 
 // get returns the body at a path below the log's URL. One longer than limit is cut at limit+1
@@ -72,7 +70,6 @@ func (s *source) attempt(ctx context.Context, path string, limit int64, fresh bo
 		req.Header.Set("Cache-Control", "no-cache")
 		req.Header.Set("Pragma", "no-cache")
 	}
-	s.gets.Add(1)
 	res, err := s.http.Do(req)
 	if err != nil {
 		return nil, &fetchError{path, 0, err}

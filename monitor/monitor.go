@@ -76,10 +76,8 @@ type Options struct {
 // A Monitor follows logs. Use either Run or Check, one at a time.
 type Monitor struct {
 	tails            []*tail
-	poll             time.Duration
 	evidence         string
 	unreachableAfter time.Duration
-	log              *slog.Logger
 }
 
 // New checks o. It does no I/O.
@@ -113,7 +111,7 @@ func New(o Options) (*Monitor, error) {
 	if o.UnreachableAfter == 0 {
 		o.UnreachableAfter = 5 * time.Minute
 	}
-	m := &Monitor{poll: o.Poll, evidence: o.EvidenceDir, unreachableAfter: o.UnreachableAfter, log: o.Log}
+	m := &Monitor{evidence: o.EvidenceDir, unreachableAfter: o.UnreachableAfter}
 	origins := map[string]bool{}
 	for _, l := range o.Logs {
 		t, err := newTail(l, o)

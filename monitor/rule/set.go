@@ -156,9 +156,9 @@ func (s *Set) judge(w *watch, e *Entry, name string) *Finding {
 		text := fmt.Sprintf("key %q was used", name)
 		switch {
 		case e.Certificate != nil && f.Seen != "":
-			text = fmt.Sprintf("%q signed, issuer %q", name, f.Seen)
+			text = fmt.Sprintf("certificate for %q from issuer %q", name, f.Seen)
 		case e.Certificate != nil:
-			text = fmt.Sprintf("%q signed, no issuer", name)
+			text = fmt.Sprintf("certificate for %q, no issuer", name)
 		}
 		add(IDSeen, text)
 	}
