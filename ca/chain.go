@@ -23,13 +23,12 @@ func checkChain(chain []*x509.Certificate, now time.Time) error {
 	}
 	var errs []error
 	bad := func(n int, format string, args ...any) {
-		where := fmt.Sprintf("ca: certificate %d of the chain (%s): ", n+1, chain[n].Subject)
-		errs = append(errs, errors.New(where+fmt.Sprintf(format, args...)))
+		errs = append(errs, fmt.Errorf("ca: certificate %d of the chain (%s): %w", n+1, chain[n].Subject, fmt.Errorf(format, args...)))
 	}
 	for n, cert := range chain {
 		parent := chain[min(n+1, len(chain)-1)] // the root is its own
 		if err := cert.CheckSignatureFrom(parent); err != nil {
-			bad(n, "its issuer is not the next: %v", err)
+			bad(n, "its issuer is not the next: %w", err)
 		}
 		if !bytes.Equal(cert.RawIssuer, parent.RawSubject) {
 			bad(n, "its issuer's name is not that of the next")

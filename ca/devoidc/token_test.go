@@ -188,7 +188,10 @@ func TestDeviceFlowAnswers(t *testing.T) {
 	answer(d, "alice@example.com", "", 200)
 	poll(d, url.Values{"code_verifier": {"wrong"}}, "invalid_grant")
 	poll(d, url.Values{"code_verifier": {verifier}}, "expired_token")
+}
 
+func TestBadDeviceRequestsAreRefused(t *testing.T) {
+	s := newServer(t, ecKey(t))
 	if resp, _ := s.post(t, "/device/code", nil); resp.StatusCode != 400 {
 		t.Errorf("no client: %d", resp.StatusCode)
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -384,5 +385,28 @@ func TestTrustBundleAndConfiguration(t *testing.T) {
 func TestNewNeedsItsParts(t *testing.T) {
 	if _, err := fulcio.New(fulcio.Options{}); err == nil {
 		t.Error("neither CA nor verifier: accepted")
+	}
+}
+
+// BenchmarkSigningCert is a whole request but for the network: token, proof, precertificate, SCT
+// and certificate.
+func BenchmarkSigningCert(b *testing.B) {
+	for name, noCT := range map[string]bool{"without CT": true, "with CT": false} {
+		b.Run(name, func(b *testing.B) {
+			s := newStack(b, noCT)
+			key := ecKey(b, elliptic.P256())
+			body := requestV2(b, "", publicPEM(b, key.Public()), prove(b, key, crypto.SHA256, "alice@example.com"))
+			header := bearer(s.token(b, ""))
+			b.ReportAllocs()
+			for b.Loop() {
+				r := httptest.NewRequest("POST", "/api/v2/signingCert", strings.NewReader(body))
+				r.Header = header
+				w := httptest.NewRecorder()
+				s.Config.Handler.ServeHTTP(w, r)
+				if w.Code != 200 {
+					b.Fatalf("%d %s", w.Code, w.Body)
+				}
+			}
+		})
 	}
 }

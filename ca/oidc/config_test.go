@@ -39,24 +39,41 @@ func TestMissingFileTrustsNobody(t *testing.T) {
 	}
 }
 
-func TestConfigTraps(t *testing.T) {
-	const ci = `
+// ci is a provider for the tables below.
+const ci = `
 ci-issuer-metadata:
   mine:
     default-template-values: {url: "https://ci.example"}
     extension-templates: {build-trigger: event}
     subject-alternative-name-template: "{{ .url }}/{{ .job }}"
 `
-	issuer := func(more string) string {
-		return "oidc-issuers:\n  https://i.example.com: {issuer-url: https://i.example.com, client-id: sigstore, " + more + "}\n"
+
+func issuer(more string) string {
+	return "oidc-issuers:\n  https://i.example.com: {issuer-url: https://i.example.com, client-id: sigstore, " + more + "}\n"
+}
+
+func meta(pattern, more string) string {
+	return "meta-issuers:\n  " + pattern + ": {client-id: sigstore, " + more + "}\n"
+}
+
+// loading is a file and a part of the error it causes; empty: it loads.
+type loading struct{ text, want string }
+
+func checkLoading(t *testing.T, cases map[string]loading) {
+	t.Helper()
+	for name, tc := range cases {
+		_, err := parse(tc.text)
+		switch {
+		case tc.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
 	}
-	meta := func(pattern, more string) string {
-		return "meta-issuers:\n  " + pattern + ": {client-id: sigstore, " + more + "}\n"
-	}
-	for name, tc := range map[string]struct {
-		text string
-		want string // in the error; empty: loads
-	}{
+}
+
+func TestConfigTraps(t *testing.T) {
+	checkLoading(t, map[string]loading{
 		"email":                      {issuer("type: email"), ""},
 		"email with issuer claim":    {issuer("type: email, issuer-claim: $.federated_claims.connector_id"), ""},
 		"CI provider":                {issuer("type: ci-provider, ci-provider: mine") + ci, ""},
@@ -97,35 +114,32 @@ ci-issuer-metadata:
 		"template of unknown func":   {issuer("type: email") + strings.Replace(ci, "{{ .job }}", "{{ env .job }}", 1), "parsing template"},
 		"unknown extension":          {issuer("type: email") + strings.Replace(ci, "build-trigger", "build-triger", 1), `unknown extension "build-triger"`},
 		"provider is null":           {issuer("type: email") + "ci-issuer-metadata: {mine: }\n", "empty"},
-		"spiffe":                     {issuer("type: spiffe, spiffe-trust-domain: example.org"), ""},
-		"spiffe without domain":      {issuer("type: spiffe"), "spiffe-trust-domain"},
-		"spiffe meta":                {meta("https://*.example.com", "type: spiffe, spiffe-trust-domain: x"), "meta issuer"},
-		"uri":                        {issuer("type: uri, subject-domain: https://users.example.com"), ""},
-		"uri of the same host":       {issuer("type: uri, subject-domain: https://i.example.com"), ""},
-		"uri without scheme":         {issuer("type: uri, subject-domain: example.com"), "subject-domain"},
-		"uri of another domain":      {issuer("type: uri, subject-domain: https://example.org"), "registrable domain"},
-		"uri of a public suffix":     {"oidc-issuers:\n  https://a.co.uk: {issuer-url: https://a.co.uk, client-id: s, type: uri, subject-domain: https://b.co.uk}\n", "registrable domain"},
-		"username":                   {issuer("type: username, subject-domain: example.com"), ""},
-		"username with scheme":       {issuer("type: username, subject-domain: https://example.com"), "subject-domain"},
-		"username of a pub. suffix":  {"oidc-issuers:\n  https://a.github.io: {issuer-url: https://a.github.io, client-id: s, type: username, subject-domain: b.github.io}\n", "registrable domain"},
-		"meta":                       {meta("https://oidc.eks.*.amazonaws.com/id/*", "type: kubernetes"), ""},
-		"meta challenge claim":       {meta("https://x.example.com/*", "type: kubernetes, challenge-claim: email"), ""},
-		"meta over a domain":         {meta("https://*.com/id", "type: kubernetes"), "registrable domain"},
-		"meta over a public suffix":  {meta("https://*.co.uk/id", "type: kubernetes"), "registrable domain"},
-		"meta over half a domain":    {meta("https://my*.com/id", "type: kubernetes"), "registrable domain"},
-		"meta over all hosts":        {meta("https://*/id", "type: kubernetes"), "registrable domain"},
-		"meta over the scheme":       {meta("'*://x.example.com'", "type: kubernetes"), "meta issuer"},
+	})
+}
+
+func TestIssuersThatMayNotSpeakForTheirSubjects(t *testing.T) {
+	checkLoading(t, map[string]loading{
+		"spiffe":                    {issuer("type: spiffe, spiffe-trust-domain: example.org"), ""},
+		"spiffe without domain":     {issuer("type: spiffe"), "spiffe-trust-domain"},
+		"spiffe meta":               {meta("https://*.example.com", "type: spiffe, spiffe-trust-domain: x"), "meta issuer"},
+		"uri":                       {issuer("type: uri, subject-domain: https://users.example.com"), ""},
+		"uri of the same host":      {issuer("type: uri, subject-domain: https://i.example.com"), ""},
+		"uri without scheme":        {issuer("type: uri, subject-domain: example.com"), "subject-domain"},
+		"uri of another domain":     {issuer("type: uri, subject-domain: https://example.org"), "registrable domain"},
+		"uri of a public suffix":    {"oidc-issuers:\n  https://a.co.uk: {issuer-url: https://a.co.uk, client-id: s, type: uri, subject-domain: https://b.co.uk}\n", "registrable domain"},
+		"username":                  {issuer("type: username, subject-domain: example.com"), ""},
+		"username with scheme":      {issuer("type: username, subject-domain: https://example.com"), "subject-domain"},
+		"username of a pub. suffix": {"oidc-issuers:\n  https://a.github.io: {issuer-url: https://a.github.io, client-id: s, type: username, subject-domain: b.github.io}\n", "registrable domain"},
+		"meta":                      {meta("https://oidc.eks.*.amazonaws.com/id/*", "type: kubernetes"), ""},
+		"meta challenge claim":      {meta("https://x.example.com/*", "type: kubernetes, challenge-claim: email"), ""},
+		"meta over a domain":        {meta("https://*.com/id", "type: kubernetes"), "registrable domain"},
+		"meta over a public suffix": {meta("https://*.co.uk/id", "type: kubernetes"), "registrable domain"},
+		"meta over half a domain":   {meta("https://my*.com/id", "type: kubernetes"), "registrable domain"},
+		"meta over all hosts":       {meta("https://*/id", "type: kubernetes"), "registrable domain"},
+		"meta over the scheme":      {meta("'*://x.example.com'", "type: kubernetes"), "meta issuer"},
 		"overlapping meta issuers": {meta("https://x.example.com/*/b", "type: kubernetes") +
 			"  https://x.example.com/a/*: {client-id: other, type: email}\n", "matches both"},
-	} {
-		_, err := parse(tc.text)
-		switch {
-		case tc.want == "" && err != nil:
-			t.Errorf("%s: %v", name, err)
-		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
-			t.Errorf("%s: %v, want %q", name, err, tc.want)
-		}
-	}
+	})
 }
 
 func TestAllProblemsAreReportedAtOnce(t *testing.T) {

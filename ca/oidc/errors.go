@@ -49,7 +49,7 @@ type UnavailableError struct {
 }
 
 func (e *UnavailableError) Error() string {
-	return fmt.Sprintf("fetching keys of issuer %s: %v", e.Issuer, e.Err)
+	return "fetching keys of issuer " + e.Issuer + ": " + e.Err.Error()
 }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }

@@ -34,3 +34,13 @@ func Identify(c *Config, iss string, claims []byte) (Identity, error) {
 	}
 	return i.identify(iss, m)
 }
+
+// MaxMetaSources bounds what Sources counts, besides exact issuers.
+const MaxMetaSources = maxMetaSources
+
+// Sources counts the issuers a Verifier remembers.
+func (v *Verifier) Sources() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.sources)
+}

@@ -190,8 +190,8 @@ ci-issuer-metadata:
 	}
 }
 
-func TestIdentitiesByType(t *testing.T) {
-	c := mustParse(t, `
+// everyType has an issuer of each type but ci-provider.
+const everyType = `
 oidc-issuers:
   https://k.example.com: {issuer-url: https://k.example.com, client-id: s, type: kubernetes}
   https://s.example.com: {issuer-url: https://s.example.com, client-id: s, type: spiffe, spiffe-trust-domain: example.org}
@@ -200,7 +200,10 @@ oidc-issuers:
   https://c.example.com: {issuer-url: https://c.example.com, client-id: s, type: chainguard-identity}
   https://d.example.com: {issuer-url: https://d.example.com, client-id: s, type: email, issuer-claim: $.federated_claims.connector_id}
   https://e.example.com: {issuer-url: https://e.example.com, client-id: s, type: email, skip-email-verification: true}
-`)
+`
+
+func TestIdentitiesByType(t *testing.T) {
+	c := mustParse(t, everyType)
 	k8s := func(namespace, name any) map[string]any {
 		return map[string]any{"sub": "system:serviceaccount", "kubernetes.io": map[string]any{
 			"namespace": namespace, "serviceaccount": map[string]any{"name": name},

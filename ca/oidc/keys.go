@@ -83,6 +83,12 @@ func (s *source) verify(ctx context.Context, token string) ([]byte, error) {
 	return newer.verify(token)
 }
 
+func (s *source) hasKeys() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keys != nil
+}
+
 // current returns the keys, fetching them if there are none. Keys past their age are fetched
 // anew by whoever comes first; meanwhile, and if that fails, the old ones serve.
 func (s *source) current(ctx context.Context) (*keySet, error) {

@@ -195,22 +195,23 @@ func (v *Verifier) source(issuer *Issuer, url string) (*source, error) {
 	return s, nil
 }
 
-// evict makes room for one more source by dropping the one that was used longest ago.
-// The caller holds v.mu.
+// evict makes room for one more source by dropping the one that was used longest ago, preferably
+// one that never had keys: strangers can make us remember those. The caller holds v.mu.
 func (v *Verifier) evict() {
 	if len(v.sources) < len(v.config.exact)+maxMetaSources {
 		return
 	}
-	var oldest *source
+	var worst *source
 	for url, s := range v.sources {
 		if _, exact := v.config.exact[url]; exact {
 			continue
 		}
-		if oldest == nil || s.used.Before(oldest.used) {
-			oldest = s
+		if worst == nil || s.hasKeys() != worst.hasKeys() && worst.hasKeys() ||
+			s.hasKeys() == worst.hasKeys() && s.used.Before(worst.used) {
+			worst = s
 		}
 	}
-	delete(v.sources, oldest.issuer)
+	delete(v.sources, worst.issuer)
 }
 
 // allowed keeps those of an issuer's algorithms that we accept, RS256 if it lists none.
