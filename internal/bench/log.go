@@ -118,19 +118,20 @@ func Log(ctx context.Context, o LogOptions) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	// The rate of the warm-up says how many entries to sign beforehand.
-	count := 4*o.Concurrency + int(1.5*o.Duration.Seconds()*float64(len(warm.replies))/warm.elapsed.Seconds())
+	// The rate of the warm-up says how many entries to sign beforehand; what is missing then is
+	// signed between requests.
+	expected := 4*o.Concurrency + int(2*o.Duration.Seconds()*float64(len(warm.replies))/warm.elapsed.Seconds())
 	if o.Count > 0 {
-		count = min(count, o.Count)
+		expected = min(expected, o.Count)
 	}
-	o.Log.Info("signing entries", "size", count)
-	b.corpus.prepare(count)
+	o.Log.Info("signing entries", "size", expected)
+	b.corpus.prepare(expected)
 	before, err := readProcess(o.PID)
 	if err != nil {
 		return Result{}, err
 	}
 	o.Log.Info("measuring", "dur", o.Duration)
-	measured, err := b.run(ctx, phase{duration: o.Duration, count: count})
+	measured, err := b.run(ctx, phase{duration: o.Duration, count: o.Count})
 	if err != nil {
 		return Result{}, err
 	}

@@ -137,7 +137,7 @@ func TestWrongAnswerOfAnotherLog(t *testing.T) {
 
 func TestRefusalsAreCountedByClass(t *testing.T) {
 	for class, change := range map[string]func(w http.ResponseWriter, body []byte){
-		"status 503": func(w http.ResponseWriter, _ []byte) { http.Error(w, "later", 503) },
+		"status 503": func(w http.ResponseWriter, _ []byte) { http.Error(w, "later", http.StatusServiceUnavailable) },
 		"status 200": func(w http.ResponseWriter, body []byte) { w.Write(body) },
 		"connection closed": func(w http.ResponseWriter, _ []byte) {
 			conn, _, err := w.(http.Hijacker).Hijack()

@@ -140,6 +140,7 @@ func FuzzBundle(f *testing.F) {
 	v := w.verifier()
 	f.Add(good)
 	f.Add(good[:len(good)/2])
+	f.Add(marshal(t, w.attestation(intoto, statement(artifact, "sha256"))))
 	f.Add(fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{},"messageSignature":{}}`, "application/vnd.dev.sigstore.bundle.v0.3+json"))
 	f.Add([]byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","dsseEnvelope":{"signatures":[{}]},"verificationMaterial":{"certificate":{},"tlogEntries":[null]}}`))
 	want, err := v.Bundle(good, strings.NewReader(artifact))

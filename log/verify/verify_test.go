@@ -145,7 +145,7 @@ var alterations = []alteration{
 		return w.bundle("another artifact", leafSpec{})
 	}},
 	{"digest algorithm unknown", verify.CheckArtifact, inPlace(func(w *world, b *protobundle.Bundle) {
-		b.GetMessageSignature().MessageDigest.Algorithm = common.HashAlgorithm_SHA3_256
+		b.GetMessageSignature().MessageDigest.Algorithm = common.HashAlgorithm_HASH_ALGORITHM_UNSPECIFIED
 	})},
 	{"signature changed", verify.CheckSignature, inPlace(func(w *world, b *protobundle.Bundle) {
 		flipLast(b.GetMessageSignature().Signature)
@@ -354,5 +354,17 @@ func TestTimestampWithItsCertificateInside(t *testing.T) {
 	token(b).SignedTimestamp = w.forgedTimestamp(w.tsa, b.GetMessageSignature().Signature, w.tsa.certs[0])
 	if _, err := w.verifier().Bundle(marshal(t, b), strings.NewReader(artifact)); err != nil {
 		t.Error(err)
+	}
+}
+
+func BenchmarkBundle(b *testing.B) {
+	t := new(testing.T)
+	w := newWorld(t)
+	data, v := marshal(t, w.bundle(artifact, leafSpec{})), w.verifier()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.Bundle(data, strings.NewReader(artifact)); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
