@@ -33,8 +33,8 @@ var ErrUnavailable = errors.New("certificate log unavailable")
 // CTLog is a certificate log. AddPreChain takes a precertificate and its issuers, DER, issuing
 // certificate first and root last, and returns the serialized SCT (RFC 6962 section 3.2). The SCT
 // is a promise: the entry is durable when it is returned. Adding the same precertificate again is
-// harmless. An error with a method Temporary() bool that answers false says that trying again is
-// pointless; any other error means that it may help.
+// harmless. An error whose own method Temporary() bool answers false (an error it wraps does not
+// count) says that trying again is pointless; any other error means that it may help.
 type CTLog interface {
 	AddPreChain(ctx context.Context, chain [][]byte) (sct []byte, err error)
 }
@@ -156,8 +156,9 @@ func (c *CA) logged(ctx context.Context, p *profile) (extension, error) {
 	}
 	sct, err := c.ctLog.AddPreChain(ctx, append([][]byte{pre}, c.rawChain...))
 	if err != nil {
-		var t interface{ Temporary() bool }
-		if errors.As(err, &t) && !t.Temporary() {
+		// Only the log's own word counts: network errors it may wrap have a method Temporary too,
+		// which answers false for a refused connection.
+		if t, ok := err.(interface{ Temporary() bool }); ok && !t.Temporary() {
 			return extension{}, fmt.Errorf("logging precertificate: %w", err)
 		}
 		return extension{}, fmt.Errorf("logging precertificate: %w: %w", ErrUnavailable, err)

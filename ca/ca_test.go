@@ -13,8 +13,10 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -126,6 +128,10 @@ func TestNoCertificateLeavesWithoutItsLog(t *testing.T) {
 	_, err := c.Issue(t.Context(), p256(t).Public(), alice)
 	if !errors.Is(err, ca.ErrUnavailable) {
 		t.Fatalf("a log that does not answer: %v, want ErrUnavailable", err)
+	}
+	log.err = fmt.Errorf("writing entry: %w", &net.OpError{Op: "dial", Err: errors.New("connection refused")})
+	if _, err = c.Issue(t.Context(), p256(t).Public(), alice); !errors.Is(err, ca.ErrUnavailable) {
+		t.Fatalf("a log whose store does not answer: %v, want ErrUnavailable", err)
 	}
 	log.err = finalError{}
 	if _, err = c.Issue(t.Context(), p256(t).Public(), alice); err == nil || errors.Is(err, ca.ErrUnavailable) {
