@@ -333,7 +333,7 @@ func (c *Client) newest(origin string) int {
 	return c.rounds[origin].number
 }
 
-// alarm logs a refusal once, until the witness has cosigned again.
+// alarm logs a refusal, the same one only once until the witness has cosigned again.
 func (c *Client) alarm(e *endpoint, r *round, err error) {
 	if e.refused(err) {
 		c.log.Error("witness refuses to cosign", "origin", r.tree.Origin, "size", r.tree.Size, "key", names(e.witnesses), "err", err)

@@ -29,7 +29,7 @@ type endpoint struct {
 	failures int              // in a row
 	nextTry  time.Time        // not before
 	last     error            // of the last exchange
-	alarmed  bool             // last was logged
+	alarm    string           // the refusal that was logged last, until it cosigns again
 }
 
 // A RefusedError reports a witness that will not cosign, whatever is tried: it does not know the
@@ -215,15 +215,15 @@ func (e *endpoint) failed(err error) {
 func (e *endpoint) succeeded() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.failures, e.last, e.nextTry, e.alarmed = 0, nil, time.Time{}, false
+	e.failures, e.last, e.nextTry, e.alarm = 0, nil, time.Time{}, ""
 }
 
 // refused notes a refusal; it reports whether it is news.
 func (e *endpoint) refused(err error) (news bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	news = !e.alarmed
-	e.failures, e.last, e.nextTry, e.alarmed = 0, err, time.Time{}, true
+	news = e.alarm != err.Error()
+	e.failures, e.last, e.nextTry, e.alarm = 0, err, time.Time{}, err.Error()
 	return news
 }
 
