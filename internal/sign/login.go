@@ -39,8 +39,9 @@ func login(ctx context.Context, o TokenOptions) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// > native apps … MUST use … the loopback interface … any port at the time of the request
-	// (RFC 8252 section 7.3). By name, since not every issuer takes the number for one of a public client.
+	// > The authorization server MUST allow any port to be specified at the time of the request for
+	// > loopback IP redirect URIs (RFC 8252 section 7.3)
+	// The redirect says localhost, not 127.0.0.1, since there are issuers that know only the name.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("listening for the redirect: %w", err)

@@ -51,8 +51,8 @@ func (v *Verifier) named(leaf *x509.Certificate) error {
 
 // logged checks the promise of a certificate log to log leaf.
 //
-// > Unless performing online verification, the Verifier MUST extract the SignedCertificateTimestamp
-// > embedded in the leaf certificate, and verify it (Sigstore client specification, Certificate)
+// > Unless performing online verification … the Verifier MUST extract the SignedCertificateTimestamp
+// > embedded in the leaf certificate, and verify it as in RFC 9162 §8.1.3 (Sigstore Client Spec)
 func (v *Verifier) logged(leaf, issuing *x509.Certificate) error {
 	chains := [][]*x509.Certificate{{leaf, issuing}}
 	if err := sigstore.VerifySignedCertificateTimestamp(chains, 1, v.root); err != nil {
