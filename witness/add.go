@@ -108,7 +108,7 @@ func (w *Witness) judge(ctx context.Context, e *entry, a addition) (string, erro
 		return "", err
 	}
 	// Another process may have moved the state: look again before saying anything that is final.
-	if e.head.Size != a.request.old || e.contradicts(a) {
+	if e.head.Size != a.request.old || e.contradicts(a) || e.head.Frozen != "" {
 		if err := w.load(ctx, e, true); err != nil {
 			return "", err
 		}
@@ -199,8 +199,15 @@ func (w *Witness) freeze(ctx context.Context, e *entry, a addition) error {
 	return w.commit(ctx, e, s)
 }
 
-// acquire takes the log's lock, or gives up when ctx ends.
+// maxWaiting bounds the requests of one log that wait for each other. A log has one under way.
+const maxWaiting = 128
+
+// acquire takes the log's lock, or gives up when ctx ends or too many wait already.
 func (e *entry) acquire(ctx context.Context) (unlock func(), err error) {
+	defer e.waiting.Add(-1)
+	if e.waiting.Add(1) > maxWaiting {
+		return nil, &unavailableError{after: time.Second, reason: "too many requests of this log at once"}
+	}
 	select {
 	case e.lock <- struct{}{}:
 		return func() { <-e.lock }, nil

@@ -222,6 +222,36 @@ func TestWitnessNoticesARestoredBackup(t *testing.T) {
 	if got := opened(t, l, w.stored(t, l)).Size(); got != 5 {
 		t.Errorf("monitoring prefix has size %d", got)
 	}
+	thaw(t, w, l, b)
+}
+
+// thaw sets the floor of a frozen log, from a process beside the one that serves.
+func thaw(t *testing.T, w *server, l *testLog, b storage.Bucket) {
+	t.Helper()
+	operator := serve(t, b, newClock(), l)
+	fork := newTestLog(t, origin)
+	fork.grow(t, 5, "forged entry")
+	for what, note := range map[string]string{
+		"a fork of the state":  fork.checkpoint(t, 5),
+		"below the state":      l.checkpoint(t, 4),
+		"not signed by it":     l.tree(t, 20).Text() + "\n— x AAAAAAA=\n",
+		"another log's origin": newTestLog(t, "other.example.org").checkpoint(t, 0),
+	} {
+		if _, err := operator.SetFloor(t.Context(), origin, []byte(note)); err == nil {
+			t.Errorf("floor %s is taken", what)
+		}
+	}
+	tree, err := operator.SetFloor(t.Context(), origin, nil)
+	if err != nil || tree.Size != 9 {
+		t.Fatalf("SetFloor = %d, %v", tree.Size, err)
+	}
+	if a := w.add(t, l.request(t, 5, 20)); a.status != http.StatusConflict || a.body != "9\n" {
+		t.Errorf("from below the floor: %d %s", a.status, a.body)
+	}
+	w.mustAdd(t, l.request(t, 9, 20))
+	if _, err := operator.SetFloor(t.Context(), origin, nil); err == nil {
+		t.Error("a floor without note on a log that is not frozen")
+	}
 }
 
 func TestWitnessNoticesALostState(t *testing.T) {

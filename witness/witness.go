@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tallywood/internal/keys"
@@ -59,6 +60,7 @@ type entry struct {
 	keys    []policy.Key
 	contact string
 	lock    chan struct{}
+	waiting atomic.Int32 // requests that want the lock
 	quota   quota
 
 	// Guarded by lock, which is held by whoever can send into it.

@@ -4,6 +4,7 @@
 //
 //	tallywood-witness init  --dir DIR --name NAME
 //	tallywood-witness serve --dir DIR --listen HOST:PORT --logs FILE
+//	tallywood-witness floor --dir DIR --logs FILE --origin ORIGIN
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 // Exit codes, as all Tallywood commands have them.
 const (
 	exitFine        = 0
+	exitRefused     = 1 // a negative result
 	exitUsage       = 2 // usage or configuration
 	exitOperational = 5 // an address in use, a directory not writable
 )
@@ -72,6 +74,7 @@ witnesses cannot be shown a log that forks or forgets.
 Commands:
   init     make the keys and the configuration of a new witness
   serve    answer the logs
+  floor    go on with a log that is frozen because state of it was lost
   version  print the version
 
 Run "tallywood-witness COMMAND --help" for its flags. To begin:
@@ -90,6 +93,8 @@ func dispatch(args []string, stdout, stderr io.Writer) error {
 		return initCommand(rest, stdout)
 	case "serve":
 		return serveCommand(rest, stdout, stderr)
+	case "floor":
+		return floorCommand(rest, stdout, stderr)
 	case "version", "--version", "-version":
 		fmt.Fprintln(stdout, version())
 		return nil

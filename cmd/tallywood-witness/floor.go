@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+)
+
+const floorHelp = `tallywood-witness floor goes on with a log that is frozen: the witness was shown a
+cosignature of its own that its state knows nothing of, because an old copy of the
+state was restored. It may run while "serve" does.
+
+  --dir DIR          the witness, made by init
+  --origin ORIGIN    the log
+  --logs FILE        logs, as given to serve; may be repeated
+  --checkpoint FILE  the largest checkpoint you know this witness has cosigned, as the log
+                     published it; without it, the one by which the log was frozen
+
+From then on the witness signs only what is consistent with that checkpoint. If it ever
+signed a larger one that you do not know of, a log could get a fork past it: look for the
+largest in the log, its monitors and its other witnesses first.
+`
+
+func floorCommand(args []string, stdout, stderr io.Writer) error {
+	var f serveFlags
+	set := flag.NewFlagSet("floor", flag.ContinueOnError)
+	set.StringVar(&f.dir, "dir", "", "")
+	set.Var(&f.logs, "logs", "")
+	origin := set.String("origin", "", "")
+	file := set.String("checkpoint", "", "")
+	if err := parseFlags(set, args, floorHelp, stdout); err != nil {
+		return err
+	}
+	if f.dir == "" || *origin == "" {
+		return usageError(`read "tallywood-witness floor --help" first`, "floor needs --dir and --origin")
+	}
+	var note []byte
+	if *file != "" {
+		var err error
+		if note, err = os.ReadFile(*file); err != nil {
+			return usageError("", "reading checkpoint: %w", err)
+		}
+	}
+	s, err := openService(f, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError})))
+	if err != nil {
+		return err
+	}
+	tree, err := s.witness.SetFloor(context.Background(), *origin, note)
+	if err != nil {
+		return &commandError{code: exitRefused, err: err}
+	}
+	fmt.Fprintf(stdout, "%s goes on from size %d\n", *origin, tree.Size)
+	return nil
+}

@@ -1,0 +1,76 @@
+package witness
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"tallywood/witness/policy"
+)
+
+// SetFloor is the operator's word after state was lost: the witness has cosigned at least the
+// tree of note, a checkpoint that the log has signed, and goes on from there. It ends a freeze.
+// The empty note stands for the one that the log was frozen by. A floor below the state, or one
+// that contradicts it at the same size, is refused.
+func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (policy.Tree, error) {
+	e := w.lookup(origin)
+	if e == nil {
+		return policy.Tree{}, fmt.Errorf("setting floor: log %q is not known here", origin)
+	}
+	unlock, err := e.acquire(ctx)
+	if err != nil {
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: %w", origin, err)
+	}
+	defer unlock()
+	if err := w.load(ctx, e, true); err != nil {
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: %w", origin, err)
+	}
+	if len(note) == 0 {
+		note = []byte(e.head.Frozen)
+	}
+	if len(note) == 0 {
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: it is not frozen, and no checkpoint is given", origin)
+	}
+	a, err := w.authenticate(e, addRequest{note: note, originUnsigned: origin})
+	if err != nil {
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: %w", origin, err)
+	}
+	switch {
+	case a.tree.Origin != origin:
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: the checkpoint is of %q", origin, a.tree.Origin)
+	case a.tree.Size < e.head.Size:
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: size %d is below the cosigned size %d", origin, a.tree.Size, e.head.Size)
+	case a.tree.Size == e.head.Size && a.tree.Root != e.head.Root:
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: another tree of size %d was cosigned", origin, a.tree.Size)
+	}
+	lines, last := w.signer.ownLines(a.note)
+	next := state{Size: a.tree.Size, Root: a.tree.Root, Timestamp: max(last, e.head.Timestamp), Note: a.note.Text + "\n" + a.lines + lines}
+	if next.Timestamp == 0 {
+		next.Timestamp = w.now().Unix()
+	}
+	if err := w.commit(ctx, e, next); err != nil {
+		if errors.Is(err, errLost) {
+			err = errors.New("the witness was busy with this log; try again")
+		}
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: %w", origin, err)
+	}
+	w.log.Warn("floor set by the operator", "origin", origin, "size", a.tree.Size)
+	return a.tree, nil
+}
+
+// ownLines returns our valid cosignature lines in n, and the latest timestamp of them.
+func (s *signer) ownLines(n policy.Note) (lines string, last int64) {
+	for _, sig := range n.Signatures {
+		for _, k := range []policy.Key{s.edKey, s.pqKey} {
+			if !k.Matches(sig) {
+				continue
+			}
+			if t, err := k.Verify(n.Text, sig.Sig); err == nil && !t.IsZero() {
+				lines += sig.Line + "\n"
+				last = max(last, int64(binary.BigEndian.Uint64(sig.Sig)))
+			}
+		}
+	}
+	return lines, last
+}
