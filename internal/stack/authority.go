@@ -2,9 +2,9 @@ package stack
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
+	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -94,6 +94,10 @@ func (s *Stack) openTSA(_ context.Context, mux *http.ServeMux) error {
 	return nil
 }
 
+// newTokenKey returns a key for tokens. It is RSA because cosign takes a token given on its command
+// line for the path of a file unless it is signed with RS256 (cosign v3.1.3).
+func newTokenKey() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 2048) }
+
 // devIssuer is the URL of the development issuer.
 func (s *Stack) devIssuer() string { return s.cfg.URL + s.cfg.DevOIDC.Path }
 
@@ -107,7 +111,7 @@ func (s *Stack) openDevOIDC(_ context.Context, mux *http.ServeMux) error {
 	if dev.Key != "" {
 		o.Key, err = keys.ReadSigner(dev.Key)
 	} else {
-		o.Key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		o.Key, err = newTokenKey()
 	}
 	if err != nil {
 		return fmt.Errorf("opening dev_oidc: %w", err)

@@ -134,7 +134,10 @@ func createDevKeys(dir string) (devData, error) {
 	if d.Certificates, err = devNoteKey(filepath.Join(dir, "certificates-note.pem"), devCertificates); err != nil {
 		return d, err
 	}
-	if err := devECKey(filepath.Join(dir, "certificates.pem")); err != nil {
+	if err := devKey(filepath.Join(dir, "certificates.pem"), newSCTKey); err != nil {
+		return d, err
+	}
+	if err := devKey(filepath.Join(dir, "dev-oidc.pem"), newTokenKey); err != nil {
 		return d, err
 	}
 	if err := devChain(dir, "ca", func() ([]*x509.Certificate, crypto.Signer, error) {
@@ -177,11 +180,14 @@ func devNoteKey(path, origin string) (string, error) {
 	return keys.VKey(origin, keys.AlgEd25519, pub), nil
 }
 
-func devECKey(path string) error {
+func newSCTKey() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+// devKey makes the key at path unless it is there.
+func devKey(path string, create func() (crypto.Signer, error)) error {
 	if _, err := keys.ReadSigner(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := create()
 	if err != nil {
 		return err
 	}

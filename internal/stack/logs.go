@@ -94,7 +94,7 @@ func readPolicy(path, vkey string) (*policy.Policy, error) {
 func (s *Stack) openLog(ctx context.Context, l config.Log) (*logPart, error) {
 	k, err := readLogKeys(l)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("log %q: %w", l.Name, err)
 	}
 	signer, err := keys.NoteSigner(l.Origin, k.note)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Stack) openLog(ctx context.Context, l config.Log) (*logPart, error) {
 	part := &logPart{cfg: l, public: k.public,
 		vkey: keys.VKey(l.Origin, keys.AlgEd25519, k.note.Public().(ed25519.PublicKey))}
 	if part.policy, err = readPolicy(l.Policy, part.vkey); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("log %q: %w", l.Name, err)
 	}
 	signers, vkeys := []note.Signer{signer}, []string{part.vkey}
 	if l.Kind == "ct" {

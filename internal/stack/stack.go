@@ -75,7 +75,7 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 	for _, l := range s.cfg.Logs {
 		part, err := s.openLog(ctx, l)
 		if err != nil {
-			return nil, fmt.Errorf("opening log %q: %w", l.Name, err)
+			return nil, err
 		}
 		s.logs = append(s.logs, part)
 		s.closers = append(s.closers, part.log)
