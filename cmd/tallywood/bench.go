@@ -53,6 +53,7 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	if err != nil {
 		return err
 	}
+	o.Warmup = max(o.Warmup, 1) // zero would be the package's default
 	o.URL, o.Log = operands[1], logger(t.err, slog.LevelWarn, false)
 	if *against != "" {
 		return compare(ctx, t, bench.CompareOptions{Concurrency: counts, Pairs: *pairs, Load: o,

@@ -40,6 +40,9 @@ func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) err
 	if err != nil {
 		return err
 	}
+	if _, port, err := net.SplitHostPort(cfg.Address); err == nil && port == "0" {
+		cfg.SetAddress(ln.Addr().String())
+	}
 	return serveStack(ctx, stack.Options{Config: cfg, Log: logger(t.err, slog.LevelInfo, true)}, ln, func([]string) {
 		if cfg.ClientDir == "" {
 			fmt.Fprintf(t.out, "ready %s\n", cfg.URL)
