@@ -71,6 +71,25 @@ func TestBatchIsWhatArrivedMeanwhile(t *testing.T) {
 	})
 }
 
+// TestCommitDuringTileWrite commits entries that fill nothing while full tiles are being written.
+func TestCommitDuringTileWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options(t, &hooked{mem.New(), once("put", "logs/test/tile/0/000", func() { time.Sleep(time.Second) })})
+		l := open(t, o)
+		stop := lead(t, l)
+		for i := range int64(256) {
+			l.Add(t.Context(), tessera.NewEntry(data(i)))
+		}
+		time.Sleep(500 * time.Millisecond)
+		began := time.Now()
+		add(t, l, 256, 257)
+		if d := time.Since(began); d > 510*time.Millisecond {
+			t.Errorf("published after %v, the tile was there after 500ms", d)
+		}
+		quit(t, l, stop)
+	})
+}
+
 func TestBatchLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New()

@@ -221,7 +221,11 @@ func TestOpenFinishesWhatWasNotPublished(t *testing.T) {
 // newest returns the newest slot.
 func newest(t testing.TB, b storage.Bucket) int {
 	t.Helper()
-	n := 0
+	var floor struct{ N int }
+	if err := json.Unmarshal(get(t, b, "state/test/floor"), &floor); err != nil {
+		t.Fatal(err)
+	}
+	n := floor.N
 	for get(t, b, slotKey(n+1)) != nil {
 		n++
 	}

@@ -174,6 +174,37 @@ func TestLateQuorum(t *testing.T) {
 	})
 }
 
+// TestLateRoundCannotGoBack has an old round succeed after a newer one, although it was cancelled.
+func TestLateRoundCannotGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options(t, mem.New())
+		o.Cosign = func(_ context.Context, checkpoint []byte, _ driver.ProofFunc) ([]byte, error) {
+			if openNote(t, checkpoint).N == 1 {
+				time.Sleep(20 * time.Second)
+			}
+			return checkpoint, nil
+		}
+		l := open(t, o)
+		stop := lead(t, l)
+		for i := range int64(2) {
+			if _, err := l.Add(t.Context(), tessera.NewEntry(data(i)))(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		for range 30 {
+			time.Sleep(time.Second)
+			if p, _ := l.Published(); p.Size == 1 {
+				t.Fatal("the published size fell, or came late")
+			}
+		}
+		if p, _ := l.Published(); p.Size != 2 {
+			t.Errorf("published size %d", p.Size)
+		}
+		quit(t, l, stop)
+	})
+}
+
 func TestCertificatesGoOnForAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &quorum{err: errDown}

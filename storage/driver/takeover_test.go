@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -139,33 +140,76 @@ func TestGhostLeaderRecord(t *testing.T) {
 	checkLog(t, options(t, b), 310)
 }
 
-// TestCollectedWhileReading collects the records a candidate is about to read.
+// TestCollectedWhileReading collects the records a candidate is about to read, with and without an
+// earlier floor.
 func TestCollectedWhileReading(t *testing.T) {
-	for _, key := range []string{"logs/test/checkpoint", "logs/test/tile/0/000.p/5", "state/test/head", slotKey(1)} {
-		t.Run(strings.ReplaceAll(key, "/", "_"), func(t *testing.T) {
-			b := mem.New()
-			leader := open(t, options(t, b))
-			stop := lead(t, leader)
-			add(t, leader, 0, 5)
-			settle(t, b, 5)
-			o := options(t, b)
-			o.Bucket = &hooked{b, once("get", key, func() {
-				for i := int64(5); i < 300; i += 50 {
-					add(t, leader, i, min(i+50, 300))
-				}
-				quit(t, leader, stop)
-				raise(t, b, newest(t, b))
-			})}
-			candidate := open(t, o)
-			if size, _ := candidate.Head(); size != 300 {
-				t.Fatalf("leads from size %d", size)
-			}
-			stop = lead(t, candidate)
-			add(t, candidate, 300, 310)
-			quit(t, candidate, stop)
-			checkLog(t, options(t, b), 310)
-		})
+	for _, key := range []string{"logs/test/checkpoint", "logs/test/tile/0/000.p/5", "state/test/head"} {
+		for _, raised := range []bool{false, true} {
+			t.Run(fmt.Sprint(strings.ReplaceAll(key, "/", "_"), raised), func(t *testing.T) {
+				collectWhileReading(t, key, raised)
+			})
+		}
 	}
+}
+
+func collectWhileReading(t *testing.T, key string, raised bool) {
+	b := mem.New()
+	leader := open(t, options(t, b))
+	stop := lead(t, leader)
+	add(t, leader, 0, 4)
+	add(t, leader, 4, 5)
+	settle(t, b, 5)
+	if raised {
+		raise(t, b, newest(t, b))
+	}
+	o := options(t, b)
+	o.Bucket = &hooked{b, once("get", key, func() {
+		for i := int64(5); i < 300; i += 50 {
+			add(t, leader, i, min(i+50, 300))
+		}
+		quit(t, leader, stop)
+		raise(t, b, newest(t, b))
+	})}
+	candidate := open(t, o)
+	if size, _ := candidate.Head(); size != 300 {
+		t.Fatalf("leads from size %d", size)
+	}
+	stop = lead(t, candidate)
+	add(t, candidate, 300, 310)
+	quit(t, candidate, stop)
+	checkLog(t, options(t, b), 310)
+}
+
+// TestConflictWithNothing has a slot refuse a record and then be empty: it was collected meanwhile.
+// The record must go there all the same, for its commit is undecided.
+func TestConflictWithNothing(t *testing.T) {
+	b := mem.New()
+	refused := 0
+	o := options(t, b)
+	o.Bucket = &refusing{b, func(key string) bool {
+		refused++
+		return strings.HasPrefix(key, "state/test/log/") && refused%2 == 0
+	}}
+	l := open(t, o)
+	stop := lead(t, l)
+	for i := range int64(10) {
+		add(t, l, i, i+1)
+	}
+	quit(t, l, stop)
+	checkLog(t, options(t, b), 10)
+}
+
+// refusing is a bucket that says of some create-only Puts that the key exists.
+type refusing struct {
+	storage.Bucket
+	refuse func(key string) bool
+}
+
+func (r *refusing) Put(ctx context.Context, key string, data []byte, o storage.PutOptions) (storage.Version, error) {
+	if strings.HasPrefix(key, "state/") && o.If.IsAbsent() && r.refuse(key) {
+		return "", storage.ErrPrecondition
+	}
+	return r.Bucket.Put(ctx, key, data, o)
 }
 
 func TestOpenRefusesFloorWithoutItsSlot(t *testing.T) {
