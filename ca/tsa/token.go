@@ -125,7 +125,7 @@ func (f *format) chooseAlgorithm() error {
 	case *rsa.PublicKey:
 		f.algorithm = tlv(tagSequence, oidRSA, asn1.NullBytes)
 	case ed25519.PublicKey:
-		// > When signing with Ed25519, the digest algorithm MUST be SHA-512 (RFC 8419 section 3)
+		// With signed attributes its digest is SHA-512 always (RFC 8419 section 3).
 		byKey = crypto.SHA512
 		f.algorithm, f.pure = tlv(tagSequence, oidEd25519), true
 	default:
@@ -198,7 +198,8 @@ func (f *format) tstInfo(req request, now time.Time) ([]byte, error) {
 
 // signedAttributes returns the content of the SET of signed attributes, sorted as DER wants it.
 func (f *format) signedAttributes(digest []byte, now time.Time) []byte {
-	// > dates through the year 2049 MUST be encoded as UTCTime (RFC 5652 section 11.3)
+	// > Dates between 1 January 1950 and 31 December 2049 (inclusive) MUST be encoded as UTCTime.
+	// > (RFC 5652 section 11.3)
 	tag, layout := byte(tagUTCTime), "060102150405Z"
 	if now.Year() < 1950 || now.Year() > 2049 {
 		tag, layout = tagGeneralizedTime, "20060102150405Z"
