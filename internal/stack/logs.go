@@ -120,9 +120,12 @@ func (s *Stack) openLog(ctx context.Context, l config.Log) (*logPart, error) {
 		CacheDir: s.cfg.CacheDir, URL: s.cfg.URL, Log: s.log.With("origin", l.Origin),
 	}
 	if !part.policy.None() {
-		if o.Cosigner, err = client.New(client.Options{Policy: part.policy, Log: o.Log}); err != nil {
-			return nil, fmt.Errorf("reaching witnesses: %w", err)
+		c, err := client.New(client.Options{Policy: part.policy, Log: o.Log})
+		if err != nil {
+			return nil, fmt.Errorf("log %q: reaching witnesses: %w", l.Name, err)
 		}
+		s.closers = append(s.closers, c)
+		o.Cosigner = c
 	}
 	if part.log, err = log.Open(ctx, o); err != nil {
 		return nil, err
