@@ -16,7 +16,8 @@ func configCommand() command {
 		long: `
 "config check FILE" parses a server configuration strictly and says what is wrong with it.
 "config print FILE" prints it with defaults filled in and paths resolved.
-With --monitor FILE is a monitor configuration.`,
+With --monitor FILE is a monitor configuration. The keys and policies that a configuration names
+are read when it is run, not here.`,
 		run: configure}
 }
 

@@ -23,7 +23,7 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-// Exit codes (docs/exit-codes in README): what a command's result means to a script.
+// Exit codes: what a command's result means to a script. "monitor check" has 3 and 4 besides.
 const (
 	exitFine        = 0
 	exitNegative    = 1 // does not verify, damage found, refused
@@ -85,7 +85,7 @@ func run(args []string, in io.Reader, out, errw io.Writer) int {
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
-		if len(args) > 1 && args[0] == "help" {
+		if len(args) > 1 && args[0] == "help" && !strings.HasPrefix(args[1], "-") {
 			args = []string{args[1], "--help"}
 			break
 		}
@@ -143,7 +143,7 @@ func parse(fs *flag.FlagSet, args []string, least, most int) ([]string, error) {
 			if errors.Is(err, flag.ErrHelp) {
 				return nil, err
 			}
-			return nil, hinted(exitUsage, err, fmt.Sprintf("\"tallywood %s --help\" lists the flags", fs.Name()))
+			return nil, hinted(exitUsage, flagError(err), fmt.Sprintf("\"tallywood %s --help\" lists the flags", fs.Name()))
 		}
 		if args = fs.Args(); len(args) == 0 {
 			break
@@ -155,6 +155,37 @@ func parse(fs *flag.FlagSet, args []string, least, most int) ([]string, error) {
 			fmt.Sprintf("\"tallywood %s --help\" shows how it is called", fs.Name()))
 	}
 	return operands, nil
+}
+
+// flagError says what package flag says about a flag, with two hyphens as in the help.
+func flagError(err error) error {
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		return fmt.Errorf("there is no flag --%s", strings.TrimLeft(name, "-"))
+	}
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return fmt.Errorf("flag --%s needs a value", strings.TrimLeft(name, "-"))
+	}
+	return errors.New(strings.Replace(text, " flag -", " flag --", 1))
+}
+
+// wantFlags returns an error that names the flags of names that have no value.
+func wantFlags(fs *flag.FlagSet, names ...string) error {
+	var missing []string
+	for _, name := range names {
+		if f := fs.Lookup(name); f.Value.String() == "" {
+			kind, _ := flag.UnquoteUsage(f)
+			missing = append(missing, "--"+name+" "+kind)
+		}
+	}
+	switch len(missing) {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%s is missing", missing[0])
+	default:
+		return fmt.Errorf("%s are missing", strings.Join(missing, ", "))
+	}
 }
 
 func count(least, most int) string {
@@ -202,7 +233,7 @@ func (c command) help(w io.Writer, fs *flag.FlagSet) {
 			any = true
 		}
 		kind, text := flag.UnquoteUsage(f)
-		fmt.Fprintf(w, "  --%s %s\n        %s", f.Name, kind, strings.ReplaceAll(text, "\n", "\n        "))
+		fmt.Fprintf(w, "  %s\n        %s", strings.TrimSpace("--"+f.Name+" "+kind), strings.ReplaceAll(text, "\n", "\n        "))
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "0s" {
 			fmt.Fprintf(w, " (default %s)", f.DefValue)
 		}

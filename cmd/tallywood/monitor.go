@@ -35,8 +35,11 @@ func runMonitor(ctx context.Context, t terminal, fs *flag.FlagSet, args []string
 	if err != nil {
 		return err
 	}
-	if *path == "" {
-		return usagef("--config FILE is missing")
+	if operands[0] != "run" && operands[0] != "check" {
+		return usagef("monitor %s: want run or check", operands[0])
+	}
+	if err := wantFlags(fs, "config"); err != nil {
+		return hinted(exitUsage, err, "\"tallywood up\" writes a monitor.yaml to begin with")
 	}
 	cfg, err := config.LoadMonitor(*path)
 	if err != nil {
@@ -50,14 +53,10 @@ func runMonitor(ctx context.Context, t terminal, fs *flag.FlagSet, args []string
 	if err != nil {
 		return usagef("%w", err)
 	}
-	switch operands[0] {
-	case "run":
+	if operands[0] == "run" {
 		return m.Run(ctx)
-	case "check":
-		return check(ctx, t, m, *asJSON)
-	default:
-		return usagef("monitor %s: want run or check", operands[0])
 	}
+	return check(ctx, t, m, *asJSON)
 }
 
 func check(ctx context.Context, t terminal, m *monitor.Monitor, asJSON bool) error {

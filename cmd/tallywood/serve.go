@@ -25,12 +25,12 @@ SIGTERM and SIGINT end it: what has been accepted is published first.`,
 }
 
 func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
-	path := fs.String("config", "", "`FILE` with the configuration; \"tallywood config print FILE\" shows every key")
+	path := fs.String("config", "", "`FILE` with the configuration; \"tallywood up\" writes one to begin with")
 	if _, err := parse(fs, args, 0, 0); err != nil {
 		return err
 	}
-	if *path == "" {
-		return usagef("--config FILE is missing")
+	if err := wantFlags(fs, "config"); err != nil {
+		return hinted(exitUsage, err, "\"tallywood up\" needs none, and writes one to begin with")
 	}
 	cfg, err := config.Load(*path)
 	if err != nil {

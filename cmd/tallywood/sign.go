@@ -84,7 +84,7 @@ func writeSignature(ctx context.Context, t terminal, artifact io.Reader, token s
 	return nil
 }
 
-const trustUsage = "`DIR`ectory with the deployment's trust files\n(default $TALLYWOOD_TRUST, else ./tallywood-data/client)"
+const trustUsage = "`DIR` with the deployment's trust files\n(default $TALLYWOOD_TRUST, else ./tallywood-data/client)"
 
 // A trust is what a deployment gave its clients.
 type trust struct {

@@ -38,7 +38,7 @@ const defaultAddress = "127.0.0.1:8080"
 
 func up(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
 	var watch list
-	data := fs.String("data", "./tallywood-data", "`DIR`ectory of keys, configuration and logs")
+	data := fs.String("data", "./tallywood-data", "`DIR` for keys, configuration and logs")
 	address := fs.String("address", "", "`HOST:PORT` to listen on; port 0 picks a free one\n(default: what the configuration says, at the first start "+defaultAddress+")")
 	metrics := fs.String("metrics-address", "", "`HOST:PORT` to serve Prometheus metrics on (default: none)")
 	verbose := fs.Bool("verbose", false, "log what happens, not only what goes wrong")

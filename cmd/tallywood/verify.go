@@ -37,10 +37,8 @@ func verifyFile(_ context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	if err != nil {
 		return err
 	}
-	for name, value := range map[string]string{"bundle": *bundlePath, "certificate-identity": *identity, "certificate-oidc-issuer": *issuer} {
-		if value == "" {
-			return usagef("--%s is missing: a signature means something only with the one who made it", name)
-		}
+	if err := wantFlags(fs, "bundle", "certificate-identity", "certificate-oidc-issuer"); err != nil {
+		return hinted(exitUsage, err, "a signature means something only with the one who made it, and who vouched for them")
 	}
 	tr, err := readTrust(*trustFlag, *policyPath)
 	if err != nil {

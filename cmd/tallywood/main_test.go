@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The scripts run the command as a process of its own, and beside it these:
+//
+//	exits CODE tallywood ARG...   run it; it must end with exactly CODE
+//	answer TEXT CODE ARG...       the same for "tallywood ARG..." with TEXT and LF on its standard input
+//	start ARG...                  start "tallywood ARG..." (up or serve), wait until it is ready, and
+//	                              set $URL, $ISSUER and, if there is one, $TRUST (the CLIENT_DIR)
+//	stop                          send SIGTERM to it; it must end well
+//	fetch URL                     print what is there; fails unless the status is 200
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"tallywood": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir) // what a person agreed to is remembered there
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "answer": answer, "start": start, "stop": stop, "fetch": fetch,
+		}})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || args[1] != "tallywood" {
+		ts.Fatalf("usage: exits CODE tallywood ARG...")
+	}
+	wantCode(ts, args[0], ts.Exec(args[1], args[2:]...))
+}
+
+func answer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: answer TEXT CODE ARG...")
+	}
+	cmd := program(ts, args[2:])
+	var out bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(args[0]+"\n"), &out, &out
+	err := cmd.Run()
+	ts.Logf("%s", out.String())
+	_, werr := ts.Stdout().Write(out.Bytes())
+	ts.Check(werr)
+	wantCode(ts, args[1], err)
+}
+
+// wantCode checks that err, which a program ended with, means the exit code want.
+func wantCode(ts *testscript.TestScript, want string, err error) {
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(code) != want {
+		ts.Fatalf("exit code %d; want %s", code, want)
+	}
+}
+
+// program is tallywood with args in the script's directory and environment.
+func program(ts *testscript.TestScript, args []string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "tallywood"), args...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = []string{"HOME=" + ts.Getenv("HOME"), "PATH=" + ts.Getenv("PATH")}
+	return cmd
+}
+
+// running holds the server that each script has started.
+var running sync.Map // of *testscript.TestScript to *exec.Cmd
+
+func start(ts *testscript.TestScript, _ bool, args []string) {
+	cmd := program(ts, args)
+	stderr, err := os.Create(ts.MkAbs("server.log"))
+	ts.Check(err)
+	defer stderr.Close()
+	cmd.Stderr = stderr
+	stdout, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	// It may have ended by itself, or by stop.
+	ts.Defer(func() { _ = cmd.Process.Kill() })
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	words := strings.SplitN(strings.TrimSpace(line), " ", 3)
+	if err != nil || words[0] != "ready" || len(words) < 2 {
+		_ = cmd.Wait()
+		ts.Fatalf("the server printed %q (%v); its log:\n%s", line, err, ts.ReadFile("server.log"))
+	}
+	ts.Setenv("URL", words[1])
+	ts.Setenv("ISSUER", words[1]+"/dev/oidc")
+	if len(words) == 3 {
+		ts.Setenv("TRUST", words[2])
+	}
+	go func() { _, _ = io.Copy(io.Discard, stdout) }()
+	running.Store(ts, cmd)
+}
+
+func stop(ts *testscript.TestScript, _ bool, _ []string) {
+	cmd, ok := running.LoadAndDelete(ts)
+	if !ok {
+		ts.Fatalf("no server was started")
+	}
+	ts.Check(cmd.(*exec.Cmd).Process.Signal(syscall.SIGTERM))
+	if err := cmd.(*exec.Cmd).Wait(); err != nil {
+		ts.Fatalf("the server ended with %v; its log:\n%s", err, ts.ReadFile("server.log"))
+	}
+}
+
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	resp, err := http.Get(args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	_, err = ts.Stdout().Write(body)
+	ts.Check(err)
+	if (resp.StatusCode == http.StatusOK) == neg {
+		ts.Fatalf("%s: %s\n%s", args[0], resp.Status, body)
+	}
+}
+
+// TestEveryCommandExplainsItself looks at each help as a reader does.
+func TestEveryCommandExplainsItself(t *testing.T) {
+	for _, c := range commands() {
+		var out, errw bytes.Buffer
+		if code := run([]string{c.name, "--help"}, strings.NewReader(""), &out, &errw); code != exitFine || errw.Len() > 0 {
+			t.Errorf("%s --help: exit code %d, standard error %q", c.name, code, errw.String())
+		}
+		help := out.String()
+		if !strings.HasPrefix(help, "Usage: tallywood "+c.name+" ") || len(c.short) > 60 || strings.HasSuffix(c.short, ".") {
+			t.Errorf("%s: the first line of help, or its line in the list, reads badly:\n%s\n%s", c.name, c.short, help)
+		}
+		for line := range strings.Lines(help) {
+			if len(line) > 101 || strings.TrimRight(line, " \n") != strings.TrimRight(line, "\n") {
+				t.Errorf("%s --help: a line is too long or ends with a space: %q", c.name, line)
+			}
+		}
+		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+		fs.SetOutput(io.Discard)
+		if err := c.run(t.Context(), terminal{in: strings.NewReader(""), out: io.Discard, err: io.Discard}, fs, []string{"--help"}); !errors.Is(err, flag.ErrHelp) {
+			t.Errorf("%s --help: %v", c.name, err)
+		}
+		fs.VisitAll(func(f *flag.Flag) {
+			kind, text := flag.UnquoteUsage(f)
+			if _, isSwitch := f.Value.(interface{ IsBoolFlag() bool }); !isSwitch && kind != strings.ToUpper(kind) {
+				t.Errorf("%s --%s: its value is called %q; want a name in capitals", c.name, f.Name, kind)
+			}
+			if len(text) < 8 || strings.ToLower(f.Name) != f.Name {
+				t.Errorf("%s --%s: %q explains too little", c.name, f.Name, text)
+			}
+		})
+		var again bytes.Buffer
+		if run([]string{"help", c.name}, strings.NewReader(""), &again, io.Discard) != exitFine || again.String() != help {
+			t.Errorf("\"help %s\" prints something else than \"%s --help\"", c.name, c.name)
+		}
+	}
+}
