@@ -214,10 +214,16 @@ func (r *refusing) Put(ctx context.Context, key string, data []byte, o storage.P
 
 func TestOpenRefusesFloorWithoutItsSlot(t *testing.T) {
 	b := damaged(t)
-	n := newest(t, b)
-	raise(t, b, n-2)
-	if err := b.Delete(t.Context(), slotKey(n-2), slotKey(n-1), slotKey(n), "state/test/head"); err != nil {
-		t.Fatal(err)
+	last := newest(t, b)
+	n := last
+	for parseRecord(t, get(t, b, slotKey(n))).NewSize > 260 {
+		n--
+	}
+	raise(t, b, n)
+	for ; n <= last; n++ {
+		if err := b.Delete(t.Context(), slotKey(n), "state/test/head"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	refuses(t, options(t, b), "at the floor, is missing")
 }
