@@ -119,26 +119,28 @@ func TestThousandEqualSubmissionsAreOneEntry(t *testing.T) {
 }
 
 func TestKilledLogGivesTheSameSCT(t *testing.T) {
-	f := newFixture(t)
-	f.witness = newWitness(t)
-	f.witness.silent.Store(true) // so that nothing is published before the kill
-	first, _, _ := f.run()
-	chain := f.ca.submission(t)
-	want := mustAdd(t, first, chain)
-	// The first process answers nobody any more; another takes over from the bucket.
-	second, l, _ := f.run()
-	got := mustAdd(t, second, chain)
-	if !bytes.Equal(marshal(t, got), marshal(t, want)) {
-		t.Errorf("the SCT is another after the restart: %+v, was %+v", got, want)
-	}
-	next := mustAdd(t, second, f.ca.submission(t))
-	if index, _ := next.Index(); index != 1 {
-		t.Errorf("the next index is %d", index)
-	}
-	f.witness.silent.Store(false)
-	if n := len(f.published(l, 2)); n != 2 {
-		t.Errorf("%d entries", n)
-	}
+	synctest.Test(t, func(t *testing.T) { // the drain without quorum takes a while
+		f := newFixture(t)
+		f.witness = newWitness(t)
+		f.witness.silent.Store(true) // so that nothing is published before the kill
+		first, _, _ := f.run()
+		chain := f.ca.submission(t)
+		want := mustAdd(t, first, chain)
+		// The first process answers nobody any more; another takes over from the bucket.
+		second, l, _ := f.run()
+		got := mustAdd(t, second, chain)
+		if !bytes.Equal(marshal(t, got), marshal(t, want)) {
+			t.Errorf("the SCT is another after the restart: %+v, was %+v", got, want)
+		}
+		next := mustAdd(t, second, f.ca.submission(t))
+		if index, _ := next.Index(); index != 1 {
+			t.Errorf("the next index is %d", index)
+		}
+		f.witness.silent.Store(false)
+		if n := len(f.published(l, 2)); n != 2 {
+			t.Errorf("%d entries", n)
+		}
+	})
 }
 
 func marshal(t testing.TB, s ctentry.SCT) []byte {
@@ -153,29 +155,31 @@ func marshal(t testing.TB, s ctentry.SCT) []byte {
 // TestUnansweredCommitGivesOneEntry loses the response of the slot record's Put, as a process
 // would that dies between commit and answer.
 func TestUnansweredCommitGivesOneEntry(t *testing.T) {
-	f := newFixture(t)
-	inner := f.bucket
-	faulty := faultbucket.New(inner)
-	f.bucket = faulty
-	ct, _, stop := f.run()
-	mustAdd(t, ct, f.ca.submission(t))
-	chain := f.ca.submission(t)
-	faulty.FailWhen(faultbucket.On(faultbucket.Put, "state/"+name+"/log/"), faultbucket.CrashAfter)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if _, err := ct.AddPreChain(ctx, chain); err == nil {
-		t.Fatal("there was an answer although the process died")
-	}
-	stop()
-	f.bucket = inner
-	again, l, _ := f.run()
-	sct := mustAdd(t, again, chain)
-	if index, _ := sct.Index(); index != 1 {
-		t.Errorf("index %d", index)
-	}
-	if n := len(f.published(l, 2)); n != 2 {
-		t.Errorf("%d entries", n)
-	}
+	synctest.Test(t, func(t *testing.T) { // the drain without quorum takes a while
+		f := newFixture(t)
+		inner := f.bucket
+		faulty := faultbucket.New(inner)
+		f.bucket = faulty
+		ct, _, stop := f.run()
+		mustAdd(t, ct, f.ca.submission(t))
+		chain := f.ca.submission(t)
+		faulty.FailWhen(faultbucket.On(faultbucket.Put, "state/"+name+"/log/"), faultbucket.CrashAfter)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if _, err := ct.AddPreChain(ctx, chain); err == nil {
+			t.Fatal("there was an answer although the process died")
+		}
+		stop()
+		f.bucket = inner
+		again, l, _ := f.run()
+		sct := mustAdd(t, again, chain)
+		if index, _ := sct.Index(); index != 1 {
+			t.Errorf("index %d", index)
+		}
+		if n := len(f.published(l, 2)); n != 2 {
+			t.Errorf("%d entries", n)
+		}
+	})
 }
 
 func TestNoEntryWithoutItsIssuers(t *testing.T) {

@@ -8,9 +8,11 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -280,4 +282,25 @@ func (w *witness) Cosign(ctx context.Context, checkpoint []byte, _ log.ProofFunc
 
 func (w *witness) Sizes(context.Context, []byte) ([]policy.WitnessSize, error) {
 	return []policy.WitnessSize{{Name: "w"}}, nil
+}
+
+// precertSigner is a submission whose precertificate a precertificate signing certificate signed.
+func (a authority) precertSigner(t testing.TB) [][]byte {
+	t.Helper()
+	key := p256(t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "precert signer"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		ExtKeyUsage:        []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+		UnknownExtKeyUsage: []asn1.ObjectIdentifier{ctentry.OIDPrecertSigner},
+	}
+	signer := sign(t, template, a.chain[0], key, a.key)
+	leaf := authority{chain: []*x509.Certificate{signer}, key: key}.leaf(t, true, nil)
+	return raw(leaf, signer, a.chain[0], a.chain[1])
+}
+
+func fingerprint(cert *x509.Certificate) string {
+	sum := sha256.Sum256(cert.Raw)
+	return hex.EncodeToString(sum[:])
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	fnote "github.com/transparency-dev/formats/note"
@@ -210,37 +211,39 @@ func TestTakeoverWithSlowerClockKeepsOrder(t *testing.T) {
 }
 
 func TestUnpublishedPromisesBoundTheNextTreeHead(t *testing.T) {
-	f := newFixture(t)
-	f.witness = newWitness(t)
-	f.witness.silent.Store(true)
-	var c clock
-	f.now = c.now
-	c.offset.Store(int64(time.Hour))
-	ct, _, stop := f.run()
-	sct := mustAdd(t, ct, f.ca.submission(t))
-	stop() // nothing was published
+	synctest.Test(t, func(t *testing.T) { // the drain without quorum takes a while
+		f := newFixture(t)
+		f.witness = newWitness(t)
+		f.witness.silent.Store(true)
+		var c clock
+		f.now = c.now
+		c.offset.Store(int64(time.Hour))
+		ct, _, stop := f.run()
+		sct := mustAdd(t, ct, f.ca.submission(t))
+		stop() // nothing was published
 
-	c.offset.Store(0)
-	_, l := f.open() // which makes the bundles durable
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	th := f.treeHead()
-	if _, err := th.Sign([]byte(text(1))); !errors.Is(err, log.ErrUnavailable) {
-		t.Errorf("a tree head older than an SCT in the tree: %v", err)
-	}
-	c.offset.Store(int64(time.Hour - 500*time.Millisecond))
-	sig, err := th.Sign([]byte(text(1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := policy.ParseVKey(th.VKey())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if at, err := key.Verify(text(1), sig); err != nil || at.UnixMilli() < sct.Timestamp {
-		t.Errorf("tree head of %v, SCT of %d, %v", at, sct.Timestamp, err)
-	}
+		c.offset.Store(0)
+		_, l := f.open() // which makes the bundles durable
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		th := f.treeHead()
+		if _, err := th.Sign([]byte(text(1))); !errors.Is(err, log.ErrUnavailable) {
+			t.Errorf("a tree head older than an SCT in the tree: %v", err)
+		}
+		c.offset.Store(int64(time.Hour - 500*time.Millisecond))
+		sig, err := th.Sign([]byte(text(1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := policy.ParseVKey(th.VKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, err := key.Verify(text(1), sig); err != nil || at.UnixMilli() < sct.Timestamp {
+			t.Errorf("tree head of %v, SCT of %d, %v", at, sct.Timestamp, err)
+		}
+	})
 }
 
 func TestForeignStoredCheckpointStopsSigning(t *testing.T) {
