@@ -263,3 +263,13 @@ func writeFile(t *testing.T, dir, name, text string) string {
 	}
 	return path
 }
+
+// eventually waits for something that happens soon.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s in time", what)
+		}
+	}
+}

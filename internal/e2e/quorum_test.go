@@ -114,7 +114,7 @@ func (q *quorumLog) published(t *testing.T) string {
 }
 
 func TestTwoOfThreeWitnessesMustCosign(t *testing.T) {
-	const timeout = 2 * time.Second
+	const timeout = 3 * time.Second
 	q := twoOfThree(t, timeout)
 	for n := range int64(3) {
 		if _, err := q.post(n); err != nil {
@@ -197,7 +197,7 @@ func (q *quorumLog) waitForWitness(t *testing.T, n int64, timeout time.Duration)
 		r, err := q.post(n)
 		answered <- answer{r, err}
 	}()
-	time.Sleep(timeout / 4)
+	time.Sleep(timeout / 8)
 	select {
 	case a := <-answered:
 		t.Fatalf("an add was answered without a quorum: %+v", a)

@@ -10,10 +10,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
-
-	"tallywood/storage"
 )
 
 // maxDirs bounds how many directories a Bucket remembers. A log has one for each tile it wrote
@@ -138,6 +137,9 @@ func (b *Bucket) syncDir(name string) error {
 	if previous != nil {
 		<-previous.done
 	}
+	// Where a sync is short the scheduler keeps a processor for it, and Puts that are about to be
+	// done would come after it one by one. Let those that can run join this sync.
+	runtime.Gosched()
 
 	b.mu.Lock()
 	d.next, d.running = nil, s
@@ -168,7 +170,7 @@ func (b *Bucket) fsync(name string) error {
 // error. It is how a new leader takes over what a dead one may have left unsynced.
 func (b *Bucket) Sync(ctx context.Context, prefixes ...string) error {
 	for _, prefix := range prefixes {
-		if err := b.syncPrefix(ctx, prefix); err != nil {
+		if err := errors.Join(ctx.Err(), b.syncPrefix(ctx, prefix)); err != nil {
 			return fmt.Errorf("syncing %q: %w", prefix, err)
 		}
 	}
@@ -176,14 +178,12 @@ func (b *Bucket) Sync(ctx context.Context, prefixes ...string) error {
 }
 
 func (b *Bucket) syncPrefix(ctx context.Context, prefix string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	dir := strings.TrimSuffix(prefix, "/")
-	if dir == "" {
-		dir = "."
-	} else if err := storage.CheckKey(dir); err != nil {
-		return err
+	dir := "."
+	if prefix != "" {
+		dir = strings.TrimSuffix(prefix, "/")
+		if err := check(ctx, dir); err != nil {
+			return err
+		}
 	}
 	info, err := b.root.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -4,7 +4,17 @@ import "errors"
 
 // ErrSync is wrapped by every write after the file system has refused to make something durable.
 // It is final: the process should exit, and its successor look at what is there.
-var ErrSync = errors.New("syncing to disk")
+var ErrSync error = syncError{}
+
+// syncError is the type of ErrSync. Unusable tells the layers above, which do not import this
+// package, that retrying is in vain.
+type syncError struct{}
+
+// Error names what failed.
+func (syncError) Error() string { return "syncing to disk" }
+
+// Unusable reports that nothing can be written any more by this process.
+func (syncError) Unusable() bool { return true }
 
 // ErrLocked is wrapped by the error of a Lock that another process, or this one, holds, and of a
 // write that has waited in vain for the lock on its key. Such a write was not applied.

@@ -16,3 +16,8 @@ type Bucket struct{ storage.Bucket }
 func Open(dir string) (*Bucket, error) {
 	return nil, fmt.Errorf("opening bucket %s: directories as buckets need a Unix file system: %w", dir, errors.ErrUnsupported)
 }
+
+// Lock takes no lock here: there is no Bucket to call it on.
+func (b *Bucket) Lock(key string) (unlock func() error, err error) {
+	return nil, fmt.Errorf("locking %q: %w", key, errors.ErrUnsupported)
+}
