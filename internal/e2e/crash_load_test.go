@@ -1,0 +1,195 @@
+package e2e_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// load keeps crashAdders adders busy until the function it returns is called. An add that fails
+// is posted again until it succeeds, as a client would: its answer may have been lost.
+func (c *crash) load() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var next atomic.Int64
+	var adders sync.WaitGroup
+	for range crashAdders {
+		adders.Go(func() {
+			for ctx.Err() == nil {
+				c.addOne(ctx, next.Add(1)-1)
+			}
+		})
+	}
+	return func() { cancel(); adders.Wait() }
+}
+
+func (c *crash) addOne(ctx context.Context, n int64) {
+	e, err := c.signer.entry(n)
+	if err != nil {
+		c.fault(err)
+		return
+	}
+	for ctx.Err() == nil {
+		r, err := add(ctx, c.client, c.base, n, e)
+		if err == nil {
+			c.take(r, e)
+			time.Sleep(c.pace)
+			return
+		}
+		// The stack is dead, or is being killed, or asks to come back later. Any other answer is wrong.
+		if status, answered := errors.AsType[*statusError](err); answered &&
+			(status.status != http.StatusServiceUnavailable || status.retryAfter == "") {
+			c.fault(err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// take keeps a receipt, and wants it to fit those before it.
+func (c *crash) take(r receipt, e signedEntry) {
+	err := r.verify()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && !c.notes[r.note] {
+		if _, perr := c.policy.Open([]byte(r.note)); perr != nil {
+			err = fmt.Errorf("checkpoint of a receipt: %w\n%s", perr, r.note)
+		}
+		c.notes[r.note] = true
+	}
+	if other, ok := c.byIndex[r.index]; ok && other != r.entry {
+		err = errors.Join(err, fmt.Errorf("index %d was given to entries %d and %d", r.index, other, r.entry))
+	}
+	if index, ok := c.byEntry[r.entry]; ok && index != r.index {
+		err = errors.Join(err, fmt.Errorf("entry %d has the indices %d and %d", r.entry, index, r.index))
+	}
+	c.byIndex[r.index], c.byEntry[r.entry], c.entries[r.entry] = r.entry, r.index, e
+	c.receipts = append(c.receipts, r)
+	c.seeLocked(r.tree, "a receipt")
+	if err != nil {
+		c.wrong = append(c.wrong, err)
+	}
+}
+
+// seeLocked remembers a checkpoint's tree: of one size there is one.
+func (c *crash) seeLocked(tr tree, where string) {
+	if other, ok := c.bySize[tr.size]; ok && other != tr {
+		c.wrong = append(c.wrong, fmt.Errorf("FORK at size %d: root %v in %s, %v in %s", tr.size, other.root, c.seen[other], tr.root, where))
+	}
+	if _, ok := c.seen[tr]; !ok {
+		c.seen[tr], c.bySize[tr.size] = where, tr
+	}
+}
+
+func (c *crash) fault(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wrong = append(c.wrong, err)
+}
+
+// watch looks at the published checkpoint and at those of the witnesses, as often as it can.
+func (c *crash) watch(base string) (stop func()) {
+	origin := fmt.Sprintf("%x", sha256.Sum256([]byte("log.localhost")))
+	places := []string{base + "/checkpoint", base + "/logs/signatures/checkpoint"}
+	for n := 1; n <= 3; n++ {
+		places = append(places, fmt.Sprintf("%s/witness/%d/%s/checkpoint", base, n, origin))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for ctx.Err() == nil {
+			for _, place := range places {
+				note, err := fetch(c.client, place)
+				if err != nil {
+					continue // it is down
+				}
+				tr, err := noteTree(string(note))
+				if err != nil {
+					c.fault(fmt.Errorf("%s: %w", place, err))
+					continue
+				}
+				c.mu.Lock()
+				c.seeLocked(tr, place)
+				c.mu.Unlock()
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	return func() { cancel(); watcher.Wait() }
+}
+
+func (c *crash) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.receipts)
+}
+
+// verify reads the whole log as a stranger and checks everything that was ever promised against
+// it. It returns the size of the tree.
+func (c *crash) verify(t *testing.T) int64 {
+	t.Helper()
+	c.mu.Lock()
+	var most int64
+	for tr := range c.seen {
+		most = max(most, tr.size)
+	}
+	receipts := append([]receipt(nil), c.receipts...)
+	seen := make(map[tree]string, len(c.seen))
+	for tr, where := range c.seen {
+		seen[tr] = where
+	}
+	c.mu.Unlock()
+	var v *view
+	eventually(t, fmt.Sprintf("published checkpoint of at least %d entries", most), func() bool {
+		var err error
+		if v, err = look(c.client, c.base, c.policy); err != nil {
+			t.Fatalf("reading the log: %v", err)
+		}
+		return v.tree.size >= most
+	})
+	for tr, where := range seen {
+		if err := v.extends(tr); err != nil {
+			t.Errorf("checkpoint from %s: %v", where, err)
+		}
+	}
+	for _, r := range receipts {
+		c.mu.Lock()
+		want := c.entries[r.entry].canonical
+		c.mu.Unlock()
+		if string(v.entries[r.index]) != string(want) {
+			t.Errorf("index %d holds another entry than the receipt says", r.index)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, err := range c.wrong {
+		t.Error(err)
+	}
+	c.wrong = nil
+	return v.tree.size
+}
+
+// settled adds once more: the stack is whole after all that.
+func (c *crash) settled(t *testing.T, s *stack) {
+	t.Helper()
+	e, err := c.signer.entry(1 << 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := add(t.Context(), c.client, s.url, 1<<40, e)
+	if err != nil {
+		t.Fatalf("adding after the last kill: %v", err)
+	}
+	again, err := add(t.Context(), c.client, s.url, 1<<40, e)
+	if err != nil || again.index != first.index {
+		t.Errorf("a retry got index %d, %v; want %d", again.index, err, first.index)
+	}
+}

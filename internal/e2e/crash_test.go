@@ -1,0 +1,137 @@
+package e2e_test
+
+import (
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"tallywood/witness/policy"
+)
+
+var (
+	kills = flag.Int("kills", 8, "how often the crash test kills the stack")
+	seed  = flag.Uint64("seed", 0, "seed of the crash test's random moments; 0 takes one from the clock")
+)
+
+// The adders of the crash test, all at once.
+const crashAdders = 200
+
+// TestKilledAtRandomMomentsTheLogKeepsItsWord kills the whole stack again and again while it
+// starts and while it is loaded. What it ever answered must hold for ever.
+func TestKilledAtRandomMomentsTheLogKeepsItsWord(t *testing.T) {
+	if *seed == 0 {
+		*seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("to repeat the random moments: -seed %d -kills %d", *seed, *kills)
+	c := newCrash(t, *seed)
+	began := time.Now()
+	s := c.start(t, 0)
+	startup := time.Since(began)
+	stopLoad := c.load()
+	stopWatch := c.watch(s.url)
+	for n := range *kills {
+		time.Sleep(50*time.Millisecond + time.Duration(c.rand.Float64()*float64(time.Second)))
+		s.kill()
+		early := ""
+		if n%3 == 1 { // one in three dies again while it starts
+			c.killStarting(t, n, time.Duration(c.rand.Float64()*1.2*float64(startup)))
+			early = "; once more while it started"
+		}
+		s = c.start(t, n+1)
+		size := c.verify(t)
+		t.Logf("kill %d%s: what was promised holds in a tree of size %d; %d receipts by now", n+1, early, size, c.count())
+		if t.Failed() {
+			break
+		}
+	}
+	stopLoad()
+	stopWatch()
+	c.verify(t)
+	c.settled(t, s)
+	if c.count() < 200 {
+		t.Errorf("only %d receipts were given", c.count())
+	}
+}
+
+// A crash is what the world remembers of a stack that is killed.
+type crash struct {
+	dir, data, address, base string
+	client                   *http.Client
+	signer                   *signer
+	rand                     *rand.Rand
+	pace                     time.Duration // between two adds of an adder: bounds the tree of a long run
+	policy                   *policy.Policy
+
+	mu       sync.Mutex
+	receipts []receipt
+	byEntry  map[int64]int64       // index, by entry
+	byIndex  map[int64]int64       // entry, by index
+	entries  map[int64]signedEntry // those with a receipt
+	seen     map[tree]string       // trees of every checkpoint seen, and where
+	bySize   map[int64]tree        // the same, by size
+	notes    map[string]bool       // checkpoints of receipts whose signatures have been verified
+	wrong    []error
+}
+
+func newCrash(t *testing.T, seed uint64) *crash {
+	t.Helper()
+	dir := t.TempDir()
+	signer, err := newSigner(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := freeAddress(t)
+	return &crash{dir: dir, data: filepath.Join(dir, "data"), address: address, base: "http://" + address, signer: signer,
+		pace: time.Duration(*kills) * 10 * time.Millisecond,
+		// As many connections as adders, and no answer that never comes.
+		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: crashAdders + 8}},
+		rand:   rand.New(rand.NewPCG(seed, 0)), byEntry: map[int64]int64{}, byIndex: map[int64]int64{},
+		entries: map[int64]signedEntry{}, seen: map[tree]string{}, bySize: map[int64]tree{}, notes: map[string]bool{}}
+}
+
+// args are those of the n-th start: by turns the two commands that run the same stack.
+func (c *crash) args(n int) []string {
+	if n%2 == 1 {
+		return []string{"tallywood", "serve", "--config", filepath.Join(c.data, "config.yaml")}
+	}
+	return []string{"tallywood", "up", "--data", c.data, "--address", c.address}
+}
+
+// start starts the stack and waits until clients may begin.
+func (c *crash) start(t *testing.T, n int) *stack {
+	t.Helper()
+	p := start(t, 0, c.args(n)...)
+	s := readStack(t, &process{cmd: p.cmd, stderr: p.stderr, lines: append(p.lines, "", ""), exited: p.exited, err: p.err}, c.data)
+	s.process = p
+	if c.policy == nil {
+		var err error
+		if c.policy, err = policy.Parse([]byte(readFile(t, s.client, "policy.txt"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+// killStarting starts the stack and kills it after a while.
+func (c *crash) killStarting(t *testing.T, n int, after time.Duration) {
+	t.Helper()
+	args := c.args(n)
+	cmd := exec.Command(filepath.Join(bin, args[0]), args[1:]...)
+	out := &lockedBuffer{}
+	cmd.Stderr = out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(after)
+	_ = cmd.Process.Kill() // if it has ended by itself, that is found here:
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Exited() {
+		t.Fatalf("a start after a kill ended by itself: %v\n%s", err, out)
+	}
+}
