@@ -181,14 +181,15 @@ func tokenRefusals(t *testing.T, s *stack) []refusal {
 			body: certRequest(t, key), status: 400, says: c.says})
 	}
 	good := ask("email=alice@example.com")
-	wrongProof, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	request := certRequest(t, key)
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return append(out,
 		refusal{name: "no token", method: "POST", path: "/api/v2/signingCert", body: certRequest(t, key), status: 400, says: "token"},
 		refusal{name: "proof by another key", method: "POST", path: "/api/v2/signingCert", bearer: good,
-			body: strings.Replace(certRequest(t, key), field(certRequest(t, key), "proofOfPossession"), field(certRequest(t, wrongProof), "proofOfPossession"), 1), status: 400, says: "could not be verified"},
+			body: strings.Replace(request, field(request, "proofOfPossession"), field(certRequest(t, stranger), "proofOfPossession"), 1), status: 400, says: "could not be verified"},
 		refusal{name: "no key", method: "POST", path: "/api/v2/signingCert", bearer: good, body: `{}`, status: 400},
 		refusal{name: "CA: wrong JSON", method: "POST", path: "/api/v2/signingCert", bearer: good, body: `{`, status: 400},
 		refusal{name: "CA: body over the limit", method: "POST", path: "/api/v2/signingCert", bearer: good, body: strings.Repeat(" ", 200<<10), status: 413},
