@@ -6,8 +6,18 @@ import (
 	"path/filepath"
 	"strings"
 
+	"tallywood/storage/driver"
 	"tallywood/storage/posix"
 )
+
+// openError gives an error that kept a stack from opening its exit code and a hint: damage is a
+// negative result, everything else a matter of configuration.
+func openError(err error) error {
+	if _, damaged := errors.AsType[*driver.DamageError](err); damaged {
+		return hinted(exitNegative, err, "nothing was signed over it; put the objects back from where they are whole")
+	}
+	return hinted(exitUsage, err, openHint(err))
+}
 
 // openHint says what to do about an error that kept a stack from opening.
 func openHint(err error) string {

@@ -10,6 +10,7 @@ import (
 
 	"tallywood/internal/config"
 	"tallywood/internal/stack"
+	"tallywood/storage/driver"
 )
 
 func serveCommand() command {
@@ -61,15 +62,19 @@ func serveStack(ctx context.Context, o stack.Options, ln net.Listener, ready fun
 		if metricsLn, err = listen(o.Config.MetricsAddress, "metrics_address or --metrics-address chooses another"); err != nil {
 			return errors.Join(err, ln.Close())
 		}
+		o.Log.Info("serving metrics", "address", metricsLn.Addr().String())
 	}
 	s, err := stack.Open(ctx, o)
 	if err != nil {
-		return hinted(exitUsage, errors.Join(err, ln.Close()), openHint(err))
+		return openError(errors.Join(err, ln.Close()))
 	}
 	changed, err := s.WriteClientFiles(ctx)
 	if err != nil {
 		return errors.Join(err, ln.Close(), s.Close())
 	}
-	err = s.Run(ctx, ln, metricsLn, func() { ready(changed) })
-	return errors.Join(err, s.Close())
+	err = errors.Join(s.Run(ctx, ln, metricsLn, func() { ready(changed) }), s.Close())
+	if _, damaged := errors.AsType[*driver.DamageError](err); damaged {
+		return openError(err)
+	}
+	return err
 }

@@ -27,6 +27,8 @@ const maxFile = 1 << 20
 
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
+var goType = regexp.MustCompile(`field (\S+) not found in type \S+`)
+
 // decode parses data strictly into out, which is a pointer to a struct, with variables replaced
 // by what getenv gives for their names.
 func decode(data []byte, getenv func(string) (string, bool), out any) error {
@@ -49,7 +51,11 @@ func decode(data []byte, getenv func(string) (string, bool), out any) error {
 	if err := expand(&doc, getenv); err != nil {
 		return err
 	}
-	return doc.Load(out, yaml.WithKnownFields())
+	if err := doc.Load(out, yaml.WithKnownFields()); err != nil {
+		// The library names our Go types, which mean nothing to who wrote the file.
+		return errors.New(goType.ReplaceAllString(err.Error(), `unknown key "$1"`))
+	}
+	return nil
 }
 
 // expand replaces the variables in all scalar values below n; keys stay as they are.

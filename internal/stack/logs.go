@@ -117,10 +117,10 @@ func (s *Stack) openLog(ctx context.Context, l config.Log) (*logPart, error) {
 		Name: l.Name, Origin: l.Origin, Kind: logKind[l.Kind], Bucket: s.bucket,
 		Signers: signers, VKeys: vkeys, Policy: part.policy,
 		QuorumTimeout: time.Duration(l.QuorumTimeout), PublishInterval: time.Duration(l.PublishInterval),
-		CacheDir: s.cfg.CacheDir, URL: s.cfg.URL, Log: s.log.With("origin", l.Origin),
+		CacheDir: s.cfg.CacheDir, URL: s.cfg.URL, Log: s.log,
 	}
 	if !part.policy.None() {
-		c, err := client.New(client.Options{Policy: part.policy, Log: o.Log})
+		c, err := client.New(client.Options{Policy: part.policy, Log: s.log})
 		if err != nil {
 			return nil, fmt.Errorf("log %q: reaching witnesses: %w", l.Name, err)
 		}
