@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
+	"math/bits"
 	"net/http"
 	"strings"
 	"time"
@@ -237,38 +238,49 @@ func describe(kind string, body []byte) string {
 
 // pageWitnesses lists the witnesses of the first log's policy with their newest cosignature.
 func (s *Stack) pageWitnesses() ([]pageWitness, string) {
-	for _, l := range s.logs {
-		if l.policy.None() {
-			return nil, "none: this log is published without witnesses"
-		}
-		cosigned := map[string]time.Time{}
-		if cp, ok := l.log.Published(); ok {
-			for _, c := range cp.Cosignatures() {
-				cosigned[c.Witness] = c.Time
-			}
-		}
-		var out []pageWitness
-		for _, w := range l.policy.Witnesses() {
-			out = append(out, pageWitness{w.Name, w.URL, cosigned[w.Name]})
-		}
-		return out, quorumText(l.policy)
+	if len(s.logs) == 0 {
+		return nil, ""
 	}
-	return nil, ""
+	l := s.logs[0]
+	if l.policy.None() {
+		return nil, "none: this log is published without witnesses"
+	}
+	cosigned := map[string]time.Time{}
+	if cp, ok := l.log.Published(); ok {
+		for _, c := range cp.Cosignatures() {
+			cosigned[c.Witness] = c.Time
+		}
+	}
+	var out []pageWitness
+	for _, w := range l.policy.Witnesses() {
+		out = append(out, pageWitness{w.Name, w.URL, cosigned[w.Name]})
+	}
+	return out, quorumText(l.policy)
 }
 
-// quorumText says how many of the witnesses suffice, when any so many do.
+// quorumText says how many of the witnesses suffice, if any so many do.
 func quorumText(p *policy.Policy) string {
 	ws := p.Witnesses()
-	for k := 1; k <= len(ws); k++ {
-		have := map[string]bool{}
-		for _, w := range ws[:k] {
-			have[w.Name] = true
+	if len(ws) > 12 {
+		return "as the policy says"
+	}
+	least, most := len(ws), -1 // the smallest set that suffices, and the largest that does not
+	for set := range 1 << len(ws) {
+		has := map[string]bool{}
+		for i, w := range ws {
+			has[w.Name] = set>>i&1 == 1
 		}
-		if p.Satisfied(func(name string) bool { return have[name] }) {
-			return fmt.Sprintf("%d of %d must cosign before a checkpoint is published", k, len(ws))
+		n := bits.OnesCount(uint(set))
+		if p.Satisfied(func(name string) bool { return has[name] }) {
+			least = min(least, n)
+		} else {
+			most = max(most, n)
 		}
 	}
-	return "as the policy says"
+	if most >= least {
+		return "as the policy says"
+	}
+	return fmt.Sprintf("%d of %d must cosign before a checkpoint is published", least, len(ws))
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -188,7 +188,7 @@ func (ps *parser) witness(args []string) error {
 
 func (ps *parser) group(args []string) error {
 	if len(args) < 3 {
-		return errors.New("expected: group <name> all|any|<k> <member>...")
+		return errors.New("expected: group <name> all|any|<k> <member>... with one member at least")
 	}
 	name, members := args[0], args[2:]
 	need, err := threshold(args[1], len(members))
