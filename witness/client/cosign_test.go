@@ -60,7 +60,9 @@ func TestCosignReturnsAtQuorum(t *testing.T) {
 				_, _ = w.Write(bytes.Repeat([]byte("— x AAAAAAA=\n"), 1<<10))
 			}
 		},
-		"redirect":       func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		},
 		"internal error": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", 500) },
 		"unknown log":    func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "unknown", 404) },
 		"gone": func(w http.ResponseWriter, _ *http.Request) {
