@@ -299,10 +299,10 @@ func putWithFault(t *testing.T, kind string, c func(storage.Version) storage.Con
 	} else {
 		opts.If = c("")
 	}
-	effects, op := 0, ""
+	var effects atomic.Int32 // the syncs of several directories run at the same time
+	op := ""
 	b.SetAround(func(e posix.Effect, run func() error) error {
-		effects++
-		if effects-1 != n {
+		if int(effects.Add(1))-1 != n {
 			return run()
 		}
 		op = e.Op
