@@ -186,7 +186,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	}
 	var err error
 	if l.driver, err = driver.Open(ctx, do); err != nil {
-		return nil, fmt.Errorf("opening log %q: %w", o.Name, err)
+		return nil, err // it says which log
 	}
 	if err := l.openIndex(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening duplicate index of log %q: %w", o.Name, err), l.driver.Close())

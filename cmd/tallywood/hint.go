@@ -24,6 +24,12 @@ func openHint(err error) string {
 	if errors.Is(err, posix.ErrLocked) {
 		return "stop the other process, or choose another directory; replicas on one directory are not supported"
 	}
+	if errors.Is(err, driver.ErrFormat) {
+		return "run the version of Tallywood that wrote it; nothing was changed"
+	}
+	if errors.Is(err, driver.ErrOtherLog) {
+		return "the configuration's storage, or the log's name, origin or key, is not that log's; nothing was changed"
+	}
 	var missing *fs.PathError
 	if errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) {
 		switch ext := filepath.Ext(missing.Path); {

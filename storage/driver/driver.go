@@ -33,6 +33,14 @@ var (
 	ErrNoQuorum = errors.New("no quorum of cosignatures in time")
 )
 
+// Errors of Open, always wrapped: the bucket may be whole, but is not for these Options.
+var (
+	// ErrFormat reports a log of a storage format that this program does not know.
+	ErrFormat = errors.New("unknown storage format")
+	// ErrOtherLog reports that the bucket has, under this name, a log of other origin or keys.
+	ErrOtherLog = errors.New("another log is stored here")
+)
+
 // ProofFunc returns the consistency proof between two sizes of the log.
 type ProofFunc = func(ctx context.Context, oldSize, size int64) ([][]byte, error)
 

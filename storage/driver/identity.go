@@ -13,9 +13,12 @@ import (
 	"tallywood/storage"
 )
 
+// format is the storage format this program reads and writes.
+const format = 1
+
 // identity is the create-only object that ties a bucket's log to its origin and keys.
 type identity struct {
-	Format  int      `json:"format"` // 1
+	Format  int      `json:"format"`
 	Origin  string   `json:"origin"`
 	VKeys   []string `json:"vkeys"`
 	UUID    id       `json:"log_uuid"`
@@ -37,11 +40,15 @@ func parseIdentity(b []byte) (identity, error) {
 	if !found || len(rest) > 0 {
 		return identity{}, errors.New("parsing identity: not one line")
 	}
+	var other struct{ Format *int } // what else another format has is not known here
+	if err := json.Unmarshal(line, &other); err == nil && other.Format != nil && *other.Format != format {
+		return identity{}, fmt.Errorf("%w: the log has format %d, this program knows %d", ErrFormat, *other.Format, format)
+	}
 	if err := decodeExactly(line, &i); err != nil {
 		return identity{}, fmt.Errorf("parsing identity: %w", err)
 	}
-	if i.Format != 1 {
-		return identity{}, fmt.Errorf("parsing identity: format %d is not 1", i.Format)
+	if i.Format != format {
+		return identity{}, errors.New("parsing identity: no format")
 	}
 	return i, nil
 }
@@ -75,12 +82,14 @@ func (l *Log) init(ctx context.Context) (identity, hash, error) {
 		}
 	}
 	ident, err := parseIdentity(raw)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrFormat):
+		return identity{}, hash{}, err
+	case err != nil:
 		return identity{}, hash{}, &DamageError{err}
-	}
-	if ident.Origin != l.o.Origin || !slices.Equal(ident.VKeys, l.o.VKeys) {
-		return identity{}, hash{}, damagef("%s holds the log %q with keys %q, not %q with keys %q",
-			l.stateKey("identity"), ident.Origin, ident.VKeys, l.o.Origin, l.o.VKeys)
+	case ident.Origin != l.o.Origin || !slices.Equal(ident.VKeys, l.o.VKeys):
+		return identity{}, hash{}, fmt.Errorf("%w: %s has origin %q and keys %q, not origin %q and keys %q",
+			ErrOtherLog, l.stateKey("identity"), ident.Origin, ident.VKeys, l.o.Origin, l.o.VKeys)
 	}
 	if !floor {
 		if err := l.createFloor(ctx, sum(raw)); err != nil {
@@ -94,7 +103,7 @@ func (l *Log) init(ctx context.Context) (identity, hash, error) {
 // a process that was faster.
 func (l *Log) createIdentity(ctx context.Context) ([]byte, error) {
 	data, err := identity{
-		Format: 1, Origin: l.o.Origin, VKeys: l.o.VKeys, UUID: newID(), Store: l.o.Store,
+		Format: format, Origin: l.o.Origin, VKeys: l.o.VKeys, UUID: newID(), Store: l.o.Store,
 		Created: time.Now().UTC().Format(time.RFC3339),
 	}.encode()
 	if err != nil {

@@ -21,7 +21,8 @@ const (
 // Open takes over the log, creating it if the bucket has none: it locks the log where the bucket
 // can (another process then gets an error), verifies the stored state, makes this process the
 // leader by a LEADER record and writes what tiles its predecessor left out. It starts nothing.
-// Stored state that does not verify gives a *DamageError.
+// Stored state that does not verify gives a *DamageError, a log of another format ErrFormat, one of
+// another origin or other keys ErrOtherLog.
 func Open(ctx context.Context, o Options) (*Log, error) {
 	l, err := newLog(o)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -36,6 +37,19 @@ func refuses(t *testing.T, o driver.Options, want string) {
 	}
 	if after := dump(t, o.Bucket); len(after) != len(before) {
 		t.Fatalf("a refused log went from %d to %d objects", len(before), len(after))
+	}
+}
+
+// refusesAs is refuses for a bucket that is whole.
+func refusesAs(t *testing.T, o driver.Options, want error, says string) {
+	t.Helper()
+	before := dump(t, o.Bucket)
+	_, err := driver.Open(t.Context(), o)
+	if _, damaged := errors.AsType[*driver.DamageError](err); damaged || !errors.Is(err, want) || !strings.Contains(err.Error(), says) {
+		t.Fatalf("Open: %v, want %v that says %q", err, want, says)
+	}
+	if after := dump(t, o.Bucket); !maps.EqualFunc(before, after, bytes.Equal) {
+		t.Fatal("a refused log was changed")
 	}
 }
 
@@ -131,7 +145,7 @@ func TestOpenRefusesOtherOriginOrKeys(t *testing.T) {
 	o := options(t, b)
 	s, vkey := newKey(t, "other.example.org")
 	o.Origin, o.Signers, o.VKeys = s.Name(), []note.Signer{s}, []string{vkey}
-	refuses(t, o, "holds the log")
+	refusesAs(t, o, driver.ErrOtherLog, o.VKeys[0])
 
 	skey, vkey, err := note.GenerateKey(nil, origin)
 	if err != nil {
@@ -141,7 +155,18 @@ func TestOpenRefusesOtherOriginOrKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Origin, o.Signers, o.VKeys = origin, []note.Signer{s}, []string{vkey}
-	refuses(t, o, "holds the log")
+	refusesAs(t, o, driver.ErrOtherLog, o.VKeys[0])
+}
+
+func TestOpenRefusesOtherFormat(t *testing.T) {
+	b := mem.New()
+	open(t, options(t, b))
+	put(t, b, "state/test/identity", []byte(`{"format":2,"kind":"tlog"}`+"\n"))
+	refusesAs(t, options(t, b), driver.ErrFormat, "the log has format 2, this program knows 1")
+	for _, none := range []string{`{}`, `{"format":null}`, `{"format":"1"}`, `[1]`} {
+		put(t, b, "state/test/identity", []byte(none+"\n"))
+		refuses(t, options(t, b), "parsing identity")
+	}
 }
 
 func TestOpenChecksOptions(t *testing.T) {
