@@ -136,9 +136,9 @@ func (l *Log) admitLocked(now time.Time) error {
 	case l.queued+int(l.head.size-l.integrated) >= l.o.MaxOutstanding:
 		return tessera.ErrPushbackIntegration
 	case l.queued+int(l.head.size-l.published.Size) >= maxUnpublished:
-		return fmt.Errorf("%d entries wait for publication: %w", maxUnpublished, tessera.ErrPushbackIntegration)
+		return fmt.Errorf("%w: %w: %d entries wait", tessera.ErrPushbackIntegration, ErrUnpublished, maxUnpublished)
 	case l.staleLocked(now) > l.o.MaxUnpublished:
-		return fmt.Errorf("%w: %w", tessera.ErrPushback, ErrNoQuorum)
+		return fmt.Errorf("%w: %w", tessera.ErrPushback, ErrUnpublished)
 	}
 	return nil
 }

@@ -183,7 +183,7 @@ func TestUnpublishedIsLimited(t *testing.T) {
 		stop := lead(t, l)
 		for i := int64(0); ; i++ {
 			if _, err := l.Add(t.Context(), tessera.NewEntry(data(i)))(); err != nil {
-				if i != 65_536 || !errors.Is(err, tessera.ErrPushback) {
+				if i != 65_536 || !errors.Is(err, tessera.ErrPushback) || !errors.Is(err, driver.ErrUnpublished) {
 					t.Errorf("entry %d: %v", i, err)
 				}
 				break

@@ -29,8 +29,12 @@ import (
 var (
 	// ErrNotLeading reports that this Log does not sequence: not yet, no longer, or not any more.
 	ErrNotLeading = errors.New("not leading")
-	// ErrNoQuorum reports that no checkpoint with a quorum of cosignatures came in time.
+	// ErrNoQuorum reports that no checkpoint with a quorum of cosignatures came in time. Only Await
+	// gives it: the entry is logged all the same.
 	ErrNoQuorum = errors.New("no quorum of cosignatures in time")
+	// ErrUnpublished reports that Add or AddCT took no entry because what was committed before could
+	// not be published in time, for want of a quorum most likely. The entry is not logged.
+	ErrUnpublished = errors.New("what is logged could not be published in time")
 )
 
 // Errors of Open, always wrapped: the bucket may be whole, but is not for these Options.

@@ -112,8 +112,11 @@ func noQuorum(t *testing.T, down func(q *quorum)) {
 	}
 	time.Sleep(3 * time.Second)
 	_, err := l.Add(t.Context(), tessera.NewEntry(data(11)))()
-	if !errors.Is(err, driver.ErrNoQuorum) || !errors.Is(err, tessera.ErrPushback) {
+	if !errors.Is(err, driver.ErrUnpublished) || !errors.Is(err, tessera.ErrPushback) {
 		t.Errorf("Add without a quorum for 6 s: %v", err)
+	}
+	if errors.Is(err, driver.ErrNoQuorum) {
+		t.Errorf("a refused add says, as Await does, that it was logged: %v", err)
 	}
 	if size, _ := l.Head(); size != 11 {
 		t.Errorf("a refused add was sequenced: size %d", size)
@@ -223,7 +226,7 @@ func TestCertificatesGoOnForAMinute(t *testing.T) {
 			t.Errorf("the oldest unpublished entry is of %v, %v", at, ok)
 		}
 		time.Sleep(11 * time.Second)
-		if _, err := l.AddCT(t.Context(), certificate(10))(); !errors.Is(err, driver.ErrNoQuorum) {
+		if _, err := l.AddCT(t.Context(), certificate(10))(); !errors.Is(err, driver.ErrUnpublished) {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		q.set(func(q *quorum) { q.err = nil })
