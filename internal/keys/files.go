@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 )
 
 // ReadSigner returns the private key in the PKCS#8 PEM file at path: Ed25519, ECDSA or RSA.
@@ -156,9 +157,12 @@ func readPrivate(path string) ([]byte, error) {
 }
 
 // WriteNew creates the file at path with data and mode and returns once file and directory
-// entry are durable. It never replaces: an existing file wraps fs.ErrExist.
+// entry are durable. It never replaces: an existing file wraps fs.ErrExist. The file appears
+// under its name whole or not at all, whenever the process ends: half a key would be taken for a
+// damaged one at the next start. What a killed process leaves is a file that IsTemporary knows.
 func WriteNew(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, tempPrefix+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
@@ -169,12 +173,21 @@ func WriteNew(path string, data []byte, mode fs.FileMode) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		// A half-written key must not be taken for one at the next start.
-		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(path))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Link(f.Name(), path) // unlike a rename it fails where a file is
 	}
-	return syncDir(filepath.Dir(path))
+	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return syncDir(dir)
 }
+
+// tempPrefix begins the names of files that are still being written.
+const tempPrefix = ".tmp-"
+
+// IsTemporary reports whether name is that of a file which WriteNew was writing. One that is left
+// after its process has ended is of no use.
+func IsTemporary(name string) bool { return strings.HasPrefix(name, tempPrefix) }
 
 // syncDir makes the entries of a directory durable. Windows cannot sync directories.
 func syncDir(dir string) error {

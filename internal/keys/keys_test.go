@@ -45,6 +45,53 @@ func TestSignerRoundTrip(t *testing.T) {
 	}
 }
 
+// TestWriteNewShowsWholeFilesOnly lets a reader look for a file while it is written again and again:
+// what a kill in between would leave is what such a reader may see.
+func TestWriteNewShowsWholeFilesOnly(t *testing.T) {
+	dir := t.TempDir()
+	path, data := filepath.Join(dir, "log.pem"), make([]byte, 1<<20)
+	stop, seen := make(chan struct{}), make(chan int, 1)
+	go func() {
+		short := 0
+		for {
+			select {
+			case <-stop:
+				seen <- short
+				return
+			default:
+			}
+			if info, err := os.Stat(path); err == nil && info.Size() != int64(len(data)) {
+				short++
+			}
+		}
+	}()
+	for range 50 {
+		if err := keys.WriteNew(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if n := <-seen; n > 0 {
+		t.Errorf("half a file was there under its name %d times", n)
+	}
+	if err := keys.WriteNew(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.WriteNew(path, nil, 0o600); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("writing over a file: %v; want fs.ErrExist", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the directory holds %v (%v); want the file alone", entries, err)
+	}
+	if !keys.IsTemporary(".tmp-log.pem.123456") || keys.IsTemporary("log.pem") {
+		t.Error("IsTemporary does not tell files from those being written")
+	}
+}
+
 func TestReadSignerRefusesDamage(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":     "",
