@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"tallywood/internal/keys"
@@ -17,7 +18,7 @@ import (
 type Config struct {
 	// Host and port to listen on, for every part.
 	Address string `yaml:"address"`
-	// Public base URL, without a slash at the end. Default: http://ADDRESS.
+	// Public base URL, without a slash at the end. Default: http://ADDRESS, if that names a host.
 	URL string `yaml:"url,omitempty"`
 	// Host and port of the Prometheus listener. Default: none.
 	MetricsAddress string `yaml:"metrics_address,omitempty"`
@@ -158,7 +159,7 @@ func (c *Config) SetAddress(address string) {
 }
 
 func (c *Config) setDefaults() {
-	if c.URL == "" && c.Address != "" {
+	if host, _, err := net.SplitHostPort(c.Address); c.URL == "" && err == nil && !everyHost(host) {
 		c.URL = "http://" + c.Address
 	}
 	for i := range c.Logs {
@@ -183,13 +184,21 @@ func (c *Config) checkServer() error {
 			errs = append(errs, fmt.Errorf("metrics_address %q is not HOST:PORT", c.MetricsAddress))
 		}
 	}
-	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || (u.Path != "" || u.RawQuery != "") {
+	if c.URL == "" && err == nil {
+		errs = append(errs, fmt.Errorf("url is missing: address %q names no host that clients could reach; want url: http(s)://HOST[:PORT], which goes into their trust files", c.Address))
+	} else if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || (u.Path != "" || u.RawQuery != "")) {
 		errs = append(errs, fmt.Errorf("url %q is not http(s)://HOST[:PORT] without a slash at the end", c.URL))
 	}
 	if c.DevOIDC != nil && !Loopback(host) {
 		errs = append(errs, fmt.Errorf("dev_oidc needs a loopback address: it gives anyone who can reach it any identity; address is %q", c.Address))
 	}
 	return errors.Join(errs...)
+}
+
+// everyHost reports whether host, of a listen address, stands for all addresses of the machine.
+func everyHost(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
 // Loopback reports whether host is localhost or a loopback IP address.
@@ -289,43 +298,81 @@ func (c *Config) checkParts() error {
 // resolve makes the paths absolute; file: URLs become paths.
 func (c *Config) resolve() error {
 	var errs []error
-	file := func(what string, field *string) {
-		path, err := resolveFile(c.Dir, *field)
+	for _, f := range c.files() {
+		path, err := resolveFile(c.Dir, *f.field)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", what, err))
-			return
+			errs = append(errs, fmt.Errorf("%s: %w", f.name, err))
+			continue
 		}
-		*field = path
+		*f.field = path
 	}
 	path := func(field *string) { *field = resolve(c.Dir, *field) }
-	file("storage", &c.Storage)
 	path(&c.CacheDir)
 	path(&c.ClientDir)
 	for i := range c.Logs {
-		l := &c.Logs[i]
-		file("log "+l.Name+": key", &l.Key)
-		if l.NoteKey != "" {
-			file("log "+l.Name+": note_key", &l.NoteKey)
-		}
-		path(&l.Policy)
+		path(&c.Logs[i].Policy)
 	}
 	if c.CA != nil {
-		file("ca: key", &c.CA.Key)
 		path(&c.CA.Chain)
 		path(&c.CA.Issuers)
 	}
 	if c.TSA != nil {
-		file("tsa: key", &c.TSA.Key)
 		path(&c.TSA.Chain)
-	}
-	for i := range c.Witnesses {
-		file("witness "+c.Witnesses[i].Name+": seed", &c.Witnesses[i].Seed)
 	}
 	if c.Monitor != nil {
 		path(&c.Monitor.Config)
 	}
-	if c.DevOIDC != nil && c.DevOIDC.Key != "" {
-		file("dev_oidc: key", &c.DevOIDC.Key)
-	}
 	return errors.Join(errs...)
+}
+
+// A fileField is a field that is a file: URL in the file and a path in here.
+type fileField struct {
+	name  string
+	field *string
+}
+
+// files returns the fields of that kind that are set, or must be.
+func (c *Config) files() []fileField {
+	out := []fileField{{"storage", &c.Storage}}
+	for i := range c.Logs {
+		l := &c.Logs[i]
+		out = append(out, fileField{"log " + l.Name + ": key", &l.Key})
+		if l.NoteKey != "" {
+			out = append(out, fileField{"log " + l.Name + ": note_key", &l.NoteKey})
+		}
+	}
+	if c.CA != nil {
+		out = append(out, fileField{"ca: key", &c.CA.Key})
+	}
+	if c.TSA != nil {
+		out = append(out, fileField{"tsa: key", &c.TSA.Key})
+	}
+	for i := range c.Witnesses {
+		out = append(out, fileField{"witness " + c.Witnesses[i].Name + ": seed", &c.Witnesses[i].Seed})
+	}
+	if c.DevOIDC != nil && c.DevOIDC.Key != "" {
+		out = append(out, fileField{"dev_oidc: key", &c.DevOIDC.Key})
+	}
+	return out
+}
+
+// MarshalYAML writes c as Parse reads it: paths that are file: URLs in the file are URLs again.
+func (c *Config) MarshalYAML() (any, error) {
+	type plain Config // without this method
+	out := *c
+	out.Logs, out.Witnesses = slices.Clone(c.Logs), slices.Clone(c.Witnesses)
+	out.CA, out.TSA, out.DevOIDC = clone(c.CA), clone(c.TSA), clone(c.DevOIDC)
+	for _, f := range out.files() {
+		*f.field = "file:" + *f.field
+	}
+	return plain(out), nil
+}
+
+// clone returns a pointer to a copy of what p points to.
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
 }

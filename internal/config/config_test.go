@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,102 @@ func TestParseExpandsVariablesInValuesOnly(t *testing.T) {
 	}
 	if _, err := config.Parse([]byte(text), "/", env(nil)); err == nil || !strings.Contains(err.Error(), "ROOT is not set") {
 		t.Errorf("unset variable: %v", err)
+	}
+}
+
+func TestParseTakesNumbersFromVariables(t *testing.T) {
+	vars := map[string]string{"START": "5", "YES": "true", "DIGITS": "0123", "SPAN": "7s", "NONE": "",
+		"TRICK": "8, vkey: w", "LINES": "8\n    vkey: w", "COMMENT": "8 # eight"}
+	parse := func(start, name string) (*config.Monitor, error) {
+		return config.ParseMonitor([]byte(`
+state: monitor-state
+poll: ${SPAN}
+logs:
+  - origin: log.localhost
+    url: http://127.0.0.1:8080
+    vkey: v
+    policy: none
+    start: `+start+`
+identities:
+  - name: `+name+`
+    email: alice@example.com
+notify:
+  hook:
+    webhook:
+      url: http://127.0.0.1:1/
+      allow_private: ${YES}
+`), "/", env(vars))
+	}
+	m, err := parse("${START}", "${DIGITS}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Logs[0].Start != 5 || !m.Notify["hook"].Webhook.AllowPrivate || m.Identities[0].Name != "0123" || time.Duration(m.Poll) != 7*time.Second {
+		t.Errorf("got %+v", m)
+	}
+	// In quotes it is a text, and a variable holds one value, whatever stands in it.
+	for _, start := range []string{`"${START}"`, "${NONE}", "${TRICK}", "${LINES}", "${COMMENT}"} {
+		if m, err := parse(start, "me"); err == nil {
+			t.Errorf("start: %s was taken for %d", start, m.Logs[0].Start)
+		}
+	}
+	m, err = parse("0", "${LINES}")
+	if err != nil || m.Identities[0].Name != vars["LINES"] || m.Logs[0].VKey != "v" {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
+func TestFormatIsReadAgain(t *testing.T) {
+	text := strings.Replace(server, "{path: /dev/oidc}", "{path: /dev/oidc, key: file:keys/dev.pem}", 1)
+	c, err := config.Parse([]byte(text), "/etc/tallywood", env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	once, err := config.Format(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Storage != "/etc/tallywood/objects" || c.CA.Key != "/etc/tallywood/keys/ca.pem" {
+		t.Errorf("printing changed the configuration: storage %s, ca key %s", c.Storage, c.CA.Key)
+	}
+	again, err := config.Parse(once, "/elsewhere", env(nil))
+	if err != nil {
+		t.Fatalf("%v in what was printed:\n%s", err, once)
+	}
+	if twice, err := config.Format(again); err != nil || string(twice) != string(once) {
+		t.Errorf("printed once:\n%s\nand again (%v):\n%s", once, err, twice)
+	}
+	again.Dir = c.Dir
+	if !reflect.DeepEqual(c, again) {
+		t.Errorf("got %+v; want %+v", again, c)
+	}
+	m, err := config.ParseMonitor([]byte(monitor), "/m", env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if once, err = config.Format(m); err != nil {
+		t.Fatal(err)
+	}
+	same, err := config.ParseMonitor(once, "/elsewhere", env(nil))
+	if err != nil {
+		t.Fatalf("%v in what was printed:\n%s", err, once)
+	}
+	if twice, err := config.Format(same); err != nil || string(twice) != string(once) {
+		t.Errorf("printed once:\n%s\nand again (%v):\n%s", once, err, twice)
+	}
+}
+
+func TestParseWantsAnURLThatClientsCanReach(t *testing.T) {
+	text := strings.Replace(server, "dev_oidc: {path: /dev/oidc}\n", "", 1)
+	for _, address := range []string{`":8080"`, "0.0.0.0:8080", `"[::]:8080"`} {
+		open := strings.Replace(text, "127.0.0.1:8080", address, 1)
+		if _, err := config.Parse([]byte(open), "/", env(nil)); err == nil || !strings.Contains(err.Error(), "url is missing") {
+			t.Errorf("address %s: %v", address, err)
+		}
+		c, err := config.Parse([]byte(open+"url: https://log.example.org\n"), "/", env(nil))
+		if err != nil || c.URL != "https://log.example.org" {
+			t.Errorf("address %s with an url: %v", address, err)
+		}
 	}
 }
 

@@ -4,8 +4,8 @@
 // Decoding is strict. An unknown or repeated key, a second document, a value of the wrong type,
 // an unset variable or a missing file is an error that names the place and what would be right;
 // nothing falls back to a default because it could not be read. ${NAME} inside a value is
-// replaced from the environment; there is no other environment magic. Relative paths are
-// relative to the file.
+// replaced from the environment, and the result read as a value of its own, a text if there are
+// quotes around it; there is no other environment magic. Relative paths are relative to the file.
 package config
 
 import (
@@ -63,14 +63,7 @@ func expand(n *yaml.Node, getenv func(string) (string, bool)) error {
 	var errs []error
 	switch n.Kind {
 	case yaml.ScalarNode:
-		n.Value = variable.ReplaceAllStringFunc(n.Value, func(m string) string {
-			name := m[2 : len(m)-1]
-			value, ok := getenv(name)
-			if !ok {
-				errs = append(errs, fmt.Errorf("line %d: environment variable %s is not set", n.Line, name))
-			}
-			return value
-		})
+		errs = append(errs, expandScalar(n, getenv))
 	case yaml.MappingNode:
 		for i := 1; i < len(n.Content); i += 2 {
 			errs = append(errs, expand(n.Content[i], getenv))
@@ -81,6 +74,45 @@ func expand(n *yaml.Node, getenv func(string) (string, bool)) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// expandScalar replaces the variables in one value. What is written in quotes stays a text; a
+// plain value may become a number or a boolean, as if it had been written there. It never becomes
+// more than one value: what the variables hold is not parsed for structure, comments or tags.
+func expandScalar(n *yaml.Node, getenv func(string) (string, bool)) error {
+	var errs []error
+	value := variable.ReplaceAllStringFunc(n.Value, func(m string) string {
+		name := m[2 : len(m)-1]
+		value, ok := getenv(name)
+		if !ok {
+			errs = append(errs, fmt.Errorf("line %d: environment variable %s is not set", n.Line, name))
+		}
+		return value
+	})
+	if value != n.Value && n.Style == 0 {
+		n.Tag = plainTag(value)
+	}
+	n.Value = value
+	return errors.Join(errs...)
+}
+
+// plainTag returns the YAML tag of a number or boolean, and that of a text for anything else: an
+// empty variable is an empty text, not a null, for which a default would be taken.
+func plainTag(value string) string {
+	const text = "!!str"
+	var doc yaml.Node
+	if err := yaml.Load([]byte(value), &doc); err != nil || len(doc.Content) != 1 {
+		return text
+	}
+	n := doc.Content[0]
+	if n.Kind != yaml.ScalarNode || n.Style != 0 || n.Value != value {
+		return text
+	}
+	switch n.Tag {
+	case "!!int", "!!float", "!!bool":
+		return n.Tag
+	}
+	return text
 }
 
 // readFile reads the file at path with a hint where there is none.
