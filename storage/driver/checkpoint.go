@@ -87,7 +87,8 @@ func (l *Log) swap(ctx context.Context) error {
 	}
 }
 
-// swapTo makes p the bucket's checkpoint unless that is as large already.
+// swapTo makes p the bucket's checkpoint unless that is larger. One of the same size is replaced,
+// which refreshes it, but not if a process that has taken over wrote it: that one is newer.
 func (l *Log) swapTo(ctx context.Context, p Published) error {
 	old, v, found, err := l.readCheckpointVersion(ctx)
 	if err != nil {
@@ -104,6 +105,15 @@ func (l *Log) swapTo(ctx context.Context, p Published) error {
 	case old.Size > p.Size || bytes.Equal(old.Note, p.Note):
 		l.setStored(old)
 		return nil
+	case old.Size == p.Size && !l.isStored(old.Note):
+		// Not what we left there: written by a predecessor, by a request of ours that seemed lost,
+		// or by a successor, whose LEADER record is there since before it signed.
+		if overtaken, err := l.overtaken(ctx, l.newestSlot()+1, -1); err != nil {
+			return err
+		} else if overtaken {
+			return errOvertaken
+		}
+		o.If = storage.Match(v)
 	default:
 		o.If = storage.Match(v)
 	}
@@ -119,6 +129,12 @@ func (l *Log) setStored(p Published) {
 	defer l.mu.Unlock()
 	l.stored, l.storedSize = p.Note, p.Size
 	l.notifyLocked()
+}
+
+func (l *Log) isStored(note []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Equal(l.stored, note)
 }
 
 func (l *Log) newestSlot() int64 {

@@ -33,26 +33,35 @@ func (l *Log) refuse(ctx context.Context, damage error, next, odd int64) error {
 	if !errors.As(damage, &d) {
 		return damage
 	}
+	switch overtaken, err := l.overtaken(ctx, next, odd); {
+	case err != nil:
+		return errors.Join(damage, err)
+	case overtaken:
+		return errOvertaken
+	}
+	return damage
+}
+
+// overtaken reports whether the slots from next or the floor show that another process has led
+// since. next and odd are as in refuse.
+func (l *Log) overtaken(ctx context.Context, next, odd int64) (bool, error) {
 	for ; next >= 0; next++ { // past commits of our own that were in flight
 		h, _, err := l.readHeader(ctx, next)
 		if errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		if err != nil {
-			return errors.Join(damage, err)
+			return false, err
 		}
 		if h.Writer != l.writer {
-			return errOvertaken
+			return true, nil
 		}
 	}
 	f, err := l.readFloor(ctx)
-	switch {
-	case err != nil:
-		return errors.Join(damage, err)
-	case next > 0 && f.N >= next, odd >= 0 && f.N > odd:
-		return errOvertaken
+	if err != nil {
+		return false, err
 	}
-	return damage
+	return next > 0 && f.N >= next || odd >= 0 && f.N > odd, nil
 }
 
 // readHeader returns the header of slot n and the hash of its line.

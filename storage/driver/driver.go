@@ -86,6 +86,8 @@ type Published struct {
 	Root [32]byte
 	Note []byte    // the signed note with its cosignatures
 	Time time.Time // when this process published it, or opened the log and found it
+
+	round int64 // the round that brought it; 0: found in the bucket
 }
 
 // Log is one log in a Bucket. All methods may be called concurrently.
@@ -133,6 +135,7 @@ type Log struct {
 	found      bool        // there is a published checkpoint
 	refreshAt  time.Time   // when an unchanged checkpoint is published anew
 	waiting    []milestone // commits not covered by published, in order
+	lastRound  int64       // number of the newest round
 	rounds     map[*round]struct{}
 	stored     []byte // the bucket's checkpoint as last read or written
 	storedSize int64  // its size; -1 without

@@ -12,9 +12,11 @@ import (
 // refreshRetry is the pause after a refresh of an unchanged checkpoint found no quorum.
 const refreshRetry = 30 * time.Second
 
-// A round is one attempt to get a checkpoint cosigned.
+// A round is one attempt to get a checkpoint cosigned. Rounds are numbered in the order in which
+// their checkpoints were signed: sizes never fall from one to the next, and in a certificate log the
+// times of the tree heads grow.
 type round struct {
-	size   int64
+	number int64
 	cancel context.CancelFunc
 }
 
@@ -89,7 +91,10 @@ func (l *Log) publishHead(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("signing size %d: %w", snap.size, err)
 	}
-	p := Published{Size: snap.size, Root: snap.root, Note: signed}
+	l.mu.Lock()
+	l.lastRound++
+	p := Published{Size: snap.size, Root: snap.root, Note: signed, round: l.lastRound}
+	l.mu.Unlock()
 	if l.o.Cosign == nil {
 		l.announce(p)
 		return nil
@@ -101,7 +106,7 @@ func (l *Log) publishHead(ctx context.Context) error {
 // lets the round go on: slow witnesses would otherwise mean no publication at all.
 func (l *Log) cosign(ctx context.Context, p Published) error {
 	rctx, cancel := context.WithTimeout(ctx, l.o.LateTimeout)
-	r := &round{size: p.Size, cancel: cancel}
+	r := &round{number: p.round, cancel: cancel}
 	l.mu.Lock()
 	l.rounds[r] = struct{}{}
 	l.mu.Unlock()
@@ -136,11 +141,12 @@ func (l *Log) runRound(ctx context.Context, p Published) error {
 	return nil
 }
 
-// announce publishes p in memory, unless it would go back, and wakes who waits for it.
+// announce publishes p in memory and wakes who waits for it, unless it would go back: to a smaller
+// size, or, at the same size, to a checkpoint that was signed earlier.
 func (l *Log) announce(p Published) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.found && p.Size < l.published.Size {
+	if l.found && (p.Size < l.published.Size || p.round < l.published.round) {
 		return
 	}
 	p.Time = time.Now()
@@ -155,7 +161,7 @@ func (l *Log) announce(p Published) {
 	}
 	l.waiting = slices.Delete(l.waiting, 0, covered)
 	for r := range l.rounds {
-		if r.size < p.Size {
+		if r.number < p.round {
 			r.cancel()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,6 +204,45 @@ func TestLateRoundCannotGoBack(t *testing.T) {
 		}
 		if p, _ := l.Published(); p.Size != 2 {
 			t.Errorf("published size %d", p.Size)
+		}
+		quit(t, l, stop)
+	})
+}
+
+// TestLateRoundOfEqualSizeCannotGoBack has a round succeed, although it was cancelled, after a newer
+// one of the same size: the checkpoint signed first must not replace the other.
+func TestLateRoundOfEqualSizeCannotGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New()
+		var rounds, cancelled atomic.Int64
+		o := options(t, b)
+		o.Cosign = func(ctx context.Context, checkpoint []byte, _ driver.ProofFunc) ([]byte, error) {
+			if openNote(t, checkpoint).N == 0 {
+				return checkpoint, nil
+			}
+			n := rounds.Add(1)
+			began := time.Now()
+			if n == 1 {
+				<-ctx.Done()
+				cancelled.Store(int64(time.Since(began)))
+				time.Sleep(8*time.Second - time.Since(began))
+			}
+			return fmt.Appendf(bytes.Clone(checkpoint), "\u2014 round%d AQIDBAU=\n", n), nil
+		}
+		l := open(t, o)
+		stop := lead(t, l)
+		if _, err := l.Add(t.Context(), tessera.NewEntry(data(0)))(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		p, _ := l.Published()
+		for where, note := range map[string][]byte{"memory": p.Note, "the bucket": get(t, b, "logs/test/checkpoint")} {
+			if !bytes.Contains(note, []byte(" round2 ")) {
+				t.Errorf("in %s after the late answer:\n%s", where, note)
+			}
+		}
+		if d := time.Duration(cancelled.Load()); d != 3*time.Second {
+			t.Errorf("the first round was cancelled after %v, the second one had its quorum after 3s", d)
 		}
 		quit(t, l, stop)
 	})

@@ -1,12 +1,14 @@
 package driver_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -302,6 +304,69 @@ func TestZombieCannotTakeTheCheckpointBack(t *testing.T) {
 		t.Errorf("Run of the zombie: %v", err)
 	}
 	checkLog(t, options(t, b), 300)
+}
+
+// TestZombieCannotTakeARefreshBack pauses a leader before it refreshes the checkpoint until another
+// one has taken over and refreshed it at the same size.
+func TestZombieCannotTakeARefreshBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New()
+		var armed atomic.Bool
+		refreshed := make(chan []byte, 1)
+		o := options(t, &hooked{b, func(op, key string) {
+			if op != "get" || key != "logs/test/checkpoint" || !armed.CompareAndSwap(true, false) {
+				return
+			}
+			o := options(t, b)
+			o.Cosign = (&quorum{calls: 1_000}).cosign
+			l := open(t, o)
+			stop := lead(t, l)
+			time.Sleep(time.Second)
+			quit(t, l, stop)
+			refreshed <- get(t, b, "logs/test/checkpoint")
+		}})
+		o.Cosign = new(quorum).cosign
+		zombie := open(t, o)
+		stop := lead(t, zombie)
+		add(t, zombie, 0, 5)
+		time.Sleep(time.Second)
+		before := get(t, b, "logs/test/checkpoint")
+		armed.Store(true)
+		fresh := <-refreshed
+		time.Sleep(time.Second)
+		if bytes.Equal(before, fresh) {
+			t.Fatal("the second leader did not refresh the checkpoint")
+		}
+		if !bytes.Equal(get(t, b, "logs/test/checkpoint"), fresh) {
+			t.Error("the zombie replaced the refreshed checkpoint")
+		}
+		if err := stop(); !errors.Is(err, driver.ErrNotLeading) {
+			t.Errorf("Run of the zombie: %v", err)
+		}
+	})
+}
+
+// TestRefreshReplacesLatePredecessor has a checkpoint of the same size land late in the bucket, by a
+// process that led before: the leader replaces it when it refreshes its own.
+func TestRefreshReplacesLatePredecessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New()
+		o := options(t, b)
+		o.Cosign = new(quorum).cosign
+		l := open(t, o)
+		stop := lead(t, l)
+		add(t, l, 0, 5)
+		time.Sleep(time.Second)
+		p, _ := l.Published()
+		late := fmt.Appendf(bytes.Clone(p.Note), "\u2014 late AQIDBAU=\n")
+		put(t, b, "logs/test/checkpoint", late)
+		time.Sleep(11 * time.Minute)
+		p, _ = l.Published()
+		if !bytes.Equal(get(t, b, "logs/test/checkpoint"), p.Note) {
+			t.Error("the late checkpoint was not replaced")
+		}
+		quit(t, l, stop)
+	})
 }
 
 // TestLeaderStopsOnDamage shows a leader an object that must not be there.
