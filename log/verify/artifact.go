@@ -81,6 +81,9 @@ func (m *material) subjects() ([]named, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(msg.Digest()) != h.Size() {
+			return nil, fmt.Errorf("%s digest of %d bytes, and it has %d", msg.DigestAlgorithm(), len(msg.Digest()), h.Size())
+		}
 		return []named{{msg.DigestAlgorithm(), h, msg.Digest()}}, nil
 	}
 	envelope := m.bundle.GetDsseEnvelope()
@@ -90,7 +93,8 @@ func (m *material) subjects() ([]named, error) {
 	return statementSubjects(envelope.GetPayload())
 }
 
-// statementSubjects lists the digests of an in-toto statement that an artifact can be compared with.
+// statementSubjects lists the digests of an in-toto statement that an artifact can be compared
+// with. A digest that is not as long as its algorithm's names nothing.
 func statementSubjects(payload []byte) ([]named, error) {
 	var statement struct {
 		Subject []struct {
@@ -109,7 +113,7 @@ func statementSubjects(payload []byte) ([]named, error) {
 			return nil, fmt.Errorf("%d digests of one subject, and at most %d are read", len(s.Digest), maxSubjectDigests)
 		}
 		for algorithm, digest := range s.Digest {
-			if h, err := hashNamed(algorithm); err == nil {
+			if h, err := hashNamed(algorithm); err == nil && len(digest) == h.Size() {
 				subjects = append(subjects, named{algorithm, h, digest})
 			}
 		}

@@ -61,23 +61,21 @@ func (v *Verifier) logged(leaf, issuing *x509.Certificate) error {
 	return nil
 }
 
-// timestamped returns the earliest time at which a timestamp authority saw the signature, having
-// checked that the certificate was valid at every such time.
-func (v *Verifier) timestamped(m *material) (time.Time, error) {
+// timestamped returns the times, at least one, at which timestamp authorities saw the signature,
+// having checked that the certificate was valid at each.
+func (v *Verifier) timestamped(m *material) ([]time.Time, error) {
 	seen, err := sigstore.VerifySignedTimestampWithThreshold(m.bundle, v.root, 1)
 	if err != nil {
-		return time.Time{}, refuse(CheckTimestamp, fmt.Errorf("no timestamp authority of the trusted root saw this signature: %w", err))
+		return nil, refuse(CheckTimestamp, fmt.Errorf("no timestamp authority of the trusted root saw this signature: %w", err))
 	}
-	var earliest time.Time
-	for _, s := range seen {
+	times := make([]time.Time, len(seen))
+	for i, s := range seen {
 		if _, err := sigstore.VerifyLeafCertificate(s.Time, m.leaf, v.root); err != nil {
-			return time.Time{}, refuse(CheckCertificate, v.whyInvalid(m.leaf, s.Time))
+			return nil, refuse(CheckCertificate, v.whyInvalid(m.leaf, s.Time))
 		}
-		if earliest.IsZero() || s.Time.Before(earliest) {
-			earliest = s.Time
-		}
+		times[i] = s.Time.UTC()
 	}
-	return earliest.UTC(), nil
+	return times, nil
 }
 
 // whyInvalid says why leaf does not verify at t; sigstore-go only says that it does not.

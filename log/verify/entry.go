@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"time"
 
 	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/sigstore/sigstore-go/pkg/root"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"tallywood/internal/keys"
@@ -16,17 +18,17 @@ import (
 	"tallywood/witness/policy"
 )
 
-// included checks the bundle's log entries. Those of logs the trusted root does not know prove
-// nothing to us and are passed over, as clients do; every other one must pass, and there must be
-// one. The first that passed goes into the result.
-func (v *Verifier) included(m *material, result *Result) error {
+// included checks the log entries of a bundle that was timestamped at times. Those of logs the
+// trusted root does not know prove nothing to us and are passed over, as clients do; every other
+// one must pass, and there must be one. The first that passed goes into the result.
+func (v *Verifier) included(m *material, times []time.Time, result *Result) error {
 	body, err := m.rebuild()
 	if err != nil {
 		return refuse(CheckBody, err)
 	}
 	found := false
 	for _, e := range m.entries {
-		key, err := v.logKey(e)
+		key, err := v.logKey(e, times)
 		if err != nil {
 			return refuse(CheckCheckpoint, err)
 		}
@@ -97,11 +99,15 @@ func (m *material) rebuild() ([]byte, error) {
 	return entry.Canonical(h.Sum(nil), s)
 }
 
-// logKey returns the key with which the log of e signs checkpoints, nil for an unknown log.
-func (v *Verifier) logKey(e *rekor.TransparencyLogEntry) (*policy.Key, error) {
+// logKey returns the key with which the log of e signs checkpoints, nil for an unknown log. It must
+// have been in use at all of times.
+func (v *Verifier) logKey(e *rekor.TransparencyLogEntry, times []time.Time) (*policy.Key, error) {
 	log := v.root.RekorLogs()[hex.EncodeToString(e.GetLogId().GetKeyId())]
 	if log == nil {
 		return nil, nil
+	}
+	if err := inUse(log, times); err != nil {
+		return nil, err
 	}
 	public, ok := log.PublicKey.(ed25519.PublicKey)
 	if !ok {
@@ -119,6 +125,24 @@ func (v *Verifier) logKey(e *rekor.TransparencyLogEntry) (*policy.Key, error) {
 		return nil, fmt.Errorf("reading key of log %q in trusted root: %w", origin, err)
 	}
 	return &key, nil
+}
+
+// inUse checks times against the validity of the key of log. sigstore-go compares it with the
+// integrated time alone, which entries of this kind do not have (CVE-2026-54787).
+//
+// > Optional validity period for this key, *inclusive* of the endpoints. (dev.sigstore.common.v1.PublicKey)
+func inUse(log *root.TransparencyLog, times []time.Time) error {
+	for _, t := range times {
+		switch start, end := log.ValidityPeriodStart, log.ValidityPeriodEnd; {
+		case t.Before(start):
+			return fmt.Errorf("the key of log %s is in use since %s, and the signature was timestamped at %s",
+				log.BaseURL, start.UTC().Format(time.RFC3339), t.Format(time.RFC3339))
+		case !end.IsZero() && t.After(end):
+			return fmt.Errorf("the key of log %s was retired at %s, and the signature was timestamped at %s",
+				log.BaseURL, end.UTC().Format(time.RFC3339), t.Format(time.RFC3339))
+		}
+	}
+	return nil
 }
 
 // openCheckpoint returns what log signed. It is policy.OpenLog for the trusted root's key instead
@@ -142,6 +166,10 @@ func openCheckpoint(note string, log policy.Key) (policy.Tree, error) {
 	return tree, nil
 }
 
+// maxSize is the size of the largest tree for which tlog.CheckRecord returns: the power of two it
+// looks for below a larger one does not fit an int64.
+const maxSize = 1 << 62
+
 // checkInclusion computes the root hash of tree from the entry and its proof. The proof repeats
 // index, size and root hash outside the checkpoint; some clients read them there, so they must be
 // the same.
@@ -154,6 +182,8 @@ func checkInclusion(e *rekor.TransparencyLogEntry, tree policy.Tree, body []byte
 		return fmt.Errorf("for size %d, but the checkpoint has size %d", p.GetTreeSize(), tree.Size)
 	case !bytes.Equal(p.GetRootHash(), tree.Root[:]):
 		return errors.New("for another root hash than the checkpoint's")
+	case tree.Size > maxSize:
+		return fmt.Errorf("no log has %d entries", tree.Size)
 	case e.GetLogIndex() < 0 || e.GetLogIndex() >= tree.Size:
 		return fmt.Errorf("index %d is not in a tree of size %d", e.GetLogIndex(), tree.Size)
 	}

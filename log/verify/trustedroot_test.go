@@ -3,8 +3,11 @@ package verify_test
 import (
 	"crypto"
 	"crypto/x509"
+	"strings"
+	"testing"
 	"time"
 
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	common "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	trustroot "github.com/sigstore/protobuf-specs/gen/pb-go/trustroot/v1"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -12,6 +15,7 @@ import (
 
 	"tallywood/internal/keys"
 	"tallywood/log/ctentry"
+	"tallywood/log/verify"
 )
 
 // trustedRoot is the world as clients are told about it.
@@ -65,4 +69,136 @@ func (w *world) instance(uri string, c chain) *trustroot.CertificateAuthority {
 		a.CertChain.Certificates = append(a.CertChain.Certificates, &common.X509Certificate{RawBytes: cert.Raw})
 	}
 	return a
+}
+
+// verifierOf is the verifier whose trusted root was changed.
+func (w *world) verifierOf(change func(*trustroot.TrustedRoot)) *verify.Verifier {
+	w.t.Helper()
+	o := w.options()
+	var tr trustroot.TrustedRoot
+	if err := protojson.Unmarshal(o.TrustedRoot, &tr); err != nil {
+		w.t.Fatal(err)
+	}
+	change(&tr)
+	var err error
+	if o.TrustedRoot, err = protojson.Marshal(&tr); err != nil {
+		w.t.Fatal(err)
+	}
+	v, err := verify.New(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return v
+}
+
+func TestRefusesSignaturesOutsideValidity(t *testing.T) {
+	w := newWorld(t)
+	data := marshal(t, w.bundle(artifact, leafSpec{})) // every time in it is w.now
+	span := func(start, end time.Duration) *common.TimeRange {
+		return &common.TimeRange{Start: timestamppb.New(w.now.Add(start)), End: timestamppb.New(w.now.Add(end))}
+	}
+	for _, part := range []struct {
+		name  string
+		check verify.Check
+		set   func(*trustroot.TrustedRoot, *common.TimeRange)
+	}{
+		{"log", verify.CheckCheckpoint, func(r *trustroot.TrustedRoot, v *common.TimeRange) { r.Tlogs[0].PublicKey.ValidFor = v }},
+		{"certificate log", verify.CheckSCT, func(r *trustroot.TrustedRoot, v *common.TimeRange) { r.Ctlogs[0].PublicKey.ValidFor = v }},
+		{"certificate authority", verify.CheckCertificate, func(r *trustroot.TrustedRoot, v *common.TimeRange) { r.CertificateAuthorities[0].ValidFor = v }},
+		{"timestamp authority", verify.CheckTimestamp, func(r *trustroot.TrustedRoot, v *common.TimeRange) { r.TimestampAuthorities[0].ValidFor = v }},
+	} {
+		for when, period := range map[string]*common.TimeRange{
+			"retired":      span(-time.Hour, -30*time.Minute),
+			"just retired": span(-time.Hour, -time.Second),
+			"not yet used": span(time.Second, time.Hour),
+		} {
+			t.Run(part.name+" "+when, func(t *testing.T) {
+				v := w.verifierOf(func(r *trustroot.TrustedRoot) { part.set(r, period) })
+				got, err := v.Bundle(data, strings.NewReader(artifact))
+				wantRefusal(t, got, err, part.check)
+			})
+		}
+		t.Run(part.name+" at the very end", func(t *testing.T) {
+			v := w.verifierOf(func(r *trustroot.TrustedRoot) { part.set(r, span(0, 0)) })
+			if _, err := v.Bundle(data, strings.NewReader(artifact)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A log whose key was retired must not pass because one of two authorities sets its clock back.
+func TestEveryTimestampMustLieInTheLogsValidity(t *testing.T) {
+	w := newWorld(t)
+	b := w.bundle(artifact, leafSpec{})
+	second := w.newTSA("tsa2.example.com")
+	later := *w
+	later.now = w.now.Add(5 * time.Minute)
+	d := b.VerificationMaterial.TimestampVerificationData
+	d.Rfc3161Timestamps = append(d.Rfc3161Timestamps, &common.RFC3161SignedTimestamp{
+		SignedTimestamp: later.timestamp(second, b.GetMessageSignature().Signature)})
+	data := marshal(t, b)
+	for _, x := range []struct {
+		name   string
+		ends   time.Duration
+		passes bool
+	}{{"both inside", 5 * time.Minute, true}, {"one outside", 4 * time.Minute, false}} {
+		t.Run(x.name, func(t *testing.T) {
+			v := w.verifierOf(func(r *trustroot.TrustedRoot) {
+				r.TimestampAuthorities = append(r.TimestampAuthorities, w.instance("https://tsa2.example.com", second))
+				r.Tlogs[0].PublicKey.ValidFor.End = timestamppb.New(w.now.Add(x.ends))
+			})
+			got, err := v.Bundle(data, strings.NewReader(artifact))
+			if !x.passes {
+				wantRefusal(t, got, err, verify.CheckCheckpoint)
+			} else if err != nil || !got.Time.Equal(w.now) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestRefusesSizeNoLogHas gives x/mod's tlog a size for which it does not return.
+func TestRefusesSizeNoLogHas(t *testing.T) {
+	const size = 1<<62 + 1
+	w := newWorld(t)
+	b := w.bundle(artifact, leafSpec{})
+	p := tle(b).InclusionProof
+	p.TreeSize = size
+	p.Checkpoint.Envelope = w.checkpoint(size, [32]byte(p.RootHash), 2)
+	data, v := marshal(t, b), w.verifier()
+	type answer struct {
+		got *verify.Result
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		got, err := v.Bundle(data, strings.NewReader(artifact))
+		done <- answer{got, err}
+	}()
+	select {
+	case a := <-done:
+		wantRefusal(t, a.got, a.err, verify.CheckInclusion)
+	case <-time.After(30 * time.Second):
+		t.Fatal("the verifier does not return")
+	}
+}
+
+// An empty digest of an algorithm that nobody computed equals what was not computed.
+func TestEmptyDigestIsNoArtifacts(t *testing.T) {
+	w := newWorld(t)
+	for name, b := range map[string]*protobundle.Bundle{
+		"sha256 statement": w.attestation(intoto, []byte(`{"subject":[{"digest":{"sha256":""}}]}`)),
+		"sha384 statement": w.attestation(intoto, []byte(`{"subject":[{"digest":{"sha384":""}}]}`)),
+		"sha512 statement": w.attestation(intoto, []byte(`{"subject":[{"digest":{"sha512":""}},{"digest":{"sha512":"00"}}]}`)),
+		"sha512 signature": w.p384(common.HashAlgorithm_SHA2_512, nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := marshal(t, b)
+			got, err := w.verifier().Digest(data, [32]byte{1, 2, 3})
+			wantRefusal(t, got, err, verify.CheckArtifact)
+			got, err = w.verifier().Bundle(data, strings.NewReader(artifact))
+			wantRefusal(t, got, err, verify.CheckArtifact)
+		})
+	}
 }

@@ -6,10 +6,11 @@
 // other error is one of reading the artifact. There are no options that weaken a check but one,
 // [Options.NoPolicy], for trusted roots whose log has no witnesses.
 //
-// Every check is one that unmodified clients make, made by sigstore-go's own functions, and four
+// Every check is one that unmodified clients make, made by sigstore-go's own functions, and five
 // more that sigstore-go leaves out: the bundle's canonicalizedBody is the entry that its other
 // fields rebuild, byte for byte; the fields of the inclusion proof are those of its checkpoint; the
-// certificate carries exactly one name; and enough witnesses cosigned the checkpoint. Inclusion is
+// certificate carries exactly one name; the log's key was in use when the timestamps were made; and
+// enough witnesses cosigned the checkpoint. Inclusion is
 // computed with golang.org/x/mod here and with transparency-dev/merkle inside sigstore-go, which
 // has the last word.
 package verify
@@ -19,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/root"
@@ -125,12 +127,12 @@ func (v *Verifier) check(bundle []byte, read func([]crypto.Hash) (digests, error
 	if err := m.signed(v.root, artifact); err != nil {
 		return nil, err
 	}
-	at, err := v.timestamped(m)
+	times, err := v.timestamped(m)
 	if err != nil {
 		return nil, err
 	}
-	result := &Result{Identity: v.identity, Issuer: v.issuer, Time: at}
-	if err := v.included(m, result); err != nil {
+	result := &Result{Identity: v.identity, Issuer: v.issuer, Time: slices.MinFunc(times, time.Time.Compare)}
+	if err := v.included(m, times, result); err != nil {
 		return nil, err
 	}
 	if err := v.agreed(m, artifact); err != nil {
