@@ -73,7 +73,7 @@ type authority struct {
 }
 
 // New returns a handler of POST /api/v1/timestamp, GET /api/v1/timestamp/certchain and
-// GET /ping. A chain that a client would refuse is an error here.
+// GET /ping; it answers 404 to any other path. A chain that a client would refuse is an error here.
 func New(o Options) (http.Handler, error) {
 	a := &authority{now: o.Now, guard: o.Guard, log: o.Log}
 	if a.now == nil {
@@ -106,6 +106,9 @@ func New(o Options) (http.Handler, error) {
 	mux.Handle("/api/v1/timestamp", httpx.Methods(http.HandlerFunc(a.timestamp), http.MethodPost))
 	mux.Handle("/api/v1/timestamp/certchain", httpx.Methods(http.HandlerFunc(a.certchain), http.MethodGet))
 	mux.Handle("/ping", httpx.Methods(http.HandlerFunc(ping), http.MethodGet))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		httpx.Error(w, http.StatusNotFound, "no such path at the timestamp authority")
+	})
 	return mux, nil
 }
 
@@ -136,8 +139,28 @@ func (a *authority) timestamp(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(reply)
 }
 
-// time returns the second to sign, or why there is none.
+// time returns the second to sign, or why there is none. No second is earlier than one already
+// signed. The clock is read after the latest of those is known: a reading below it means that the
+// clock went back. If a request signs a later one in between, ours is read anew.
 func (a *authority) time() (time.Time, error) {
+	for {
+		last := a.last.Load()
+		now, err := a.readClock()
+		if err != nil {
+			return time.Time{}, err
+		}
+		if now.Unix() < last {
+			return time.Time{}, clockRefusal(retryClock, fmt.Errorf(
+				"the clock went back from %s to %s", rfc3339(time.Unix(last, 0)), rfc3339(now)))
+		}
+		if a.last.CompareAndSwap(last, now.Unix()) {
+			return now, nil
+		}
+	}
+}
+
+// readClock returns the clock's second, if it can be trusted and the certificate covers it.
+func (a *authority) readClock() (time.Time, error) {
 	wall := a.now()
 	if err := a.guard(wall); err != nil {
 		return time.Time{}, clockRefusal(retryClock, fmt.Errorf("the clock is not to be trusted: %w", err))
@@ -148,16 +171,7 @@ func (a *authority) time() (time.Time, error) {
 		return time.Time{}, clockRefusal(retryExpired, fmt.Errorf(
 			"the timestamp certificate is valid from %s to %s, and it is %s", rfc3339(a.notBefore), rfc3339(a.notAfter), rfc3339(now)))
 	}
-	for {
-		last := a.last.Load()
-		if now.Unix() < last {
-			return time.Time{}, clockRefusal(retryClock, fmt.Errorf(
-				"the clock went back from %s to %s", rfc3339(time.Unix(last, 0)), rfc3339(now)))
-		}
-		if a.last.CompareAndSwap(last, now.Unix()) {
-			return now, nil
-		}
-	}
+	return now, nil
 }
 
 func (a *authority) certchain(w http.ResponseWriter, _ *http.Request) {
