@@ -104,6 +104,30 @@ func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 	}
 }
 
+// Some browsers send no Fetch Metadata: then the Origin header alone tells our form from another
+// site's. They send it with our form only if the page's referrer policy lets them.
+func TestOwnFormNeedsNoFetchMetadata(t *testing.T) {
+	s := newServer(t, ecKey(t))
+	resp, _ := s.get(t, "/auth?"+authQuery().Encode())
+	if policy := resp.Header.Get("Referrer-Policy"); policy != "same-origin" {
+		t.Errorf("referrer policy %q: browsers send the null origin", policy)
+	}
+	form := authQuery()
+	form.Set("email", "alice@example.com")
+	for origin, want := range map[string]int{s.URL: 303, "http://localhost:1": 403, "https://evil.example": 403} {
+		req, err := http.NewRequest("POST", s.issuer+"/auth", strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Origin", origin)
+		resp, err := client.Do(req)
+		if resp, body := read(t, resp, err); resp.StatusCode != want {
+			t.Errorf("form of %s: %d %s, want %d", origin, resp.StatusCode, body, want)
+		}
+	}
+}
+
 func TestPagesEscapeAndCannotBeFramed(t *testing.T) {
 	s := newServer(t, ecKey(t))
 	q := authQuery()
