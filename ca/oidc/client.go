@@ -49,12 +49,12 @@ func (v *Verifier) client(issuer *Issuer, issuerURL string) (*http.Client, error
 		}
 		config.RootCAs.AppendCertsFromPEM(issuer.caCert)
 	}
-	dialer := &net.Dialer{Timeout: 5 * time.Second, Control: guard(isLoopbackName(u.Hostname()))}
+	dialer := &net.Dialer{Timeout: fetchTimeout, Control: guard(isLoopbackName(u.Hostname()))}
 	client.Transport = &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        config,
 		ForceAttemptHTTP2:      true,
-		TLSHandshakeTimeout:    5 * time.Second,
+		TLSHandshakeTimeout:    fetchTimeout,
 		ResponseHeaderTimeout:  fetchTimeout,
 		MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConnsPerHost:    1,

@@ -7,5 +7,7 @@
 // the configuration; nothing is fetched for an issuer that is not in it, and no URL is ever taken
 // from a token (https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation).
 //
-// Discovery is lazy: an issuer that is down delays nobody but its own users.
+// Discovery is lazy: an issuer that is down delays nobody but its own users, and those no longer
+// than one fetch takes. The caller keeps [Verifier.Run] running, which renews the keys of issuers
+// in use, so that no request waits for that; without it, some do.
 package oidc

@@ -2,8 +2,12 @@ package oidc
 
 // Constants and internals the external tests need.
 const (
+	FetchTimeout    = fetchTimeout
 	RefetchInterval = refetchInterval
+	RetryInterval   = retryInterval
+	KeysRenewAge    = keysRenewAge
 	KeysMaxAge      = keysMaxAge
+	KeysEndAge      = keysEndAge
 	MaxToken        = maxToken
 )
 

@@ -10,155 +10,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
 
 const (
-	fetchTimeout = 10 * time.Second
-	maxDocument  = 512 << 10 // of a discovery document or key set, in bytes
-	maxKeys      = 100
-
-	// keysMaxAge is how long keys are used without asking the issuer whether it withdrew one.
-	keysMaxAge = 15 * time.Minute
-	// refetchInterval is the least time between two fetches that unknown keys can provoke.
-	refetchInterval = 10 * time.Second
-	// retryInterval is the least time between two attempts while no keys are known at all.
-	retryInterval = 2 * time.Second
+	maxDocument = 512 << 10 // of a discovery document or key set, in bytes
+	maxKeys     = 100
 )
-
-// source holds the keys of one issuer. Keys never cross issuers.
-type source struct {
-	issuer string
-	hosts  []string // besides the issuer's own
-	client *http.Client
-	now    func() time.Time
-	log    *slog.Logger
-
-	used time.Time // guarded by Verifier.mu
-
-	// fetching holds the right to fetch.
-	fetching chan struct{}
-
-	mu      sync.Mutex
-	keys    *keySet // nil until the first successful fetch
-	tried   time.Time
-	failure error // of the newest attempt
-}
 
 // keySet is what one fetch brought. It is never changed.
 type keySet struct {
 	algorithms []jose.SignatureAlgorithm
 	keys       []jose.JSONWebKey
 	fetched    time.Time
-}
-
-// verify checks the token's signature with the issuer's keys and returns the payload. A key ID
-// that is not known causes one fetch at most, and not more than one each refetchInterval.
-func (s *source) verify(ctx context.Context, token string) ([]byte, error) {
-	set, err := s.current(ctx)
-	if err != nil {
-		return nil, &UnavailableError{s.issuer, err}
-	}
-	payload, err := set.verify(token)
-	if t, ok := errors.AsType[*TokenError](err); !ok || t.Reason != ReasonKey {
-		return payload, err
-	}
-	// > When the verifier encounters an unfamiliar kid it goes back to the jwks_uri to retrieve
-	// > the keys again (OpenID Connect Core, section 10.1.1)
-	newer, fetchErr := s.fetch(ctx, set, refetchInterval)
-	switch {
-	case fetchErr != nil:
-		return nil, &UnavailableError{s.issuer, fetchErr}
-	case newer == set:
-		return nil, err
-	}
-	return newer.verify(token)
-}
-
-func (s *source) hasKeys() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.keys != nil
-}
-
-// current returns the keys, fetching them if there are none. Keys past their age are fetched
-// anew by whoever comes first; meanwhile, and if that fails, the old ones serve.
-func (s *source) current(ctx context.Context) (*keySet, error) {
-	s.mu.Lock()
-	set := s.keys
-	s.mu.Unlock()
-	if set == nil {
-		return s.fetch(ctx, nil, retryInterval)
-	}
-	if s.now().Sub(set.fetched) < keysMaxAge {
-		return set, nil
-	}
-	select {
-	case s.fetching <- struct{}{}:
-		defer func() { <-s.fetching }()
-		if newer, err := s.attempt(ctx, refetchInterval); err == nil {
-			return newer, nil
-		}
-	default:
-	}
-	return set, nil
-}
-
-// fetch waits for its turn and fetches, unless meanwhile someone else has: then it returns what
-// they got. It returns old itself if the last attempt is too recent for another one.
-func (s *source) fetch(ctx context.Context, old *keySet, interval time.Duration) (*keySet, error) {
-	select {
-	case s.fetching <- struct{}{}:
-		defer func() { <-s.fetching }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	s.mu.Lock()
-	set := s.keys
-	s.mu.Unlock()
-	if set != old {
-		return set, nil
-	}
-	return s.attempt(ctx, interval)
-}
-
-// attempt fetches discovery document and keys once. The caller holds s.fetching. Within interval
-// of the last attempt it returns that one's outcome. The fetch outlives the caller's context: it
-// is for everybody who waits.
-func (s *source) attempt(ctx context.Context, interval time.Duration) (*keySet, error) {
-	s.mu.Lock()
-	set, failure, tried := s.keys, s.failure, s.tried
-	s.mu.Unlock()
-	now := s.now()
-	if since := now.Sub(tried); since >= 0 && since < interval {
-		if set != nil && failure == nil {
-			return set, nil
-		}
-		return nil, failure
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
-	defer cancel()
-	fetched, err := s.discover(ctx)
-	if err != nil {
-		s.log.WarnContext(ctx, "issuer keys not fetched", "key", s.issuer, "err", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tried, s.failure = now, err
-	if err != nil {
-		return nil, err
-	}
-	fetched.fetched = now
-	s.keys = fetched
-	return fetched, nil
 }
 
 // discover reads the discovery document and the key set it names.

@@ -51,11 +51,14 @@ type Verifier struct {
 	// pattern of the configuration admits.
 	discover *rate.Limiter
 
+	// renewals carries the sources whose keys Run shall fetch anew.
+	renewals chan *source
+
 	mu      sync.Mutex
 	sources map[string]*source // by concrete issuer URL
 }
 
-// New returns a Verifier. It fetches nothing.
+// New returns a Verifier. It fetches nothing. Its Run should be running while it is used.
 func New(o Options) (*Verifier, error) {
 	if o.Config == nil {
 		return nil, errors.New("oidc: a Config is required")
@@ -75,6 +78,7 @@ func New(o Options) (*Verifier, error) {
 	v := &Verifier{
 		config: o.Config, http: o.HTTP, now: o.Now, log: o.Log,
 		discover: rate.NewLimiter(rate.Limit(5), 50),
+		renewals: make(chan *source, maxRenewals),
 		sources:  make(map[string]*source),
 	}
 	if v.now == nil {
@@ -189,7 +193,7 @@ func (v *Verifier) source(issuer *Issuer, url string) (*source, error) {
 	}
 	s := &source{
 		issuer: url, hosts: issuer.jwksHosts, client: client, now: v.now, log: v.log,
-		used: v.now(), fetching: make(chan struct{}, 1),
+		renewals: v.renewals, used: v.now(),
 	}
 	v.sources[url] = s
 	return s, nil
