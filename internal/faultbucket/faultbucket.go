@@ -13,6 +13,10 @@
 //		verify(inner)  // … nothing acknowledged is missing, nothing is forked
 //	}
 //
+// Visible is not durable: what Unsynced and Broken apply can be read at once, as from the cache of
+// an operating system, but Crash, which stands for a power failure then, takes it back unless a
+// later operation has made it durable.
+//
 // Operations are numbered from 0 in the order in which they begin. A Delete of k keys counts as k
 // operations, so that a fault can fall between two of them. Optional methods of the wrapped bucket
 // are passed on: Sync is an operation, Lock is not. Every method may be called concurrently.
@@ -22,7 +26,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -49,9 +55,22 @@ const (
 	Late                   // not applied now, but when Land is called; a Get, List or Sync just fails
 	Crash                  // not applied; every later operation fails with ErrCrashed
 	CrashAfter             // applied, the response lost; every later operation fails with ErrCrashed
+
+	// Unsynced applies a Put or Delete, fails, and leaves it to Crash to take it back: unless a later
+	// Put or Delete in the same directory, or a Sync of that, went through. Others just fail.
+	Unsynced
+	// Broken is Unsynced of a store that from then on takes no Put, Delete or Sync. The errors say
+	// so by a method Unusable, which returns true.
+	Broken
 )
 
-var modeNames = [...]string{"none", "fail", "lose", "late", "crash", "crash after"}
+var modeNames = [...]string{"none", "fail", "lose", "late", "crash", "crash after", "unsynced", "broken"}
+
+// unusableError is wrapped, beside ErrInjected, by the errors of a Bucket that is broken.
+type unusableError struct{}
+
+func (unusableError) Error() string  { return "nothing can be written any more" }
+func (unusableError) Unusable() bool { return true }
 
 // String returns the mode in lower-case words, for the names of subtests.
 func (m Mode) String() string {
@@ -115,13 +134,21 @@ type Bucket struct {
 	late    []func(context.Context) error // the operations Land applies
 	unlock  map[int]func() error          // the locks held, by the order they were taken in
 	locks   int                           // locks taken so far
+	broken  bool
+	undo    map[string]content // by key: what Crash puts back
+}
+
+// A content is that of a key before an operation that did not become durable.
+type content struct {
+	data   []byte
+	exists bool
 }
 
 var _ storage.Bucket = (*Bucket)(nil)
 
 // New returns a Bucket over b without any faults.
 func New(b storage.Bucket) *Bucket {
-	return &Bucket{inner: b, unlock: make(map[int]func() error)}
+	return &Bucket{inner: b, unlock: make(map[int]func() error), undo: make(map[string]content)}
 }
 
 // FailAt plans mode for operation n.
@@ -162,7 +189,7 @@ func (b *Bucket) Ops() []Op {
 
 // Crash kills the process that uses the Bucket, as far as the wrapped bucket can tell: when Crash
 // returns, nothing of it reaches the wrapped bucket any more, except by Land, and the locks taken
-// through it are released. After a fault of mode Crash or CrashAfter it still is to be called.
+// through it are released. What did not become durable is gone. After a fault of mode Crash or CrashAfter it still is to be called.
 func (b *Bucket) Crash() {
 	b.mu.Lock()
 	b.crashed = true
@@ -176,6 +203,24 @@ func (b *Bucket) Crash() {
 		// The lock of a process that dies is released whatever happens; nobody is left to tell.
 		_ = unlock()
 	}
+	b.mu.Lock()
+	undo := b.undo
+	b.undo = make(map[string]content)
+	b.mu.Unlock()
+	for key, old := range undo {
+		if err := b.restore(key, old); err != nil {
+			panic(fmt.Sprintf("faultbucket: taking back %q: %v", key, err)) // a test would pass for the wrong reason
+		}
+	}
+}
+
+// restore makes the wrapped bucket hold at key what it did.
+func (b *Bucket) restore(key string, old content) error {
+	if !old.exists {
+		return b.inner.Delete(context.Background(), key)
+	}
+	_, err := b.inner.Put(context.Background(), key, old.data, storage.PutOptions{})
+	return err
 }
 
 // Land applies the operations that were Late and not applied yet, in order: the requests a network
@@ -312,16 +357,70 @@ func (b *Bucket) do(ctx context.Context, op Op, apply func(context.Context) erro
 	b.reaching.RLock()
 	defer b.reaching.RUnlock()
 	injected := fmt.Errorf("%s %q: %w", op.Kind, op.Key, ErrInjected)
-	if !b.enter(op, apply) {
-		return fmt.Errorf("%w: %w", injected, ErrCrashed)
+	if err := b.enter(op, apply); err != nil {
+		return fmt.Errorf("%w: %w", injected, err)
 	}
 	switch op.Mode {
 	case None:
-		return apply(ctx)
+		err := apply(ctx)
+		b.synced(op, err)
+		return err
 	case Lose, CrashAfter:
-		_ = apply(ctx) // its result is exactly what gets lost
+		b.synced(op, apply(ctx)) // its result is exactly what gets lost
+	case Unsynced, Broken:
+		if err := b.applyUnsynced(ctx, op, apply); err != nil {
+			return fmt.Errorf("%w: %w", injected, err)
+		}
+		if op.Mode == Broken {
+			return fmt.Errorf("%w: %w", injected, unusableError{})
+		}
 	}
 	return injected
+}
+
+// applyUnsynced applies a Put or Delete and remembers how to take it back.
+func (b *Bucket) applyUnsynced(ctx context.Context, op Op, apply func(context.Context) error) error {
+	if op.Kind != Put && op.Kind != Delete {
+		return nil
+	}
+	data, _, err := b.inner.Get(ctx, op.Key, storage.Range{})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	old := content{data: data, exists: err == nil}
+	if apply(ctx) != nil {
+		return nil // the response is lost all the same
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.undo[op.Key]; !ok { // else that is what is durable
+		b.undo[op.Key] = old
+	}
+	return nil
+}
+
+// synced notes what an operation that ended with err has made durable: all of its directory. That
+// an object is there already is known after a sync, too.
+func (b *Bucket) synced(op Op, err error) {
+	if err != nil && !errors.Is(err, storage.ErrPrecondition) {
+		return
+	}
+	var dirs []string
+	switch op.Kind {
+	case Put, Delete:
+		dirs = []string{path.Dir(op.Key)}
+	case Sync:
+		for _, prefix := range strings.Fields(op.Key) {
+			dirs = append(dirs, strings.TrimSuffix(prefix, "/"))
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key := range b.undo {
+		if slices.Contains(dirs, path.Dir(key)) {
+			delete(b.undo, key)
+		}
+	}
 }
 
 // begin numbers and records op with the fault planned for it.
@@ -343,21 +442,27 @@ func (b *Bucket) begin(op Op) (Op, time.Duration) {
 	return op, delay
 }
 
-// enter reports whether op, after its delay, finds the process alive, and notes what op does to
-// the Bucket itself.
-func (b *Bucket) enter(op Op, apply func(context.Context) error) bool {
+// enter returns an error unless op, after its delay, finds the process alive and the store working,
+// and notes what op does to the Bucket itself.
+func (b *Bucket) enter(op Op, apply func(context.Context) error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.crashed {
-		return false
+	writes := op.Kind == Put || op.Kind == Delete
+	switch {
+	case b.crashed:
+		return ErrCrashed
+	case b.broken && (writes || op.Kind == Sync):
+		return unusableError{}
 	}
 	switch op.Mode {
 	case Crash, CrashAfter:
 		b.crashed = true
 	case Late:
-		if op.Kind == Put || op.Kind == Delete {
+		if writes {
 			b.late = append(b.late, apply)
 		}
+	case Broken:
+		b.broken = true
 	}
-	return true
+	return nil
 }

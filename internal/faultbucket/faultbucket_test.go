@@ -82,6 +82,69 @@ func TestLatePutThatLostReportsPrecondition(t *testing.T) {
 	}
 }
 
+// TestCrashTakesBackWhatIsNotDurable has a Put that is visible and fails, and what may come after
+// it until the power goes.
+func TestCrashTakesBackWhatIsNotDurable(t *testing.T) {
+	put := func(t *testing.T, b *faultbucket.Bucket, key string) error {
+		_, err := b.Put(t.Context(), key, []byte("new"), storage.PutOptions{})
+		return err
+	}
+	for name, tc := range map[string]struct {
+		mode  faultbucket.Mode
+		after func(*testing.T, *faultbucket.Bucket) error
+		works bool // what comes after
+		keeps bool // the Put, after the crash
+	}{
+		"nothing else": {faultbucket.Unsynced, func(*testing.T, *faultbucket.Bucket) error { return nil }, true, false},
+		"put beside it": {faultbucket.Unsynced, func(t *testing.T, b *faultbucket.Bucket) error {
+			return put(t, b, "d/other")
+		}, true, true},
+		"put elsewhere": {faultbucket.Unsynced, func(t *testing.T, b *faultbucket.Bucket) error {
+			return put(t, b, "e/other")
+		}, true, false},
+		"sync": {faultbucket.Unsynced, func(t *testing.T, b *faultbucket.Bucket) error {
+			return b.Sync(t.Context(), "e", "d/")
+		}, true, true},
+		"sync, broken":   {faultbucket.Broken, func(t *testing.T, b *faultbucket.Bucket) error { return b.Sync(t.Context(), "d") }, false, false},
+		"put, broken":    {faultbucket.Broken, func(t *testing.T, b *faultbucket.Bucket) error { return put(t, b, "d/a") }, false, false},
+		"delete, broken": {faultbucket.Broken, func(t *testing.T, b *faultbucket.Bucket) error { return b.Delete(t.Context(), "d/a") }, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inner := mem.New()
+			if _, err := inner.Put(t.Context(), "d/a", []byte("old"), storage.PutOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			b := faultbucket.New(inner)
+			b.FailAt(0, tc.mode)
+			b.FailAt(1, tc.mode)
+			unusable := func(err error) bool {
+				var u interface{ Unusable() bool }
+				return errors.As(err, &u) && u.Unusable()
+			}
+			for _, key := range []string{"d/a", "d/new"} {
+				if err := put(t, b, key); !errors.Is(err, faultbucket.ErrInjected) || unusable(err) != (tc.mode == faultbucket.Broken) {
+					t.Fatalf("putting %s: %v", key, err)
+				}
+			}
+			if got, _, err := b.Get(t.Context(), "d/a", storage.Range{}); err != nil || string(got) != "new" {
+				t.Errorf("before the crash: %q, %v", got, err)
+			}
+			b.FailWhen(func(op faultbucket.Op) bool { return true }, faultbucket.None)
+			if err := tc.after(t, b); (err == nil) != tc.works || unusable(err) == tc.works {
+				t.Errorf("after the fault: %v", err)
+			}
+			b.Crash()
+			got, _, err := inner.Get(t.Context(), "d/a", storage.Range{})
+			if want := map[bool]string{true: "new", false: "old"}[tc.keeps]; err != nil || string(got) != want {
+				t.Errorf("after the crash: %q, %v; want %s", got, err, want)
+			}
+			if has(t, inner, "d/new") != tc.keeps {
+				t.Errorf("after the crash the new object is there: %v", !tc.keeps)
+			}
+		})
+	}
+}
+
 func TestFaultFallsBetweenTwoDeletes(t *testing.T) {
 	inner := mem.New()
 	b := faultbucket.New(inner)
