@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -30,17 +31,11 @@ func (s *Stack) acceptedRoots(l config.Log) ([]*x509.Certificate, error) {
 	return chain[len(chain)-1:], nil
 }
 
-func (s *Stack) openCA(mux *http.ServeMux) error {
+func (s *Stack) openCA(_ context.Context, mux *http.ServeMux) error {
 	if s.cfg.CA == nil {
 		return nil
 	}
-	var ctLog ca.CTLog
-	for _, l := range s.logs {
-		if l.cfg.Name == s.cfg.CA.CTLog {
-			ctLog = l.ct
-		}
-	}
-	h, err := s.newCA(ctLog)
+	h, err := s.newCA()
 	if err != nil {
 		return fmt.Errorf("opening ca: %w", err)
 	}
@@ -51,8 +46,7 @@ func (s *Stack) openCA(mux *http.ServeMux) error {
 	return nil
 }
 
-// newCA makes the CA, whose certificates go to ctLog, and its handler.
-func (s *Stack) newCA(ctLog ca.CTLog) (http.Handler, error) {
+func (s *Stack) newCA() (http.Handler, error) {
 	chain, err := keys.ReadChain(s.cfg.CA.Chain)
 	if err != nil {
 		return nil, fmt.Errorf("reading chain: %w", err)
@@ -61,7 +55,13 @@ func (s *Stack) newCA(ctLog ca.CTLog) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading key: %w", err)
 	}
-	if s.authority, err = ca.New(ca.Options{Chain: chain, Signer: signer, CTLog: ctLog, Log: s.log}); err != nil {
+	o := ca.Options{Chain: chain, Signer: signer, Log: s.log}
+	for _, l := range s.logs {
+		if l.cfg.Name == s.cfg.CA.CTLog {
+			o.CTLog = l.ct
+		}
+	}
+	if s.authority, err = ca.New(o); err != nil {
 		return nil, err
 	}
 	issuers, err := oidc.LoadConfig(s.cfg.CA.Issuers)
@@ -75,7 +75,7 @@ func (s *Stack) newCA(ctLog ca.CTLog) (http.Handler, error) {
 	return fulcio.New(fulcio.Options{CA: s.authority, Verifier: s.verifier, Log: s.log})
 }
 
-func (s *Stack) openTSA(mux *http.ServeMux) error {
+func (s *Stack) openTSA(_ context.Context, mux *http.ServeMux) error {
 	if s.cfg.TSA == nil {
 		return nil
 	}
@@ -101,7 +101,7 @@ func newTokenKey() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 
 // devIssuer is the URL of the development issuer.
 func (s *Stack) devIssuer() string { return s.cfg.URL + s.cfg.DevOIDC.Path }
 
-func (s *Stack) openDevOIDC(mux *http.ServeMux) error {
+func (s *Stack) openDevOIDC(_ context.Context, mux *http.ServeMux) error {
 	dev := s.cfg.DevOIDC
 	if dev == nil {
 		return nil
