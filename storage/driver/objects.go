@@ -47,6 +47,7 @@ func (l *Log) create(ctx context.Context, key string, data []byte, o storage.Put
 		r.Length = limit[0]
 	}
 	var wait backoff
+	repeated := false
 	for {
 		_, err := l.put(ctx, key, data, o)
 		if err == nil {
@@ -57,7 +58,8 @@ func (l *Log) create(ctx context.Context, key string, data []byte, o storage.Put
 			if stored, _, err = l.o.Bucket.Get(ctx, key, r); err == nil {
 				return stored, nil
 			}
-			if errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil {
+			if errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil && !repeated {
+				repeated = true
 				continue // collected meanwhile: the same bytes may have the place again
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -199,6 +200,32 @@ func TestConflictWithNothing(t *testing.T) {
 	}
 	quit(t, l, stop)
 	checkLog(t, options(t, b), 10)
+}
+
+// TestConflictWithNothingForever has a slot that is taken and empty at once, as a link that leads
+// nowhere makes it in a directory. Open asks again with pauses, and gives up.
+func TestConflictWithNothingForever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		puts := 0
+		o := options(t, &refusing{mem.New(), func(key string) bool {
+			if key != slot0 {
+				return false
+			}
+			if puts++; puts == 1_000 {
+				cancel()
+			}
+			return true
+		}})
+		_, err := driver.Open(ctx, o)
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Open: %v", err)
+		}
+		if puts > 100 {
+			t.Errorf("%d attempts", puts)
+		}
+	})
 }
 
 // refusing is a bucket that says of some create-only Puts that the key exists.
