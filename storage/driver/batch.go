@@ -111,6 +111,7 @@ func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
 	b.bytes += len(encoded)
 	b.arrived = now
 	l.queued++
+	l.queuedSize += int64(len(encoded))
 	if len(b.entries) == l.o.BatchMaxSize {
 		l.wakeSequencer()
 	}
@@ -135,6 +136,8 @@ func (l *Log) admitLocked(now time.Time) error {
 		return errNotLeading
 	case l.queued+int(l.head.size-l.integrated) >= l.o.MaxOutstanding:
 		return tessera.ErrPushbackIntegration
+	case l.queuedSize+l.head.bytes-l.spilled >= l.o.MaxOutstandingBytes:
+		return fmt.Errorf("%w: %d bytes of entries wait", tessera.ErrPushbackIntegration, l.o.MaxOutstandingBytes)
 	case l.queued+int(l.head.size-l.published.Size) >= maxUnpublished:
 		return fmt.Errorf("%w: %w: %d entries wait", tessera.ErrPushbackIntegration, ErrUnpublished, maxUnpublished)
 	case l.staleLocked(now) > l.o.MaxUnpublished:

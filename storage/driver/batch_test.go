@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/ctonly"
 
+	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
@@ -149,6 +151,29 @@ func TestEntryTooLarge(t *testing.T) {
 	quit(t, l, stop)
 }
 
+// TestAddPausedAcrossDrain lets an add that found the log leading go on when that has ended.
+func TestAddPausedAcrossDrain(t *testing.T) {
+	o := options(t, mem.New())
+	l := open(t, o)
+	stop := lead(t, l)
+	add := driver.PausedAdd(l)
+	quit(t, l, stop)
+	_, err := add(t.Context(), tessera.NewEntry(data(0)))()
+	if !errors.Is(err, driver.ErrNotLeading) || !errors.Is(err, tessera.ErrPushback) {
+		t.Errorf("Add: %v", err)
+	}
+
+	o = options(t, mem.New())
+	o.Layout = driver.StaticCT()
+	l = open(t, o)
+	stop = lead(t, l)
+	addCT := driver.PausedAddCT(l)
+	quit(t, l, stop)
+	if _, err := addCT(t.Context(), certificate(0))(); !errors.Is(err, driver.ErrNotLeading) {
+		t.Errorf("AddCT: %v", err)
+	}
+}
+
 // TestPushback adds more than may wait while the store does not answer.
 func TestPushback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -172,6 +197,67 @@ func TestPushback(t *testing.T) {
 		add(t, l, 100, 101)
 		quit(t, l, stop)
 	})
+}
+
+// TestPushbackOfBytes adds more bytes than may wait, while the store takes no records, and while it
+// takes no tiles.
+func TestPushbackOfBytes(t *testing.T) {
+	for _, stuck := range []string{"state/test/log/", "logs/test/tile/"} {
+		t.Run(strings.ReplaceAll(stuck, "/", "_"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { pushbackOfBytes(t, stuck) })
+		})
+	}
+}
+
+func pushbackOfBytes(t *testing.T, stuck string) {
+	b := faultbucket.New(mem.New())
+	o := options(t, b)
+	o.MaxOutstandingBytes, o.MaxUnpublished = 20<<20, time.Hour
+	l := open(t, o)
+	stop := lead(t, l)
+	b.FailWhen(faultbucket.On(faultbucket.Put, stuck), faultbucket.Fail)
+	large := make([]byte, 1<<16-1)
+	var last tessera.IndexFuture
+	taken := int64(0)
+	for full := false; !full && taken < 1_000; taken++ {
+		last = l.Add(t.Context(), tessera.NewEntry(large))
+		if taken%100 == 0 {
+			time.Sleep(time.Second) // to commit, where that works
+		}
+		_, full = driver.Outstanding(l)
+	}
+	// What is in the bundle at the right edge when the first one has yet to fill does not count.
+	if taken < 320 || taken > 320+256 {
+		t.Fatalf("%d entries of 64 KiB before 20 MiB were full", taken)
+	}
+	refused := make(chan error, 1)
+	go func() {
+		_, err := l.Add(t.Context(), tessera.NewEntry(nil))()
+		refused <- err
+	}()
+	synctest.Wait()
+	select {
+	case err := <-refused:
+		if !errors.Is(err, tessera.ErrPushbackIntegration) {
+			t.Errorf("Add above the limit: %v", err)
+		}
+	default:
+		t.Fatal("Add above the limit was admitted")
+	}
+	b.FailWhen(faultbucket.On(faultbucket.Put, stuck), faultbucket.None)
+	if _, err := last(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Await(t.Context(), taken); err != nil {
+		t.Fatal(err)
+	}
+	if bytes, _ := driver.Outstanding(l); bytes != 0 {
+		t.Errorf("%d bytes count as outstanding when all is published", bytes)
+	}
+	if _, err := l.Add(t.Context(), tessera.NewEntry(nil))(); err != nil {
+		t.Errorf("Add once all is published: %v", err)
+	}
+	quit(t, l, stop)
 }
 
 // TestUnpublishedIsLimited commits without publishing until that is refused.

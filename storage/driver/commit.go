@@ -51,11 +51,13 @@ func (l *Log) commitBatch(ctx context.Context, b *batch) error {
 	snap, now := l.snapshot(next), time.Now()
 
 	l.mu.Lock()
+	snap.bytes = l.head.bytes + int64(b.bytes)
 	l.head, l.lastCount, l.lastAt = snap, len(b.entries), now
 	l.queued -= len(b.entries)
+	l.queuedSize -= int64(b.bytes)
 	l.work = append(l.work, work...)
 	if len(l.work) == 0 && !l.writing {
-		l.durable = snap.size
+		l.durable, l.spilled = snap.size, snap.bytes
 	}
 	l.waiting = append(l.waiting, milestone{snap.size, now, make(chan struct{})})
 	l.notifyLocked()

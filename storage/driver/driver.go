@@ -71,6 +71,10 @@ type Options struct {
 	BatchMaxSize   int           // entries per batch; default 4,096
 	MaxOutstanding int           // entries queued or committed but not integrated; default 16,384
 
+	// MaxOutstandingBytes is how many bytes of entries may be queued, or committed but not in tiles
+	// yet, before adds are refused. Default 64 MiB. Memory holds those in the queue twice.
+	MaxOutstandingBytes int64
+
 	// MaxUnpublished is the age of the oldest committed but unpublished entry from which on adds
 	// are refused. Default 5 s; with the StaticCT layout 60 s.
 	MaxUnpublished time.Duration
@@ -124,12 +128,14 @@ type Log struct {
 	admitting  bool
 	queue      []*batch  // the last one is open
 	queued     int       // entries in the queue and in the commit in flight
+	queuedSize int64     // their bytes
 	lastCount  int       // entries in the last batch
 	lastAt     time.Time // when it was committed
 	head       snapshot  // what is committed
 	work       []fullObject
 	writing    bool  // part of the work is being written
 	durable    int64 // full tiles and bundles are durable up to this size
+	spilled    int64 // snapshot.bytes at that size
 	integrated int64 // all tiles and bundles are, partials for this size included
 	published  Published
 	found      bool        // there is a published checkpoint

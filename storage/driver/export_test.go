@@ -1,12 +1,32 @@
 package driver
 
 import (
+	"context"
 	"crypto/sha256"
 	"time"
+
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/ctonly"
 )
 
 // Leading reports whether Run takes entries.
 func Leading(l *Log) bool { return l.appender.Load() != nil }
+
+// PausedAdd and PausedAddCT return Add and AddCT from the moment on at which they have found that
+// this Log leads.
+func PausedAdd(l *Log) tessera.AddFn { return l.appender.Load().add }
+
+func PausedAddCT(l *Log) func(context.Context, *ctonly.Entry) tessera.IndexFuture {
+	return l.appender.Load().addCT
+}
+
+// Outstanding returns how many bytes of entries are outstanding, and whether that is the limit.
+func Outstanding(l *Log) (int64, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.queuedSize + l.head.bytes - l.spilled
+	return n, n >= l.o.MaxOutstandingBytes
+}
 
 // ParseHeader parses a header line, encodes it again, and returns that with the line's length.
 func ParseHeader(b []byte) (again []byte, size int, err error) {

@@ -29,6 +29,7 @@ type partial struct {
 type snapshot struct {
 	next  int64 // the slot after the record
 	size  int64
+	bytes int64 // of the entries committed since Open
 	root  hash
 	edges []partial
 }
@@ -78,9 +79,9 @@ func (l *Log) snapshot(s state) snapshot {
 func (l *Log) writeTiles(ctx context.Context) error {
 	for {
 		var work []fullObject
-		var size int64
+		var size, bytes int64
 		if !l.await(ctx, func() bool {
-			work, size = l.work, l.head.size
+			work, size, bytes = l.work, l.head.size, l.head.bytes
 			l.work, l.writing = nil, len(work) > 0
 			return l.writing
 		}) {
@@ -92,9 +93,9 @@ func (l *Log) writeTiles(ctx context.Context) error {
 		l.mu.Lock()
 		l.writing = false
 		if len(l.work) == 0 {
-			size = l.head.size // what was committed meanwhile had nothing to write
+			size, bytes = l.head.size, l.head.bytes // what was committed meanwhile had nothing to write
 		}
-		l.durable = size
+		l.durable, l.spilled = size, bytes
 		l.notifyLocked()
 		l.mu.Unlock()
 	}

@@ -32,7 +32,7 @@ func (o Options) check() (Options, note.Verifier, error) {
 	if len(o.URL) > maxURL {
 		bad("URL of %d bytes is longer than %d", len(o.URL), maxURL)
 	}
-	if o.BatchMaxSize < 0 || o.MaxOutstanding < 0 {
+	if o.BatchMaxSize < 0 || o.MaxOutstanding < 0 || o.MaxOutstandingBytes < 0 {
 		bad("negative limit")
 	}
 	verifier, err := o.checkKeys()
@@ -49,6 +49,7 @@ func (o Options) check() (Options, note.Verifier, error) {
 	o.BatchMaxAge = cmp.Or(o.BatchMaxAge, 10*time.Millisecond)
 	o.BatchMaxSize = cmp.Or(o.BatchMaxSize, 4096)
 	o.MaxOutstanding = cmp.Or(o.MaxOutstanding, 16_384)
+	o.MaxOutstandingBytes = cmp.Or(o.MaxOutstandingBytes, 64<<20)
 	if o.MaxUnpublished == 0 {
 		o.MaxUnpublished = 5 * time.Second
 		if o.Layout.indexed {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/ctonly"
@@ -14,7 +15,7 @@ import (
 type appender struct {
 	add      tessera.AddFn
 	addCT    func(context.Context, *ctonly.Entry) tessera.IndexFuture
-	shutdown func(context.Context) error
+	shutdown func(context.Context) error // from then on add and addCT fail with ErrNotLeading
 
 	// sign returns the signed checkpoint of a size and root. CheckpointPublisher also gathers
 	// cosignatures; it is given no witnesses, which makes it return at once.
@@ -25,6 +26,31 @@ type appender struct {
 type leadership struct {
 	l       *Log
 	publish func(ctx context.Context, size uint64, root []byte) ([]byte, error)
+}
+
+// A gate turns adds away once it is closed, with an error of ours: that of Tessera's add functions
+// after shutdown has no name.
+type gate struct {
+	mu     sync.RWMutex
+	closed bool
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+}
+
+// gated is add as long as the gate is open.
+func gated[E any](g *gate, add func(context.Context, E) tessera.IndexFuture) func(context.Context, E) tessera.IndexFuture {
+	return func(ctx context.Context, e E) tessera.IndexFuture {
+		g.mu.RLock()
+		defer g.mu.RUnlock()
+		if g.closed {
+			return failed(errNotLeading)
+		}
+		return add(ctx, e)
+	}
 }
 
 // Appender is the method tessera.NewAppender looks for in a driver.
@@ -51,10 +77,14 @@ func (l *Log) newAppender(ctx context.Context) (*appender, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting the appender: %w", err)
 	}
+	g := new(gate)
 	return &appender{
-		add:      a.Add,
-		addCT:    tessera.NewCertificateTransparencyAppender(a),
-		shutdown: shutdown,
+		add:   gated(g, a.Add),
+		addCT: gated(g, tessera.NewCertificateTransparencyAppender(a)),
+		shutdown: func(ctx context.Context) error {
+			g.close()
+			return shutdown(ctx)
+		},
 		sign: func(ctx context.Context, size int64, root []byte) ([]byte, error) {
 			return d.publish(ctx, uint64(size), root)
 		},
