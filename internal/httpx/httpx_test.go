@@ -63,6 +63,31 @@ func TestReadBodyRefusesOversize(t *testing.T) {
 	}
 }
 
+// wrapper is a ResponseWriter as one that counts answers has.
+type wrapper struct{ http.ResponseWriter }
+
+func (w wrapper) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func TestReadBodyClosesTheConnectionThroughWrappers(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := httpx.ReadBody(wrapper{wrapper{w}}, r, 4); err != nil {
+			httpx.WriteBodyError(w, err)
+		}
+	}))
+	defer srv.Close()
+	for body, closed := range map[string]bool{"1234": false, "12345": true} {
+		// A reader of unknown length is sent chunked.
+		resp, err := http.Post(srv.URL, "text/plain", io.MultiReader(strings.NewReader(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.Close != closed {
+			t.Errorf("body of %d bytes: answered %d, closed: %v", len(body), resp.StatusCode, resp.Close)
+		}
+	}
+}
+
 func TestCollapseSlashes(t *testing.T) {
 	var got string
 	h := httpx.CollapseSlashes(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.URL.Path }))

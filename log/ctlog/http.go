@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	maxBody = 128 << 10 // bytes of a submission
+	maxBody   = 128 << 10 // bytes of a submission
+	maxBodies = 16 << 20  // bytes of the large submissions under way
 
 	retryLeast  = time.Second
 	retrySpread = 4 * time.Second // so that clients do not come back all at once
@@ -50,16 +51,17 @@ func crossOrigin(h http.Handler, method string) http.Handler {
 }
 
 func (l *Log) submit(w http.ResponseWriter, r *http.Request, precert bool) {
-	if !l.limit.allow(r.RemoteAddr, time.Now()) {
+	if !l.limit.Allow(httpx.Sender(r.RemoteAddr), time.Now()) {
 		w.Header().Set("Retry-After", "1")
 		httpx.Error(w, http.StatusTooManyRequests, "too many submissions from this address")
 		return
 	}
-	body, err := httpx.ReadBody(w, r, maxBody)
+	body, release, err := l.bodies.Read(w, r, maxBody)
 	if err != nil {
 		httpx.WriteBodyError(w, err)
 		return
 	}
+	defer release() // the chain takes nearly as much as the body, and is in use until the end
 	var in struct {
 		Chain [][]byte `json:"chain"`
 	}
@@ -93,9 +95,13 @@ func (l *Log) fail(w http.ResponseWriter, err error) {
 	var large *log.TooLargeError
 	switch {
 	case errors.As(err, &rejection):
-		httpx.Error(w, rejection.status, rejection.message)
+		httpx.Error(w, rejection.status, rejection.Error())
 	case errors.As(err, &large):
 		httpx.Error(w, http.StatusRequestEntityTooLarge, large.Error())
+	case errors.Is(err, log.ErrUnpublished): // before ErrUnavailable, which it comes with
+		l.logger.Warn("certificate not logged", "err", err)
+		httpx.RetryLater(w, retryLeast+rand.N(retrySpread),
+			"no SCT is issued: what the log holds has waited too long for publication, as too few witnesses cosign it; try again later")
 	case errors.Is(err, log.ErrUnavailable), errors.Is(err, log.ErrNoQuorum),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		l.logger.Warn("certificate not logged", "err", err)
