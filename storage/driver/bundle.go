@@ -125,18 +125,28 @@ func (l *Log) bundle(ctx context.Context, index int64) (*bundle, error) {
 	return b, nil
 }
 
-// parseBundle splits a bundle and hashes its entries.
+// parseBundle splits an entry bundle and hashes its entries.
 func (l *Log) parseBundle(index int64, data []byte) (*bundle, [][]byte, error) {
-	entries, err := l.o.Layout.Split(data)
+	b, leaves, err := l.parseEntries(data)
 	if err != nil {
 		return nil, nil, damagef("entry bundle %d: %w", index, err)
 	}
-	b := &bundle{index: index, data: data}
+	b.index = index
+	return b, leaves, nil
+}
+
+// parseEntries splits concatenated entries, those of a bundle or of a record, and hashes them.
+func (l *Log) parseEntries(data []byte) (*bundle, [][]byte, error) {
+	entries, err := l.o.Layout.Split(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := &bundle{data: data}
 	leaves := make([][]byte, len(entries))
 	end := 0
 	for i, e := range entries {
 		if leaves[i], err = l.o.Layout.LeafHash(e); err != nil {
-			return nil, nil, damagef("entry bundle %d, entry %d: %w", index, i, err)
+			return nil, nil, fmt.Errorf("hashing entry %d: %w", i, err)
 		}
 		end += len(e)
 		b.ends = append(b.ends, end)

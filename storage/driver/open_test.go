@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/transparency-dev/tessera"
 	"golang.org/x/mod/sumdb/note"
 
 	"tallywood/storage"
@@ -350,5 +351,21 @@ func TestOpenRefusesRollback(t *testing.T) {
 	add(t, l, 10, 15)
 	quit(t, l, stop)
 	put(t, fork, "logs/test/checkpoint", get(t, b, "logs/test/checkpoint"))
-	refuses(t, options(t, fork), "of no record")
+	refuses(t, options(t, fork), "has size 15")
+
+	// Another history up to the very size.
+	fork = mem.New()
+	for key, data := range old {
+		put(t, fork, key, data)
+	}
+	l = open(t, options(t, fork))
+	stop = lead(t, l)
+	for i := range int64(10) {
+		if _, err := l.Add(t.Context(), tessera.NewEntry(data(i)))(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	quit(t, l, stop)
+	put(t, fork, "logs/test/checkpoint", get(t, b, "logs/test/checkpoint"))
+	refuses(t, options(t, fork), "has another root")
 }

@@ -164,6 +164,26 @@ func TestChainRefusesForgery(t *testing.T) {
 	}
 }
 
+// TestChainNamesTheSlot has a record whose entries are none, with a header that fits.
+func TestChainNamesTheSlot(t *testing.T) {
+	o, log, identity, records := chain(t)
+	for i, raw := range records {
+		r := parseRecord(t, raw)
+		payload := raw[len(r.line):]
+		if len(payload) == 0 {
+			continue
+		}
+		cut := payload[:len(payload)-1]
+		line := bytes.Replace(r.line, fmt.Appendf(nil, "%x", sha256.Sum256(payload)), fmt.Appendf(nil, "%x", sha256.Sum256(cut)), 1)
+		forged := append(append([][]byte{}, records[:i]...), append(line, cut...))
+		_, err := driver.Chain(o, log, identity, forged)
+		want := fmt.Sprintf("refusing damaged log: slot %d: splitting entry", i)
+		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "bundle") {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func without(records [][]byte, i int) [][]byte {
 	return append(append([][]byte{}, records[:i]...), records[i+1:]...)
 }

@@ -71,9 +71,16 @@ func (l *Log) locate(ctx context.Context, f floor, s state, pub Published) (stat
 	if err != nil {
 		return state{}, l.missing(low, err)
 	}
-	if h.Log != s.log || h.NewSize != pub.Size || h.NewRoot != pub.Root {
-		return state{}, &oddity{low, damagef("the checkpoint of size %d is of no record: slot %d has size %d",
-			pub.Size, low, h.NewSize)}
+	switch {
+	case h.Log != s.log:
+		err = damagef("slot %d belongs to another log", low)
+	case h.NewSize != pub.Size:
+		err = damagef("the checkpoint of size %d is of no record: slot %d has size %d", pub.Size, low, h.NewSize)
+	case h.NewRoot != pub.Root:
+		err = damagef("the checkpoint of size %d is of no record: slot %d has another root", pub.Size, low)
+	}
+	if err != nil {
+		return state{}, &oddity{low, err}
 	}
 	return after(h, line), nil
 }
@@ -180,7 +187,7 @@ func (l *Log) replayRecord(at state, raw []byte) (state, error) {
 	if len(payload) > maxPayload || sum(payload) != h.Payload {
 		return at, damagef("slot %d: the entries are not those of the header", at.n)
 	}
-	b, leaves, err := l.parseBundle(at.n, payload)
+	b, leaves, err := l.parseEntries(payload)
 	if err != nil {
 		return at, damagef("slot %d: %w", at.n, err)
 	}
