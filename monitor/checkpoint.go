@@ -11,39 +11,72 @@ import (
 	"tallywood/witness/policy"
 )
 
-// checkpoint fetches the log's checkpoint and verifies all that can be seen from it and the
-// verified one alone. Whatever is wrong must be wrong past caches too. The error then holds every
-// trouble there is.
-func (t *tail) checkpoint(ctx context.Context, verified policy.Checkpoint) (policy.Checkpoint, error) {
-	for fresh := false; ; fresh = true {
-		note, err := t.source.get(ctx, "checkpoint", maxCheckpoint, fresh)
-		if err != nil {
-			return policy.Checkpoint{}, err
-		}
-		cp, found := t.open(note, verified)
-		if len(found) == 0 {
-			return cp, nil
-		}
-		if fresh {
-			errs := make([]error, len(found))
-			for i, tr := range found {
-				tr.files = t.notes(verified, note)
-				errs[i] = tr
-			}
-			return policy.Checkpoint{}, errors.Join(errs...)
-		}
-	}
+// A sighting is what looking at a log's checkpoint came to.
+type sighting struct {
+	cp     policy.Checkpoint   // to go on with: it satisfies the policy
+	aside  []policy.Checkpoint // signed by the log too; neither gone on with nor proved wrong yet
+	proved []*trouble          // misbehaviour that nothing served later undoes
 }
 
-// open verifies a note: the log's own key, the policy, and whether it contradicts the verified
-// checkpoint. A contradiction that the log has signed counts even if no witness has.
-func (t *tail) open(note []byte, verified policy.Checkpoint) (policy.Checkpoint, []*trouble) {
+// checkpoint fetches the log's checkpoint and verifies all that can be seen from it and the
+// verified one alone. Where a cache on the way may be to blame, it must be wrong past caches too.
+// Not so where the log itself has signed a contradiction: that is raised before anything else is
+// asked. The error holds every trouble because of which there is no checkpoint to go on with; if
+// the second look fails, those of the first, with its bytes, beside the reason.
+func (t *tail) checkpoint(ctx context.Context, verified policy.Checkpoint) (sighting, error) {
+	var s sighting
+	cp, found, err := t.sight(ctx, verified, &s, false)
+	if err != nil || len(found) == 0 {
+		s.cp = cp
+		return s, err
+	}
+	_ = t.raise(ctx, verified, joined(s.proved)) // at once; the caller raises it again, with its error
+	cp, again, err := t.sight(ctx, verified, &s, true)
+	switch {
+	case err != nil && ctx.Err() != nil: // we are told to stop: that says nothing about the log
+		return s, err
+	case err != nil:
+		return s, errors.Join(joined(found), err)
+	case len(again) > 0:
+		return s, joined(union(s.proved, again))
+	}
+	s.cp = cp
+	return s, nil
+}
+
+// sight looks at the checkpoint once, notes in s what stays true of it, and returns it with what
+// is wrong with it.
+func (t *tail) sight(ctx context.Context, verified policy.Checkpoint, s *sighting, fresh bool) (policy.Checkpoint, []*trouble, error) {
+	note, err := t.source.get(ctx, "checkpoint", maxCheckpoint, fresh)
+	if err != nil {
+		return policy.Checkpoint{}, nil, err
+	}
+	cp, signed, found := t.inspect(note, verified)
+	proved := false
+	for _, tr := range found {
+		tr.files = t.notes(verified, note)
+		if tr.rule != rule.LogSplitView && tr.rule != rule.LogInconsistent {
+			continue
+		}
+		proved = true
+		s.proved = union(s.proved, []*trouble{tr})
+	}
+	if len(found) > 0 && !proved && signed.Origin() != "" {
+		s.aside = append(s.aside, signed)
+	}
+	return cp, found, nil
+}
+
+// inspect verifies a note: the log's own key, the policy, and whether it contradicts the verified
+// checkpoint. A contradiction that the log has signed counts even if no witness has; signed is the
+// checkpoint as far as the log's key goes, zero if it did not sign it.
+func (t *tail) inspect(note []byte, verified policy.Checkpoint) (cp, signed policy.Checkpoint, found []*trouble) {
 	signed, err := t.own.OpenLog(note)
 	if err != nil {
-		return signed, []*trouble{t.badSignature(note, verified, err)}
+		return cp, policy.Checkpoint{}, []*trouble{t.badSignature(note, verified, err)}
 	}
-	found := contradictions(signed, verified)
-	cp, err := t.policy.Open(note)
+	found = contradictions(signed, verified)
+	cp, err = t.policy.Open(note)
 	var qe *policy.QuorumError
 	switch {
 	case errors.As(err, &qe):
@@ -52,7 +85,7 @@ func (t *tail) open(note []byte, verified policy.Checkpoint) (policy.Checkpoint,
 	case err != nil:
 		found = append(found, t.badSignature(note, verified, err))
 	}
-	return cp, found
+	return cp, signed, found
 }
 
 // badSignature returns the trouble of a note that does not verify. Anyone between us and the log
@@ -89,7 +122,7 @@ func contradictions(seen, verified policy.Checkpoint) []*trouble {
 		tr.rule = rule.LogRollback
 		tr.summary = fmt.Sprintf("size went back from %d to %d", verified.Size(), seen.Size())
 	case seen.Size() == verified.Size() && verified.Origin() != "" && seen.Root() != verified.Root():
-		tr.rule = rule.LogSplitView
+		tr.rule, tr.key = rule.LogSplitView, forkKey(seen)
 		tr.summary = fmt.Sprintf("two trees of size %d: root %x was verified, now it is %x",
 			seen.Size(), verified.Root(), seen.Root())
 	default:
@@ -108,6 +141,10 @@ func stateKey(verified policy.Checkpoint) string {
 func contradictionKey(verified, seen policy.Checkpoint) string {
 	return fmt.Sprintf("%d %d %x", verified.Size(), seen.Size(), seen.Root())
 }
+
+// forkKey names a checkpoint that cannot be true beside the verified ones, however far they have
+// come when it is seen.
+func forkKey(seen policy.Checkpoint) string { return fmt.Sprintf("%d %x", seen.Size(), seen.Root()) }
 
 // fresh raises log.stale if the newest cosignature is too old. A checkpoint without cosignatures
 // states no time that anyone else vouches for, and is not judged.

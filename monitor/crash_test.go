@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -220,14 +222,72 @@ func (hangingSink) Send(ctx context.Context, _ monitor.Event) error {
 	return ctx.Err()
 }
 
-func TestSinkThatIsGoneFromTheConfigurationIsForgotten(t *testing.T) {
+func TestSinkThatIsGoneFromTheConfigurationHasFailed(t *testing.T) {
 	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
 	s := newStation(t, l.config(monitor.KindRekor))
 	s.sink.setRefuse(errors.New("down"))
 	l.add(ca.entry(alice, goodIssuer))
 	s.expect(rule.Operational, rule.IDSeen)
 	s.options.Routes = map[string]monitor.Route{"other": {Sink: newMemorySink()}}
-	s.expect(rule.Clean)
+	s.failed("all", rule.IDSeen, "configured")
+}
+
+// failed expects one delivery that was given up, shown by every check until it is acknowledged.
+func (s *station) failed(sink string, id rule.ID, why string) {
+	s.t.Helper()
+	for range 2 {
+		r := s.check()
+		if r.Class == rule.Clean || r.GivenUp != 1 || r.Undelivered != 0 || len(r.Logs[0].Failures) != 1 {
+			s.t.Fatalf("class %d, %d given up, status %+v", r.Class, r.GivenUp, r.Logs)
+		}
+		if f := r.Logs[0].Failures[0]; f.Sink != sink || f.Event.Rule != id || !strings.Contains(f.Error, why) || f.Time.IsZero() {
+			s.t.Errorf("failure %+v", f)
+		}
+	}
+	s.expect(rule.Operational)
+	m, err := monitor.New(s.options)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := m.Check(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := m.Acknowledge(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	if r := s.expect(rule.Clean); r.GivenUp != 0 || len(r.Logs[0].Failures) != 0 {
+		s.t.Errorf("status %+v after it was acknowledged", r.Logs)
+	}
+}
+
+func TestDeliveryThatIsGivenUpIsShown(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.sink.setRefuse(errors.New("down\x1b[2J"))
+	l.add(ca.entry(alice, evilIssuer))
+	s.expect(rule.IdentityAlert, rule.IDUnexpected)
+	since := regexp.MustCompile(`"since":"[^"]*"`)
+	old := since.ReplaceAll(s.state(l), fmt.Appendf(nil, `"since":%q`, time.Now().Add(-73*time.Hour).Format(time.RFC3339)))
+	s.setState(l, old)
+	s.failed("all", rule.IDUnexpected, `down\x1b[2J`)
+}
+
+func TestGravestFailuresAreKept(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.sink.setRefuse(errors.New("down"))
+	l.add(ca.entry(alice, evilIssuer))
+	for range 70 {
+		l.sequence(ca.entry(alice, goodIssuer))
+	}
+	l.publish()
+	s.check()
+	s.options.Routes = map[string]monitor.Route{"other": {Sink: newMemorySink()}}
+	r := s.check()
+	kept := r.Logs[0].Failures
+	if r.GivenUp != 71 || len(kept) != 64 || kept[len(kept)-1].Event.Rule != rule.IDUnexpected {
+		t.Errorf("%d given up, %d kept", r.GivenUp, len(kept))
+	}
 }
 
 // TestTwoMonitorsShareAState runs two on one state: events are queued once, whoever is first.

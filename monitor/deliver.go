@@ -152,12 +152,12 @@ func (c *courier) note(s *state, failed map[string]error) {
 		}
 		if now.Sub(a.Since) > abandonAfter {
 			delete(p.Sinks, c.name)
-			s.GivenUp++
+			s.giveUp(p.Event, c.name, clipped(err.Error(), maxError))
 			c.tail.log.Error("giving up on delivering event", "origin", p.Event.Origin, "key", c.name, "err", err)
 			continue
 		}
 		pause := min(firstResend<<min(a.Tries-1, 20), slowestResend)
-		a.Due, a.Error = now.Add(pause+rand.N(pause/4)), err.Error()
+		a.Due, a.Error = now.Add(pause+rand.N(pause/4)), clipped(err.Error(), maxError)
 		s.Outbox[i].Sinks[c.name] = a
 	}
 	s.Outbox = slices.DeleteFunc(s.Outbox, func(p pending) bool { return len(p.Sinks) == 0 })

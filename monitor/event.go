@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,6 +56,29 @@ type Sink interface {
 type Route struct {
 	Sink        Sink
 	MinSeverity rule.Severity // less severe events are not sent; zero: all are
+}
+
+// printable returns text as one line that is safe to show on a terminal: what is not a printable
+// character is written as in a Go string. Logs and sinks choose part of what we print.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range strings.ReplaceAll(text, "\n", "; ") {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
+}
+
+// clipped is printable of text that is cut after some bytes.
+func clipped(text string, most int) string {
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return printable(text)
 }
 
 // eventID derives an ID from what makes an event the event it is.

@@ -24,3 +24,14 @@ func (m *Monitor) SetMaxPending(n int) {
 		t.maxPending = n
 	}
 }
+
+// SetMaxBytes has following wait at a state of outbox bytes, commits events by chunk bytes, and
+// refuses to write a state of more than limit.
+func (m *Monitor) SetMaxBytes(outbox, chunk, limit int) {
+	for _, t := range m.tails {
+		t.maxOutbox, t.chunkBytes, t.journal.limit = outbox, chunk, limit
+	}
+}
+
+// Printable is printable.
+var Printable = printable

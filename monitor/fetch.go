@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -79,13 +80,18 @@ func (s *source) attempt(ctx context.Context, path string, limit int64, fresh bo
 	case res.StatusCode == http.StatusNotFound:
 		return nil, &fetchError{path, res.StatusCode, fs.ErrNotExist}
 	case res.StatusCode != http.StatusOK:
-		return nil, &fetchError{path, res.StatusCode, errors.New(res.Status)}
+		return nil, &fetchError{path, res.StatusCode, httpStatus(res.StatusCode)}
 	}
 	data, err := readBody(res, limit)
 	if err != nil {
 		return nil, &fetchError{path, 0, err}
 	}
 	return data, nil
+}
+
+// httpStatus returns the error of a status. The words that the server has for it may be anything.
+func httpStatus(code int) error {
+	return fmt.Errorf("%d %s", code, cmp.Or(http.StatusText(code), "unknown status"))
 }
 
 // readBody reads at most limit+1 bytes, decoded.

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,9 +15,11 @@ import (
 )
 
 const (
-	chunk      = 1 << 16 // entries after which progress is saved: those of one level-1 hash tile
-	chunkHits  = 64      // or as many hits, which are kept in memory until then
-	maxPending = 4096    // events in an outbox at which following waits until sinks catch up
+	chunk      = 1 << 16  // entries after which progress is saved: those of one level-1 hash tile
+	chunkHits  = 64       // or as many hits, which are kept in memory until then
+	chunkBytes = 4 << 20  // or hits that make events of so many bytes
+	maxPending = 4096     // events in an outbox at which following waits until sinks catch up
+	maxOutbox  = 24 << 20 // bytes of a state at which it waits too
 )
 
 // errBacklog reports that events are found faster than sinks take them.
@@ -32,6 +35,7 @@ type walk struct {
 	reach *compact.Range    // of the entries verified so far
 	hits  []hit             // found since the last commit, bound to cp's root
 	bad   []scanned         // bundles with malformed entries, likewise
+	bytes int               // of the events that hits and bad will make, roughly
 
 	roots     []tlog.Hash // of the full bundles [rootsFrom, rootsFrom+len)
 	rootsFrom int64
@@ -50,6 +54,9 @@ func (w *walk) run(ctx context.Context) error {
 			return w.tail.scan(ctx, n, w.width(n), from, false)
 		},
 		func(s *scanned) error { return w.accept(ctx, s, from) })
+	if errors.Is(err, errBacklog) { // what is not committed does not fit
+		return err
+	}
 	if commitErr := w.commit(ctx); commitErr != nil {
 		return errors.Join(err, commitErr)
 	}
@@ -76,9 +83,7 @@ func (w *walk) width(n int64) int {
 func (w *walk) accept(ctx context.Context, s *scanned, from int64) error {
 	wrong, err := w.verify(ctx, s)
 	if err == nil && wrong != nil {
-		if s, err = w.tail.scan(ctx, s.n, s.width, from, true); err == nil {
-			wrong, err = w.verify(ctx, s)
-		}
+		s, wrong, err = w.again(ctx, s, wrong, from)
 	}
 	if err != nil {
 		return err
@@ -86,19 +91,61 @@ func (w *walk) accept(ctx context.Context, s *scanned, from int64) error {
 	if wrong != nil {
 		return w.mismatched(s, wrong)
 	}
+	return w.take(ctx, s)
+}
+
+// again looks past caches at a bundle that is wrong. If that fails, its error holds what the first
+// look found.
+func (w *walk) again(ctx context.Context, first *scanned, found *wrong, from int64) (*scanned, *wrong, error) {
+	s, err := w.tail.scan(ctx, first.n, first.width, from, true)
+	var still *wrong
+	if err == nil {
+		still, err = w.verify(ctx, s)
+	}
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(w.mismatched(first, found), err)
+	}
+	return s, still, err
+}
+
+// take goes over the entries of a bundle that is bound to the root. It commits whenever there is
+// enough, within a bundle too: one bundle may hold more hits than fit a state at once.
+func (w *walk) take(ctx context.Context, s *scanned) error {
 	start := s.n * bundleWidth
+	hits, bad := s.hits, s.malformed
 	for i := int64(w.reach.End()) - start; i < int64(s.width); i++ {
 		if err := w.reach.Append(s.leaves[i][:], nil); err != nil {
 			return fmt.Errorf("appending to compact range: %w", err)
 		}
+		if len(hits) > 0 && hits[0].index == start+i {
+			if err := w.hit(hits[0]); err != nil {
+				return err
+			}
+			hits = hits[1:]
+		}
+		if len(bad) > 0 && bad[0].index == start+i { // the first stands for all of the bundle
+			w.bad = append(w.bad, scanned{n: s.n, malformed: bad})
+			bad = nil
+		}
+		if int64(w.reach.End())-w.state.Next >= chunk || len(w.hits)+len(w.bad) >= chunkHits || w.bytes >= w.tail.chunkBytes {
+			if err := w.commit(ctx); err != nil {
+				return err
+			}
+		}
 	}
-	w.hits = append(w.hits, s.hits...)
-	if len(s.malformed) > 0 {
-		w.bad = append(w.bad, scanned{n: s.n, malformed: s.malformed})
+	return nil
+}
+
+// hit takes a hit into the next commit.
+func (w *walk) hit(h hit) error {
+	for _, f := range h.findings {
+		text, err := json.Marshal(w.event(h, f))
+		if err != nil {
+			return fmt.Errorf("encoding event: %w", err)
+		}
+		w.bytes += len(text)
 	}
-	if int64(w.reach.End())-w.state.Next >= chunk || len(w.hits)+len(w.bad) >= chunkHits {
-		return w.commit(ctx)
-	}
+	w.hits = append(w.hits, h)
 	return nil
 }
 
@@ -189,11 +236,11 @@ func (w *walk) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.state, w.hits, w.bad = next, nil, nil
+	w.state, w.hits, w.bad, w.bytes = next, nil, nil, 0
 	for _, r := range reports {
 		w.tail.queued(r.event)
 	}
-	if len(next.Outbox) >= w.tail.maxPending {
+	if w.tail.full(next) {
 		return errBacklog
 	}
 	return nil

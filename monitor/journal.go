@@ -34,6 +34,7 @@ type journal struct {
 	key    string
 	writer string
 	fresh  *state // what a log begins with
+	limit  int    // bytes that may be written: no more can be read back
 
 	mu      sync.Mutex
 	current *state          // as in the bucket; nil: not known, read it first
@@ -43,7 +44,7 @@ type journal struct {
 }
 
 func newJournal(b storage.Bucket, key string, fresh *state) *journal {
-	return &journal{bucket: b, key: key, writer: rand.Text(), fresh: fresh}
+	return &journal{bucket: b, key: key, writer: rand.Text(), fresh: fresh, limit: maxStateSize}
 }
 
 // load returns the state, which the caller must not change.
@@ -83,7 +84,7 @@ func (j *journal) peek() *state { return j.latest.Load() }
 
 // update applies change to a copy of the state and swaps it in. If base is not nil, checkpoint and
 // position must still be those of base; deliveries may have moved on. After an error, change has
-// not happened.
+// not happened; one with errBacklog is a state that would be too large.
 func (j *journal) update(ctx context.Context, base *state, change func(*state)) (*state, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -101,10 +102,14 @@ func (j *journal) update(ctx context.Context, base *state, change func(*state)) 
 	if err != nil {
 		return nil, fmt.Errorf("encoding state: %w", err)
 	}
+	if len(data) > j.limit {
+		return nil, fmt.Errorf("%w: state would be of %d bytes, more than the %d that can be read back", errBacklog, len(data), j.limit)
+	}
 	cond := storage.Match(j.version)
 	if j.version == "" {
 		cond = storage.Absent()
 	}
+	s.bytes = len(data)
 	j.current = nil // until the outcome is known
 	version, err := j.bucket.Put(ctx, j.key, data, storage.PutOptions{
 		If: cond, ContentType: "application/json", CacheControl: "private, no-store"})

@@ -167,13 +167,8 @@ func TestStateWithAnotherRangeIsRefused(t *testing.T) {
 	if _, err := s.options.State.Put(t.Context(), key, data, storage.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	m, err := monitor.New(s.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var se *monitor.StateError
-	if _, err := m.Check(t.Context()); !errors.As(err, &se) || !strings.Contains(err.Error(), "compact range") {
-		t.Errorf("error %v", err)
+	if r := s.expect(rule.Operational); !strings.Contains(r.Logs[0].Err, "compact range") {
+		t.Errorf("error %q", r.Logs[0].Err)
 	}
 }
 
@@ -190,7 +185,7 @@ func TestFloodDoesNotOutgrowTheOutbox(t *testing.T) {
 	const n = 300
 	l.add(filler(ca, n)...)
 	s.sink.setRefuse(errors.New("down"))
-	s.maxPending = 100
+	s.tune = func(m *monitor.Monitor) { m.SetMaxPending(100) }
 	r := s.check()
 	if r.Class != rule.Operational || r.Undelivered < 100 || r.Undelivered == n || r.Logs[0].Scanned == n {
 		t.Errorf("class %d, %d undelivered, %d scanned", r.Class, r.Undelivered, r.Logs[0].Scanned)
@@ -203,6 +198,89 @@ func TestFloodDoesNotOutgrowTheOutbox(t *testing.T) {
 	s.expect(rule.Clean, s.rulesOf(n-r.Undelivered)...)
 	if got := len(s.sink.all()); got != n {
 		t.Errorf("%d events, want %d", got, n)
+	}
+}
+
+// TestFloodDoesNotOutgrowTheState has one bundle make more bytes of events than a state may hold.
+func TestFloodDoesNotOutgrowTheState(t *testing.T) {
+	const entries, identities = 60, 4
+	const outbox, chunk = 512 << 10, 128 << 10
+	const entry = identities * 24 << 10 // the events of one
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	var o rule.Options
+	for i := range identities {
+		o.Identities = append(o.Identities, rule.Identity{Name: fmt.Sprintf("identity %d", i), Domain: "example.com",
+			Expect: rule.Expect{Issuers: []string{goodIssuer}}})
+	}
+	rules, err := rule.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.options.Rules = rules
+	var flood [][]byte
+	for range entries {
+		flood = append(flood, ca.entry(strings.Repeat("\x01", 600)+"@example.com", strings.Repeat("\x02", 600)))
+	}
+	l.add(flood...)
+	s.sink.setRefuse(errors.New("down"))
+	s.tune = func(m *monitor.Monitor) { m.SetMaxBytes(outbox, chunk, 64<<20) }
+	r := s.check()
+	if n := len(s.state(l)); r.Class != rule.IdentityAlert || r.Logs[0].Scanned == 0 || r.Logs[0].Scanned == entries || n > outbox+chunk+entry {
+		t.Errorf("class %d, scanned %d, state of %d bytes", r.Class, r.Logs[0].Scanned, n)
+	}
+	if again := s.check(); again.Undelivered != r.Undelivered {
+		t.Errorf("%d undelivered after another check, %d before", again.Undelivered, r.Undelivered)
+	}
+	s.sink.setRefuse(nil)
+	if r := s.check(); r.Undelivered != 0 || r.Logs[0].Scanned != entries {
+		t.Errorf("%d undelivered, scanned %d", r.Undelivered, r.Logs[0].Scanned)
+	}
+	s.expect(rule.Clean)
+	ids := map[string]bool{}
+	for _, e := range s.sink.all() {
+		ids[e.ID] = true
+	}
+	if len(ids) != entries*identities || len(s.sink.all()) != len(ids) {
+		t.Errorf("%d events, %d different ones; want %d", len(s.sink.all()), len(ids), entries*identities)
+	}
+}
+
+// TestStateThatWouldBeTooLargeIsNotWritten: what is there can still be read, and says so.
+func TestStateThatWouldBeTooLargeIsNotWritten(t *testing.T) {
+	ca, l, s := settled(t, 2)
+	before := s.state(l)
+	l.add(ca.entry(alice, evilIssuer))
+	s.tune = func(m *monitor.Monitor) { m.SetMaxBytes(64<<20, 4<<20, len(before)+100) }
+	if r := s.expect(rule.Operational); !strings.Contains(r.Logs[0].Err, "can be read back") {
+		t.Errorf("status %+v", r.Logs[0])
+	}
+	s.tune = nil
+	s.expect(rule.IdentityAlert, rule.IDUnexpected)
+}
+
+// TestServerWritesNothingToOurTerminal has a server choose the words of its status.
+func TestServerWritesNothingToOurTerminal(t *testing.T) {
+	_, l, s := settled(t, 2)
+	l.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		conn, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return true
+		}
+		rw.WriteString("HTTP/1.1 403 \x1b[2J\u202eoops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		rw.Flush()
+		conn.Close()
+		return true
+	})
+	r := s.expect(rule.Operational, rule.LogUnreachable)
+	for _, text := range []string{r.Logs[0].Err, r.Events[0].Summary} {
+		if !strings.Contains(text, "403 Forbidden") || strings.ContainsAny(text, "\x1b\u202e") || strings.Contains(text, "oops") {
+			t.Errorf("text %q", text)
+		}
+	}
+	if got, want := monitor.Printable("é\x1b[2J\u0085\u202e\xff\r\nx"), `é\x1b[2J\u0085\u202e`+"\ufffd"+`\r; x`; got != want {
+		t.Errorf("printable is %q, want %q", got, want)
 	}
 }
 

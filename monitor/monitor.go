@@ -16,8 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"tallywood/monitor/rule"
 	"tallywood/storage"
 	"tallywood/witness/policy"
@@ -142,7 +140,7 @@ func newTail(l Log, o Options) (*tail, error) {
 		errs = append(errs, fmt.Errorf("start %d is negative", l.Start))
 	}
 	t := &tail{cfg: l, layout: layout, rules: o.Rules, routes: o.Routes, evidence: o.EvidenceDir,
-		startAtHead: o.AllowStartAtHead, maxPending: maxPending, log: o.Log, wake: map[string]chan struct{}{}}
+		startAtHead: o.AllowStartAtHead, maxPending: maxPending, maxOutbox: maxOutbox, chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}}
 	t.cfg.URL = strings.TrimRight(l.URL, "/")
 	t.cfg.Freshness = l.Freshness.orDefault()
 	t.source = &source{base: t.cfg.URL, http: o.HTTP}
@@ -220,23 +218,31 @@ func isLoopback(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
-// open reads all states, so that a wrong one is an error before anything else happens.
+// open reads all states before anything else happens, and says what is wrong with each. Its error
+// is of ctx, or with none of them usable those of all.
 func (m *Monitor) open(ctx context.Context) error {
 	sweepEvidence(m.evidence)
 	var errs []error
 	for _, t := range m.tails {
-		st, err := t.journal.load(ctx)
-		if err == nil {
-			err = t.adopt(ctx, st)
+		err := t.open(ctx)
+		if ctx.Err() != nil {
+			return err
 		}
-		errs = append(errs, err)
+		if err != nil {
+			t.log.Error("log is not followed: its state cannot be used", "origin", t.cfg.Origin, "err", err)
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) < len(m.tails) {
+		return nil
 	}
 	return errors.Join(errs...)
 }
 
 // Run follows all logs and delivers events until ctx ends, and then returns nil. A log that
-// misbehaves or does not answer stops neither Run nor the other logs. A *StateError is returned at
-// once.
+// misbehaves, does not answer or of which the state cannot be used stops neither Run nor the other
+// logs; a state is tried again with every poll. Only when there is a *StateError for each log are
+// they returned, at once.
 func (m *Monitor) Run(ctx context.Context) error {
 	if err := m.open(ctx); err != nil {
 		return err
@@ -258,23 +264,22 @@ func (m *Monitor) Run(ctx context.Context) error {
 type Result struct {
 	Class       rule.Class  // worst of all; its value is the exit code
 	Events      []Event     // raised by this Check
-	Undelivered int         // events that some sink has not taken
+	Undelivered int         // events that some sink has not taken yet
+	GivenUp     int64       // deliveries given up, until they are acknowledged
 	Logs        []LogStatus // in the order of Options.Logs
 }
 
 // Check brings all logs to their current checkpoints and delivers the outbox, once. What it finds
-// wrong with logs and sinks is in the Result; its error, a *StateError or of ctx, is about the
-// Check itself.
+// wrong with logs, states and sinks is in the Result; its error, of ctx, is about the Check itself.
 func (m *Monitor) Check(ctx context.Context) (Result, error) {
-	if err := m.open(ctx); err != nil {
-		return Result{Class: rule.Operational}, err
-	}
-	g, ctx := errgroup.WithContext(ctx)
+	sweepEvidence(m.evidence)
+	var wg sync.WaitGroup
 	for _, t := range m.tails {
-		g.Go(func() error { return t.check(ctx) })
+		wg.Go(func() { t.check(ctx) })
 	}
-	if err := g.Wait(); err != nil {
-		return Result{Class: rule.Operational}, err
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return Result{Class: rule.Operational}, fmt.Errorf("checking logs: %w", err)
 	}
 	var r Result
 	for _, t := range m.tails {
@@ -283,12 +288,29 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 		r.Class = rule.Worse(r.Class, class)
 		r.Events = append(r.Events, events...)
 		r.Undelivered += s.Pending
+		r.GivenUp += s.GivenUp
 		r.Logs = append(r.Logs, s)
 	}
-	if r.Undelivered > 0 {
+	if r.Undelivered > 0 || r.GivenUp > 0 {
 		r.Class = rule.Worse(r.Class, rule.Operational)
 	}
 	return r, nil
+}
+
+// Acknowledge forgets the deliveries that were given up, as last seen in Status or a Result: they
+// are known to whoever calls it, and no trouble any more.
+func (m *Monitor) Acknowledge(ctx context.Context) error {
+	var errs []error
+	for _, t := range m.tails {
+		if st := t.journal.peek(); st == nil || st.GivenUp == 0 {
+			continue
+		}
+		_, err := t.journal.update(ctx, nil, func(s *state) { s.GivenUp, s.Failures = 0, nil })
+		if err != nil {
+			errs = append(errs, fmt.Errorf("acknowledging failed deliveries of log %q: %w", t.cfg.Origin, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Status returns where all logs stand, in the order of Options.Logs.

@@ -68,7 +68,28 @@ type station struct {
 	options monitor.Options
 	sink    *memorySink
 
-	maxPending int // if not 0, instead of the usual one
+	tune func(*monitor.Monitor) // if set, called with every new one
+}
+
+// stateKey returns where the state of a log is.
+func stateKey(l *testLog) string { return fmt.Sprintf("monitor/%x", sha256.Sum256([]byte(l.origin))) }
+
+// state returns the state of a log as it is stored.
+func (s *station) state(l *testLog) []byte {
+	s.t.Helper()
+	data, _, err := s.options.State.Get(s.t.Context(), stateKey(l), storage.Range{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return data
+}
+
+// setState puts another state in its place.
+func (s *station) setState(l *testLog, data []byte) {
+	s.t.Helper()
+	if _, err := s.options.State.Put(s.t.Context(), stateKey(l), data, storage.PutOptions{}); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 func newStation(t testing.TB, logs ...monitor.Log) *station {
@@ -91,8 +112,8 @@ func (s *station) check() monitor.Result {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if s.maxPending > 0 {
-		m.SetMaxPending(s.maxPending)
+	if s.tune != nil {
+		s.tune(m)
 	}
 	r, err := m.Check(s.t.Context())
 	if err != nil {
@@ -296,13 +317,8 @@ func TestStartInTheMiddle(t *testing.T) {
 
 	c.Start = monitor.StartAtHead
 	s = newStation(t, c)
-	m, err := monitor.New(s.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var se *monitor.StateError
-	if _, err := m.Check(t.Context()); !errors.As(err, &se) {
-		t.Fatalf("starting at the head unasked: %v", err)
+	if r := s.expect(rule.Operational); !strings.Contains(r.Logs[0].Err, "needs to be allowed") {
+		t.Fatalf("starting at the head unasked: %q", r.Logs[0].Err)
 	}
 	s.options.AllowStartAtHead = true
 	s.expect(rule.Clean)
@@ -325,10 +341,11 @@ func TestForeignOrDamagedStateIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var se *monitor.StateError
-		if r, err := m.Check(t.Context()); !errors.As(err, &se) || r.Class != rule.Operational {
-			t.Errorf("%s: class %d, error %v", what, r.Class, err)
+		r, err := m.Check(t.Context())
+		if err != nil || r.Class != rule.Operational || !strings.Contains(r.Logs[0].Err, "monitor state of ") {
+			t.Errorf("%s: class %d, error %v, status %q", what, r.Class, err, r.Logs[0].Err)
 		}
+		var se *monitor.StateError
 		if err := m.Run(t.Context()); !errors.As(err, &se) {
 			t.Errorf("%s: run ends with %v", what, err)
 		}
@@ -355,6 +372,56 @@ func TestForeignOrDamagedStateIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused(what)
+	}
+}
+
+func TestDamagedStateHidesNoOtherLog(t *testing.T) {
+	ca, forked, s := settled(t, 5)
+	damaged := newTestLog(t, "damaged.localhost")
+	s.options.Logs = append(s.options.Logs, damaged.config(monitor.KindRekor))
+	s.expect(rule.Clean)
+	good := s.state(damaged)
+	s.setState(damaged, good[:len(good)/2])
+	damaged.add(ca.entry(alice, evilIssuer))
+	f := forked.fork(4)
+	f.add(ca.entry(bob, goodIssuer))
+	undo := forked.become(f)
+	r := s.expect(rule.Misbehaved, rule.LogSplitView) // 4 before 5
+	if !strings.Contains(r.Logs[1].Err, "monitor state of") {
+		t.Errorf("status %+v", r.Logs[1])
+	}
+	undo()
+	s.expect(rule.Operational)
+
+	// A running monitor follows the others, and that log as well once its state is back.
+	s.options.Poll = 10 * time.Millisecond
+	m, err := monitor.New(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	waitFor := func(id rule.ID) {
+		t.Helper()
+		deadline := time.After(time.Minute)
+		for !slices.ContainsFunc(s.sink.all(), func(e monitor.Event) bool { return e.Rule == id }) {
+			select {
+			case <-s.sink.got:
+			case err := <-done:
+				t.Fatalf("run ended with %v", err)
+			case <-deadline:
+				t.Fatalf("no %s: status %+v", id, m.Status())
+			}
+		}
+	}
+	forked.add(ca.entry(alice, goodIssuer))
+	waitFor(rule.IDSeen)
+	s.setState(damaged, good)
+	waitFor(rule.IDUnexpected)
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("run ends with %v", err)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -25,10 +27,12 @@ type LogStatus struct {
 	Scanned  int64     // entries verified and matched; less than Size is a lag
 	Cosigned time.Time // newest cosignature of that checkpoint; zero without any
 	Checked  time.Time // when the log was last found in order, all of it scanned; zero: not yet
-	Err      string    // why it was not the last time; empty if it was
+	Err      string    // why it was not the last time, safe to print; empty if it was
 	Pending  int       // events that some sink has not taken
-	GivenUp  int64     // deliveries that were given up after days
 	Alerts   []Event   // newest first, at most 20
+
+	GivenUp  int64     // deliveries given up, after days or as their sink is gone, until acknowledged
+	Failures []Failure // newest first; of many the most severe
 }
 
 // run polls until ctx ends.
@@ -45,8 +49,8 @@ func (t *tail) run(ctx context.Context) {
 		}
 		if err == nil {
 			said = ""
-		} else if text := err.Error(); text != said { // once, not with every poll
-			t.log.Warn("following log", "origin", t.cfg.Origin, "err", err)
+		} else if text := printable(err.Error()); text != said { // once, not with every poll
+			t.log.Log(ctx, level(err), "following log", "origin", t.cfg.Origin, "err", text)
 			said = text
 		}
 		pause := min(t.poll<<min(failures, 10), max(t.poll, slowestPoll))
@@ -58,13 +62,25 @@ func (t *tail) run(ctx context.Context) {
 	}
 }
 
+// level returns how loudly an error of look is told.
+func level(err error) slog.Level {
+	var se *StateError
+	if errors.As(err, &se) {
+		return slog.LevelError
+	}
+	return slog.LevelWarn
+}
+
 // look takes one step and notes how it went.
 func (t *tail) look(ctx context.Context) error {
 	err := t.step(ctx)
 	if ctx.Err() != nil {
 		return err
 	}
-	if downErr := t.reachable(ctx, err); downErr != nil {
+	var se *StateError
+	if errors.As(err, &se) { // whether the log answers cannot be noted
+		t.met(rule.Operational)
+	} else if downErr := t.reachable(ctx, err); downErr != nil {
 		err = errors.Join(err, downErr)
 	}
 	t.mu.Lock()
@@ -107,35 +123,58 @@ func (t *tail) reachable(ctx context.Context, stepErr error) error {
 
 // check does one log's part of Monitor.Check. When the outbox is full and sinks take from it, it
 // goes on.
-func (t *tail) check(ctx context.Context) error {
+func (t *tail) check(ctx context.Context) {
 	for {
+		before := t.journal.peek()
 		err := t.look(ctx)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return
 		}
 		for _, name := range sinkNames(t.routes) {
 			newCourier(t, name).deliver(ctx, true)
 		}
-		st, loadErr := t.journal.load(ctx)
-		var se *StateError
-		if loadErr != nil || errors.As(err, &se) {
-			return errors.Join(loadErr, err)
-		}
-		if errors.Is(err, errBacklog) && len(st.Outbox) < t.maxPending {
+		after := t.journal.peek()
+		if errors.Is(err, errBacklog) && after != nil && !t.full(after) && progress(before, after) {
 			continue
 		}
 		if err != nil && len(troubles(err)) == 0 {
 			t.met(rule.Operational)
 		}
-		return nil
+		return
 	}
 }
 
+// progress reports whether there is less to do than before: entries to match or events to deliver.
+func progress(before, after *state) bool {
+	return before == nil || after.Next > before.Next || len(after.Outbox) < len(before.Outbox)
+}
+
+// open reads the state and prepares for it, unless that has been done.
+func (t *tail) open(ctx context.Context) error {
+	if t.opened {
+		return nil
+	}
+	st, err := t.journal.load(ctx)
+	if err == nil {
+		err = t.adopt(ctx, st)
+	}
+	t.opened = err == nil
+	if err != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.lastErr = err
+	}
+	return err
+}
+
 // adopt prepares for a state that another process left: what it had not delivered counts for this
-// one too, and what goes to sinks that are gone is dropped.
+// one too, and what goes to sinks that are gone is given up.
 func (t *tail) adopt(ctx context.Context, st *state) error {
 	cp, err := t.verified(st)
 	if err != nil {
+		return err
+	}
+	if _, err := t.claims(st); err != nil {
 		return err
 	}
 	t.sawCheckpoint(cp)
@@ -155,18 +194,22 @@ func (t *tail) adopt(ctx context.Context, st *state) error {
 	if unknown == 0 {
 		return nil
 	}
-	t.log.Warn("dropping deliveries to sinks that are no longer configured", "origin", t.cfg.Origin, "size", unknown)
-	_, err = t.journal.update(ctx, nil, func(s *state) {
-		for _, p := range s.Outbox {
-			for name := range p.Sinks {
-				if _, ok := t.routes[name]; !ok {
-					delete(p.Sinks, name)
-				}
+	t.log.Error("giving up deliveries to sinks that are no longer configured", "origin", t.cfg.Origin, "size", unknown)
+	_, err = t.journal.update(ctx, nil, t.forgetSinks)
+	return err
+}
+
+// forgetSinks gives up what goes to sinks that are no longer configured.
+func (t *tail) forgetSinks(s *state) {
+	for _, p := range s.Outbox {
+		for _, name := range slices.Sorted(maps.Keys(p.Sinks)) {
+			if _, ok := t.routes[name]; !ok {
+				delete(p.Sinks, name)
+				s.giveUp(p.Event, name, "no sink of that name is configured any more")
 			}
 		}
-		s.Outbox = slices.DeleteFunc(s.Outbox, func(p pending) bool { return len(p.Sinks) == 0 })
-	})
-	return err
+	}
+	s.Outbox = slices.DeleteFunc(s.Outbox, func(p pending) bool { return len(p.Sinks) == 0 })
 }
 
 // met notes that something of class c was met.
@@ -223,13 +266,14 @@ func (t *tail) status() LogStatus {
 	t.mu.Lock()
 	s := LogStatus{Origin: t.cfg.Origin, URL: t.cfg.URL, Kind: t.cfg.Kind, Size: t.size, Cosigned: t.cosigned, Checked: t.checked}
 	if t.lastErr != nil {
-		s.Err = t.lastErr.Error()
+		s.Err = printable(t.lastErr.Error())
 	}
 	t.mu.Unlock()
 	if st := t.journal.peek(); st != nil {
 		s.Scanned, s.Pending, s.GivenUp = st.Next, len(st.Outbox), st.GivenUp
-		s.Alerts = slices.Clone(st.Alerts)
+		s.Alerts, s.Failures = slices.Clone(st.Alerts), slices.Clone(st.Failures)
 		slices.Reverse(s.Alerts)
+		slices.Reverse(s.Failures)
 	}
 	return s
 }

@@ -18,8 +18,11 @@ import (
 
 const (
 	stateVersion = 1
-	maxRaised    = 256 // IDs of events about the log that are remembered
-	maxAlerts    = 20  // newest events kept for people to look at
+	maxRaised    = 256  // IDs of events about the log that are remembered
+	maxAlerts    = 20   // newest events kept for people to look at
+	maxFailures  = 64   // deliveries given up of which the event is kept
+	maxSummary   = 4096 // bytes of the summary of an event about the log
+	maxError     = 256  // bytes kept of why a delivery failed
 	maxStateSize = 64 << 20
 )
 
@@ -39,10 +42,22 @@ type state struct {
 	Next       int64     `json:"next"`               // entries below it have been matched
 	Range      []string  `json:"range"`              // compact range of [0, Next), hex
 	Raised     []string  `json:"raised,omitempty"`   // IDs of events about the log, newest last
+	Claims     []string  `json:"claims,omitempty"`   // signed notes still to be held against the tree
 	Down       time.Time `json:"down,omitzero"`      // since when the log has not answered
 	Outbox     []pending `json:"outbox,omitempty"`   // events not with all their sinks
 	Alerts     []Event   `json:"alerts,omitempty"`   // newest events, newest last
-	GivenUp    int64     `json:"given_up,omitempty"` // deliveries that were given up
+	GivenUp    int64     `json:"given_up,omitempty"` // deliveries given up and not acknowledged
+	Failures   []Failure `json:"failures,omitempty"` // some of them, newest last
+
+	bytes int // as encoded when it was last read or written
+}
+
+// A Failure is a delivery that was given up: the sink will not get the event any more.
+type Failure struct {
+	Event Event     `json:"event"`
+	Sink  string    `json:"sink"`
+	Time  time.Time `json:"time"`  // when it was given up, UTC
+	Error string    `json:"error"` // why, one line, safe to print
 }
 
 // A pending event and the sinks that have not taken it.
@@ -64,7 +79,9 @@ func (s *state) clone() *state {
 	c := *s
 	c.Range = slices.Clone(s.Range)
 	c.Raised = slices.Clone(s.Raised)
+	c.Claims = slices.Clone(s.Claims)
 	c.Alerts = slices.Clone(s.Alerts)
+	c.Failures = slices.Clone(s.Failures)
 	c.Outbox = slices.Clone(s.Outbox)
 	for i, p := range c.Outbox {
 		c.Outbox[i].Sinks = maps.Clone(p.Sinks)
@@ -89,6 +106,23 @@ func (s *state) queue(e Event, sinks []string) {
 		p.Sinks[name] = attempt{}
 	}
 	s.Outbox = append(s.Outbox, p)
+}
+
+// giveUp notes that sink will not get e. Of more failures than are kept the count goes on, and the
+// events of the least severity go first.
+func (s *state) giveUp(e Event, sink, why string) {
+	s.GivenUp++
+	s.Failures = append(s.Failures, Failure{e, sink, time.Now().UTC(), why})
+	if len(s.Failures) <= maxFailures {
+		return
+	}
+	least := 0
+	for i, f := range s.Failures {
+		if f.Event.Severity < s.Failures[least].Event.Severity {
+			least = i
+		}
+	}
+	s.Failures = slices.Delete(s.Failures, least, least+1)
 }
 
 // compactRange returns the compact range of [0, Next).
@@ -159,5 +193,6 @@ func decodeState(data []byte) (*state, error) {
 	if _, err := s.compactRange(); err != nil {
 		return nil, fmt.Errorf("decoding state: %w", err)
 	}
+	s.bytes = len(data)
 	return s, nil
 }

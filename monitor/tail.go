@@ -30,6 +30,28 @@ type trouble struct {
 
 func (t *trouble) Error() string { return fmt.Sprintf("%s: %s", t.rule, t.summary) }
 
+// same reports whether both make the same event.
+func (t *trouble) same(other *trouble) bool { return t.rule == other.rule && t.key == other.key }
+
+// union returns the troubles of a, and those of b that are other ones.
+func union(a, b []*trouble) []*trouble {
+	for _, tr := range b {
+		if !slices.ContainsFunc(a, tr.same) {
+			a = append(slices.Clip(a), tr)
+		}
+	}
+	return a
+}
+
+// joined returns the troubles as one error, nil if there are none.
+func joined(found []*trouble) error {
+	errs := make([]error, len(found))
+	for i, tr := range found {
+		errs[i] = tr
+	}
+	return errors.Join(errs...)
+}
+
 // A tail follows one log.
 type tail struct {
 	cfg      Log
@@ -47,9 +69,13 @@ type tail struct {
 
 	poll             time.Duration
 	maxPending       int           // events in the outbox at which following waits
+	maxOutbox        int           // bytes of the state at which it does
+	chunkBytes       int           // of events that are committed at once
 	startAtHead      bool          // is allowed
 	patience         time.Duration // with a stale checkpoint, before it is raised
 	unreachableAfter time.Duration
+
+	opened bool // the state is good and prepared for; of the goroutine that steps
 
 	mu         sync.Mutex // for all below
 	class      rule.Class // worst met since it was last taken
@@ -64,6 +90,9 @@ type tail struct {
 // step brings the log to its current checkpoint: nil when it is there. An error that is not a
 // trouble is about the network, the sinks or the state, not about the log.
 func (t *tail) step(ctx context.Context) error {
+	if err := t.open(ctx); err != nil {
+		return err
+	}
 	st, err := t.journal.load(ctx)
 	if err != nil {
 		return err
@@ -72,30 +101,50 @@ func (t *tail) step(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cp, err := t.checkpoint(ctx, verified)
+	s, err := t.checkpoint(ctx, verified)
 	if err != nil {
-		return t.raise(ctx, verified, err)
+		return errors.Join(t.raise(ctx, verified, err), t.keepClaims(ctx, st, s.aside, nil))
 	}
-	tr := newTree(t.source, cp)
-	if err := t.consistent(ctx, verified, cp, tr); err != nil {
-		return t.raise(ctx, verified, err)
+	// Whatever was proved, the log is followed with what it shows us now.
+	return errors.Join(t.raise(ctx, verified, joined(s.proved)), t.follow(ctx, st, verified, s))
+}
+
+// follow goes on to a checkpoint that satisfies the policy.
+func (t *tail) follow(ctx context.Context, st *state, verified policy.Checkpoint, s sighting) error {
+	tr := newTree(t.source, s.cp)
+	if err := t.consistent(ctx, verified, s.cp, tr); err != nil {
+		if err = t.raise(ctx, verified, err); len(troubles(err)) == 0 {
+			s.aside = append(s.aside, s.cp)
+		}
+		return errors.Join(err, t.keepClaims(ctx, st, s.aside, nil))
 	}
-	t.sawCheckpoint(cp)
+	t.sawCheckpoint(s.cp)
+	claimErr := t.judge(ctx, st, s.cp, tr, s.aside)
+	return t.raise(ctx, verified, errors.Join(claimErr, t.read(ctx, st, verified, s.cp, tr)))
+}
+
+// read matches what is new up to cp, which is consistent with the verified checkpoint.
+func (t *tail) read(ctx context.Context, st *state, verified, cp policy.Checkpoint, tr *tree) error {
 	if err := t.fresh(ctx, cp); err != nil {
 		return err
 	}
 	switch {
 	case st.Checkpoint != "" && st.Next == cp.Size() && !newer(cp, verified):
 		return nil
-	case len(st.Outbox) >= t.maxPending:
+	case t.full(st):
 		return errBacklog
 	}
 	reach, err := t.position(ctx, st, tr)
 	if err != nil {
-		return t.raise(ctx, verified, err)
+		return err
 	}
 	w := &walk{tail: t, state: st, cp: cp, after: verified, tree: tr, reach: reach}
-	return t.raise(ctx, verified, w.run(ctx))
+	return w.run(ctx)
+}
+
+// full reports whether following waits until sinks have taken events.
+func (t *tail) full(st *state) bool {
+	return len(st.Outbox) >= t.maxPending || st.bytes >= t.maxOutbox
 }
 
 // verified returns the checkpoint in the state, the zero Checkpoint if there is none yet.
@@ -158,7 +207,7 @@ func (t *tail) consistent(ctx context.Context, verified, cp policy.Checkpoint, t
 		return nil
 	}
 	return &trouble{
-		rule: rule.LogSplitView, key: contradictionKey(verified, cp), index: NoIndex, size: cp.Size(),
+		rule: rule.LogSplitView, key: forkKey(cp), index: NoIndex, size: cp.Size(),
 		summary: fmt.Sprintf("size %d does not grow out of size %d: its first %d entries have root %x, the verified root is %x",
 			cp.Size(), verified.Size(), verified.Size(), was[:], verified.Root()),
 		files: append(t.notes(verified, cp.Note()), tr.copies()...),
@@ -188,7 +237,7 @@ func (t *tail) raiseOne(ctx context.Context, tr *trouble) error {
 		ID:   eventID(string(tr.rule), t.cfg.Origin, tr.key),
 		Time: time.Now().UTC(), Rule: tr.rule, Severity: max(r.Severity, tr.severity),
 		Origin: t.cfg.Origin, Index: tr.index, Size: tr.size, LogURL: t.cfg.URL,
-		Summary: fmt.Sprintf("%s: %s", t.cfg.Origin, tr.summary),
+		Summary: clipped(fmt.Sprintf("%s: %s", t.cfg.Origin, tr.summary), maxSummary),
 	}
 	t.met(e.Class())
 	st, err := t.journal.load(ctx)
@@ -197,6 +246,9 @@ func (t *tail) raiseOne(ctx context.Context, tr *trouble) error {
 	}
 	if e.Evidence, err = writeEvidence(t.evidence, e, tr.files); err != nil {
 		return err
+	}
+	if st.bytes >= t.journal.limit/2 { // the other half is for what deliveries note
+		return errBacklog
 	}
 	added := false
 	_, err = t.journal.update(ctx, nil, func(s *state) {

@@ -27,7 +27,7 @@ const (
 )
 
 // An inconsistentError reports that a log's hash tiles do not make the root it signed, not even
-// when asked past caches.
+// when asked past caches, or that it did not answer then.
 type inconsistentError struct {
 	size  int64
 	root  tlog.Hash
@@ -72,16 +72,21 @@ func (t *tree) hashes(ctx context.Context, indexes []int64) ([]tlog.Hash, error)
 	if len(indexes) == 0 {
 		return nil, nil
 	}
+	var first *inconsistentError
 	for fresh := false; ; fresh = true {
 		r := &tileReader{tree: t, ctx: func() context.Context { return ctx }, fresh: fresh}
 		hashes, err := tlog.TileHashReader(tlog.Tree{N: t.size, Hash: t.root}, r).ReadHashes(indexes)
 		switch {
 		case err == nil:
 			return hashes, nil
+		case r.err != nil && first != nil && ctx.Err() == nil: // what was seen is not unseen
+			return nil, errors.Join(first, r.err)
 		case r.err != nil:
 			return nil, r.err
-		case fresh:
-			return nil, &inconsistentError{size: t.size, root: t.root, note: t.note, err: err, tiles: r.seen}
+		}
+		first = &inconsistentError{size: t.size, root: t.root, note: t.note, err: err, tiles: r.seen}
+		if fresh {
+			return nil, first
 		}
 		clear(t.tiles)
 	}

@@ -184,7 +184,7 @@ func (w *Webhook) Send(ctx context.Context, e monitor.Event) error {
 	defer res.Body.Close()
 	_, _ = io.CopyN(io.Discard, res.Body, 64<<10) // so that the connection can be used again
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return fmt.Errorf("posting event %s: %s", e.ID, res.Status)
+		return fmt.Errorf("posting event %s: answered %d %s", e.ID, res.StatusCode, http.StatusText(res.StatusCode))
 	}
 	return nil
 }
