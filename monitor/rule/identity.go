@@ -31,7 +31,7 @@ type Identity struct {
 
 // Expect says which entries of an identity are explained.
 type Expect struct {
-	Issuers []string // OpenID Connect issuers, compared exactly; empty: any, or none at all
+	Issuers []string // OpenID Connect issuers, compared exactly; empty: any, or none at all, as for a bare key
 }
 
 // Params is what an opt-in rule is told. The rules of today need nothing.

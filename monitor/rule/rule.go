@@ -27,7 +27,7 @@ const (
 	LogStale          ID = "log.stale"            // the newest cosignature is too old
 	IDSeen            ID = "id.seen"              // a watched identity, explained
 	IDUnexpected      ID = "id.unexpected-issuer" // a watched identity, certified for another issuer
-	IDNoIssuer        ID = "id.no-issuer"         // a watched identity without issuer extension
+	IDNoIssuer        ID = "id.no-issuer"         // a watched identity that no issuer vouches for
 	IDUnknownCA       ID = "id.unknown-ca"        // a watched identity from a CA that is not pinned
 )
 

@@ -187,9 +187,13 @@ func TestSelectors(t *testing.T) {
 func TestKeyOfABareKeyAndOfACertificate(t *testing.T) {
 	ca := newIssuer(t)
 	sum := sha256.Sum256([]byte("spki"))
-	s := newSet(t, rule.Identity{Key: hex.EncodeToString(sum[:]), Expect: rule.Expect{Issuers: []string{good}},
-		Rules: map[rule.ID]rule.Params{rule.IDSeen: {}}})
+	s := newSet(t, rule.Identity{Key: hex.EncodeToString(sum[:])})
 	if got := s.Match([]rule.Entry{{KeyHash: sum}}); len(got) != 1 || got[0].Rule != rule.IDSeen {
+		t.Errorf("findings %+v", got)
+	}
+	// With issuers expected, a use that none of them vouches for is not explained.
+	s = newSet(t, rule.Identity{Key: hex.EncodeToString(sum[:]), Expect: rule.Expect{Issuers: []string{good}}})
+	if got := s.Match([]rule.Entry{{KeyHash: sum}}); len(got) != 1 || got[0].Rule != rule.IDNoIssuer || got[0].Severity != rule.Critical {
 		t.Errorf("findings %+v", got)
 	}
 	der := ca.issue(&x509.Certificate{})

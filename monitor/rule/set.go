@@ -148,6 +148,8 @@ func (s *Set) judge(w *watch, e *Entry, name string) *Finding {
 		if s.cas != nil && !s.fromKnownCA(c) {
 			add(IDUnknownCA, fmt.Sprintf("certificate for %q does not chain to a pinned CA", name))
 		}
+	} else if len(w.expected) > 0 {
+		add(IDNoIssuer, fmt.Sprintf("key %q was used without a certificate, so that no issuer vouches for it", name))
 	}
 	if len(f.Reasons) == 0 {
 		if !w.seen {
