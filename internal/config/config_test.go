@@ -218,7 +218,15 @@ func TestParseMonitor(t *testing.T) {
 	if _, ok := m.Identities[0].Rules["id.seen"]; !ok {
 		t.Error("rule id.seen was not switched on")
 	}
+	for state, want := range map[string]string{"file:./state": "/m/state", "file:/var/state": "/var/state", "./s3:x": "/m/s3:x"} {
+		m, err := config.ParseMonitor([]byte(strings.Replace(monitor, "state: monitor-state", "state: "+state, 1)), "/m", env(nil))
+		if err != nil || m.State != want || m.Evidence != want+"/evidence" {
+			t.Errorf("state %s: got %+v, %v; want %s", state, m, err, want)
+		}
+	}
 	for name, c := range map[string]struct{ old, new, want string }{
+		"state scheme":   {"state: monitor-state", "state: s3://bucket/x", `state: scheme "s3" is not one of this version`},
+		"empty state":    {"state: monitor-state", "state: 'file:'", "file: without a path"},
 		"misspelt":       {"identities:", "identites:", "identites"},
 		"nothing":        {"identities:\n  - {name: me, email: alice@example.com, expect: {issuers: [http://127.0.0.1/dev]}, rules: {id.seen: {}}, notify: [all]}\n", "", "nothing would be watched"},
 		"unknown sink":   {"notify: [all]", "notify: [al]", `"al" is not defined`},

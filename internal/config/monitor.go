@@ -6,12 +6,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 )
 
 // Monitor is the monitor's configuration file.
 type Monitor struct {
-	// Directory of the monitor's state.
+	// The monitor's state: a directory, which may be written file:DIR.
 	State string `yaml:"state"`
 	// Directory of the evidence that events point to. Default: evidence below the state.
 	Evidence string `yaml:"evidence,omitempty"`
@@ -124,10 +125,9 @@ func ParseMonitor(data []byte, dir string, getenv func(string) (string, bool)) (
 	if err := decode(data, getenv, m); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(m.checkLogs(), m.checkWatch(), m.checkNotify()); err != nil {
+	if err := errors.Join(m.checkLogs(), m.checkWatch(), m.checkNotify(), m.resolve()); err != nil {
 		return nil, err
 	}
-	m.resolve()
 	return m, nil
 }
 
@@ -203,7 +203,17 @@ func (m *Monitor) checkNotify() error {
 	return errors.Join(errs...)
 }
 
-func (m *Monitor) resolve() {
+// urlScheme is what makes a state a URL; a directory of such a name is written with ./ before it.
+var urlScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+
+func (m *Monitor) resolve() error {
+	if urlScheme.MatchString(m.State) {
+		path, err := resolveFile(m.Dir, m.State)
+		if err != nil {
+			return fmt.Errorf("state: %w", err)
+		}
+		m.State = path
+	}
 	m.State = resolve(m.Dir, m.State)
 	if m.Evidence == "" {
 		m.Evidence = filepath.Join(m.State, "evidence")
@@ -222,4 +232,5 @@ func (m *Monitor) resolve() {
 		}
 		m.Notify[name] = n
 	}
+	return nil
 }
