@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -99,7 +100,7 @@ func (l *Log) sequence(ctx context.Context, e Entry) (Position, []byte, error) {
 	pos := f.pos
 	pos.Duplicate = pos.Duplicate || !first
 	if pos.Duplicate && l.overdue(pos.Index) {
-		return Position{}, nil, fmt.Errorf("%w: nothing was published for %s", ErrUnavailable, maxUnpublishedCT)
+		return Position{}, nil, fmt.Errorf("%w: %w: nothing for %s", ErrUnavailable, ErrUnpublished, maxUnpublishedCT)
 	}
 	return pos, f.data, nil
 }
@@ -227,8 +228,12 @@ func (l *Log) Add(ctx context.Context, e Entry) (Receipt, error) {
 		return Receipt{}, err
 	}
 	if data == nil {
-		if data, err = l.logged(ctx, pos.Index, e.Key); err != nil {
+		encoded, err := l.Logged(ctx, pos.Index, e.Key)
+		if err != nil {
 			return Receipt{}, err
+		}
+		if data, err = unframe(encoded); err != nil {
+			return Receipt{}, fmt.Errorf("reading entry %d: %w", pos.Index, err)
 		}
 	}
 	p, err := l.driver.Await(ctx, pos.Index+1)
@@ -253,18 +258,24 @@ func (l *Log) Add(ctx context.Context, e Entry) (Receipt, error) {
 	return Receipt{Index: pos.Index, Duplicate: pos.Duplicate, Body: data, Checkpoint: c, Hashes: hashes}, nil
 }
 
-// logged returns the bytes of the entry at index, which the index says has key.
-func (l *Log) logged(ctx context.Context, index int64, key [32]byte) ([]byte, error) {
+// Logged returns the entry that Sequence said is at index, as it stands in its entry bundle,
+// verified against the tree and its key. It is not to be changed. Errors wrap ErrUnavailable when a
+// later attempt may succeed.
+func (l *Log) Logged(ctx context.Context, index int64, key [32]byte) ([]byte, error) {
 	encoded, err := l.driver.Entry(ctx, index)
-	if err != nil {
-		return nil, fmt.Errorf("reading entry %d: %w", index, err)
+	var damage *driver.DamageError
+	switch {
+	case errors.As(err, &damage), errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if got, _, err := l.o.Kind.identify(encoded); err != nil || got != key {
 		err := fmt.Errorf("duplicate index is wrong about entry %d", index)
 		l.distrust(err)
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return unframe(encoded)
+	return encoded, nil
 }
 
 // checkInclusion verifies the proof that data is the entry at index in c's tree.

@@ -29,11 +29,14 @@ import (
 	"tallywood/witness/policy"
 )
 
-// Errors of Sequence and Add, always wrapped. To a client both mean: try the same again later.
+// Errors of Sequence and Add, always wrapped. To a client all mean: try the same again later.
 var (
-	// ErrUnavailable reports that the log takes no adds now: it does not lead, is full, or its
-	// duplicate index has not caught up.
+	// ErrUnavailable reports that the log takes no adds now: it does not lead, is full, cannot be
+	// read, or its duplicate index has not caught up.
 	ErrUnavailable = errors.New("log is not available")
+	// ErrUnpublished comes with ErrUnavailable and says why: what is in the log already has waited
+	// too long for a checkpoint that satisfies the policy. The call logged nothing.
+	ErrUnpublished = driver.ErrUnpublished
 	// ErrNoQuorum reports that no checkpoint covering the entry satisfied the policy in time. The
 	// entry is durable all the same, and adding it again later answers its receipt.
 	ErrNoQuorum = driver.ErrNoQuorum

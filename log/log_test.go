@@ -162,6 +162,37 @@ func TestQuorumLostThenBack(t *testing.T) {
 	}
 }
 
+// TestLongWithoutQuorumLogsNothing: the refusal of an entry is told from a late receipt, after which
+// the entry is logged.
+func TestLongWithoutQuorumLogsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		w := newCosigner(t)
+		f.witnessed(w)
+		l, stop := f.run()
+		defer stop()
+		mustAdd(t, l, "before")
+		w.silent.Store(true)
+		if _, err := l.Add(t.Context(), tlogEntry("during")); !errors.Is(err, log.ErrNoQuorum) || errors.Is(err, log.ErrUnpublished) {
+			t.Errorf("at first: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		_, err := l.Add(t.Context(), tlogEntry("long after"))
+		if !errors.Is(err, log.ErrUnpublished) || !errors.Is(err, log.ErrUnavailable) || errors.Is(err, log.ErrNoQuorum) {
+			t.Errorf("10 s later: %v", err)
+		}
+		w.silent.Store(false)
+		var r log.Receipt
+		eventually(t, "the quorum to return", func() bool {
+			r, err = l.Add(t.Context(), tlogEntry("long after"))
+			return err == nil
+		})
+		if r.Duplicate || r.Index != 2 {
+			t.Errorf("what was refused has index %d, duplicate %v", r.Index, r.Duplicate)
+		}
+	})
+}
+
 // TestNoReceiptUnderAnotherPolicy: a checkpoint published under a weaker policy serves nobody
 // once the policy demands more, not even duplicates.
 func TestNoReceiptUnderAnotherPolicy(t *testing.T) {

@@ -86,14 +86,19 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		return nil, &TooLargeError{Limit: limit}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(innermost(w), r.Body, limit))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, &TooLargeError{Limit: limit}
-	case err != nil:
-		return nil, fmt.Errorf("reading request body: %w", err)
+	if err != nil {
+		return nil, bodyError(err, limit)
 	}
 	return body, nil
+}
+
+// bodyError is the error of a MaxBytesReader of limit as ReadBody returns it.
+func bodyError(err error, limit int64) error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return &TooLargeError{Limit: limit}
+	}
+	return fmt.Errorf("reading request body: %w", err)
 }
 
 // innermost returns the server's own writer: MaxBytesReader tells that, and no wrapper of it, to
@@ -108,14 +113,18 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// WriteBodyError answers an error of ReadBody: 413 with the limit, otherwise 400.
+// WriteBodyError answers an error of ReadBody or of a BodyBudget: 413 with the limit, 503 for
+// ErrBusy, otherwise 400.
 func WriteBodyError(w http.ResponseWriter, err error) {
 	var large *TooLargeError
-	if errors.As(err, &large) {
+	switch {
+	case errors.As(err, &large):
 		Error(w, http.StatusRequestEntityTooLarge, large.Error())
-		return
+	case errors.Is(err, ErrBusy):
+		RetryLater(w, time.Second, "too many large requests at the same time; try again")
+	default:
+		Error(w, http.StatusBadRequest, "the request body could not be read completely")
 	}
-	Error(w, http.StatusBadRequest, "the request body could not be read completely")
 }
 
 // CollapseSlashes lets h see runs of slashes in the path as one: clients concatenate a base URL

@@ -36,7 +36,7 @@ func (c chains) check(chain [][]byte, precert bool) ([]*x509.Certificate, error)
 	leaf := certs[0]
 	switch poisoned, err := ctentry.IsPrecertificate(leaf.Raw); {
 	case err != nil:
-		return nil, reject("%v", err)
+		return nil, reject("reading the first certificate: %w", err)
 	case precert && !poisoned:
 		return nil, reject("the first certificate is no precertificate: submit it to add-chain")
 	case !precert && poisoned:

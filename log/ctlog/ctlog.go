@@ -55,6 +55,7 @@ type Log struct {
 	head    *TreeHead
 	chains  chains
 	issuers *issuers
+	bodies  *httpx.BodyBudget
 	limit   *httpx.Limiter
 	frozen  bool
 	logger  *slog.Logger
@@ -86,6 +87,7 @@ func New(o Options) (*Log, error) {
 	return &Log{
 		log: o.Log, head: o.TreeHead, chains: newChains(o.Roots),
 		issuers: newIssuers(o.TreeHead.o.Bucket, "logs/"+o.TreeHead.o.Name+"/issuer/"),
+		bodies:  httpx.NewBodyBudget(maxBodies),
 		limit:   httpx.NewLimiter(o.SubmissionRate, int(math.Ceil(10*o.SubmissionRate))), frozen: o.Frozen, logger: o.Logger,
 	}, nil
 }
@@ -104,7 +106,7 @@ func (l *Log) AddPreChain(ctx context.Context, chain [][]byte) (sct []byte, err 
 // add logs a chain and returns the SCT of its leaf, checked.
 func (l *Log) add(ctx context.Context, chain [][]byte, precert bool) (ctentry.SCT, error) {
 	if l.frozen {
-		return ctentry.SCT{}, &rejectionError{status: http.StatusGone, message: "this log is frozen and takes no more certificates"}
+		return ctentry.SCT{}, &rejectionError{http.StatusGone, errors.New("this log is frozen and takes no more certificates")}
 	}
 	path, err := l.chains.check(chain, precert)
 	if err != nil {
@@ -128,10 +130,33 @@ func (l *Log) add(ctx context.Context, chain [][]byte, precert bool) (ctentry.SC
 		return ctentry.SCT{}, fmt.Errorf("sequencing certificate: %w", err)
 	}
 	e.Timestamp = int64(position.Timestamp)
+	if position.Duplicate {
+		if err := l.compare(ctx, e, position.Index); err != nil {
+			return ctentry.SCT{}, err
+		}
+	}
 	if e.Extensions, err = ctentry.MarshalExtensions(position.Index); err != nil {
 		return ctentry.SCT{}, err
 	}
 	return l.head.sct(e)
+}
+
+// compare checks that the entry at index, of which e is taken to be a duplicate, is the one that an
+// SCT for e would promise. The duplicate key covers the certificate alone.
+func (l *Log) compare(ctx context.Context, e ctentry.Entry, index int64) error {
+	leaf, err := l.log.Logged(ctx, index, logEntry(e).Key)
+	if err != nil {
+		return fmt.Errorf("comparing with the entry logged first: %w", err)
+	}
+	logged, err := ctentry.Parse(leaf)
+	switch {
+	case err != nil:
+		return fmt.Errorf("parsing entry %d: %w", index, err)
+	case logged.Precert != e.Precert || logged.Timestamp != e.Timestamp ||
+		logged.IssuerKeyHash != e.IssuerKeyHash || !bytes.Equal(logged.Certificate, e.Certificate):
+		return fmt.Errorf("entry %d has the submission's certificate, but another issuer key, contents or time", index)
+	}
+	return nil
 }
 
 // newEntry makes the entry of a verified path, root included, without timestamp and index.
@@ -143,15 +168,15 @@ func newEntry(path []*x509.Certificate, precert bool) (ctentry.Entry, error) {
 	if precert {
 		tbs, err := ctentry.RemoveExtension(path[0].RawTBSCertificate, ctentry.OIDPoison)
 		if err != nil {
-			return e, reject("the precertificate's extensions are malformed: %v", err)
+			return e, reject("the precertificate's extensions are malformed: %w", err)
 		}
 		e.Certificate, e.UnverifiedPrecertificate = tbs, path[0].Raw
 		e.IssuerKeyHash = sha256.Sum256(path[1].RawSubjectPublicKeyInfo)
 	}
 	size := 60 + len(e.Certificate) + len(e.UnverifiedPrecertificate) + 32*len(e.UnverifiedFingerprints)
 	if size > maxTileLeaf {
-		return e, &rejectionError{status: http.StatusRequestEntityTooLarge,
-			message: fmt.Sprintf("the entry would have %d bytes; at most %d are accepted", size, maxTileLeaf)}
+		return e, &rejectionError{http.StatusRequestEntityTooLarge,
+			fmt.Errorf("the entry would have %d bytes; at most %d are accepted", size, maxTileLeaf)}
 	}
 	return e, nil
 }
@@ -170,15 +195,16 @@ func logEntry(e ctentry.Entry) log.Entry {
 
 // rejectionError reports a submission that would be refused again.
 type rejectionError struct {
-	status  int // HTTP
-	message string
+	status int // HTTP
+	err    error
 }
 
-func (e *rejectionError) Error() string { return e.message }
+func (e *rejectionError) Error() string { return e.err.Error() }
+func (e *rejectionError) Unwrap() error { return e.err }
 
 // Temporary says that trying again is useless.
 func (e *rejectionError) Temporary() bool { return false }
 
 func reject(format string, args ...any) error {
-	return &rejectionError{status: http.StatusBadRequest, message: fmt.Sprintf(format, args...)}
+	return &rejectionError{http.StatusBadRequest, fmt.Errorf(format, args...)}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"io/fs"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/transparency-dev/tessera/ctonly"
 
 	"tallywood/internal/faultbucket"
 	"tallywood/log"
@@ -214,6 +217,77 @@ func TestNoEntryWithoutItsIssuers(t *testing.T) {
 	}
 }
 
+func TestStuckIssuerIsWaitedForNoLongerThanAsked(t *testing.T) {
+	f := newFixture(t)
+	g := newGate(f.bucket, "logs/"+name+"/issuer/")
+	f.bucket = g
+	ct, l, _ := f.run()
+	eventually(t, "the log to be ready", func() bool { return l.Ready() == nil })
+	first, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	results := make(chan error, 2)
+	add := func(ctx context.Context) {
+		_, err := ct.AddPreChain(ctx, f.ca.submission(t))
+		results <- err
+	}
+	go add(first)
+	<-g.entered // it stores the issuer, and the store does not answer
+
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := inTime(t, func() error { _, err := ct.AddPreChain(short, f.ca.submission(t)); return err })
+	if !errors.Is(err, log.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the second submission: %v", err)
+	}
+	go add(t.Context())
+	giveUp()
+	if err := <-results; !errors.Is(err, log.ErrUnavailable) {
+		t.Errorf("the first submission: %v", err)
+	}
+	<-g.entered // the third does not fail with the first, but tries itself
+	close(g.open)
+	if err := inTime(t, func() error { return <-results }); err != nil {
+		t.Errorf("the third submission: %v", err)
+	}
+}
+
+// TestDuplicateOfAnotherEntryIsNotSigned: the key of duplicates covers the precertificate alone, so
+// a bug that logged it under another issuer would have us sign what the log does not hold.
+func TestDuplicateOfAnotherEntryIsNotSigned(t *testing.T) {
+	f := newFixture(t)
+	ct, l, _ := f.run()
+	mustAdd(t, ct, f.ca.submission(t))
+	for what, edit := range map[string]func(*ctonly.Entry){
+		"issuer key":      func(e *ctonly.Entry) { e.IssuerKeyHash[0] ^= 1 },
+		"TBS certificate": func(e *ctonly.Entry) { e.Certificate[len(e.Certificate)-1] ^= 1 },
+	} {
+		chain := f.ca.submission(t)
+		leaf, err := x509.ParseCertificate(chain[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		tbs, err := ctentry.RemoveExtension(leaf.RawTBSCertificate, ctentry.OIDPoison)
+		if err != nil {
+			t.Fatal(err)
+		}
+		issuer := sha256.Sum256(f.ca.chain[0].RawSubjectPublicKeyInfo)
+		e := &ctonly.Entry{Timestamp: uint64(time.Now().UnixMilli()), IsPrecert: true, Certificate: tbs,
+			Precertificate: chain[0], IssuerKeyHash: issuer[:], FingerprintsChain: [][32]byte{{1}}}
+		edit(e)
+		if _, err := l.Sequence(t.Context(), log.Entry{Key: [32]byte(e.Identity()), CT: e}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = ct.AddPreChain(t.Context(), chain)
+		var temporary interface{ Temporary() bool }
+		if err == nil || errors.Is(err, log.ErrUnavailable) || errors.As(err, &temporary) {
+			t.Errorf("another %s: %v", what, err)
+		}
+		if w := do(ct.Handler(), "POST", addPreChain, submission(t, chain)); w.Code != 500 {
+			t.Errorf("another %s: %d %s", what, w.Code, w.Body)
+		}
+	}
+}
+
 func TestPromisesStopWhenNothingIsPublishedForAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -228,8 +302,13 @@ func TestPromisesStopWhenNothingIsPublishedForAMinute(t *testing.T) {
 		mustAdd(t, ct, f.ca.submission(t)) // still within the bound
 		time.Sleep(2 * time.Second)
 		for what, chain := range map[string][][]byte{"new": f.ca.submission(t), "repeated": uncovered} {
-			if _, err := ct.AddPreChain(t.Context(), chain); !errors.Is(err, log.ErrUnavailable) {
+			_, err := ct.AddPreChain(t.Context(), chain)
+			if !errors.Is(err, log.ErrUnavailable) || !errors.Is(err, log.ErrUnpublished) || errors.Is(err, log.ErrNoQuorum) {
 				t.Errorf("a %s promise after 61 s without publication: %v", what, err)
+			}
+			w := do(ct.Handler(), "POST", addPreChain, submission(t, chain))
+			if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "no SCT is issued") {
+				t.Errorf("a %s promise is refused with %d %s", what, w.Code, w.Body)
 			}
 		}
 		got, err := ct.AddPreChain(t.Context(), covered)

@@ -284,6 +284,62 @@ func (w *witness) Sizes(context.Context, []byte) ([]policy.WitnessSize, error) {
 	return []policy.WitnessSize{{Name: "w"}}, nil
 }
 
+// gate is a bucket whose Gets and Puts below a prefix wait until it is opened, or their context ends.
+type gate struct {
+	storage.Bucket
+	prefix  string
+	entered chan struct{} // of capacity 1: one waits
+	open    chan struct{} // closed: none waits any more
+}
+
+func newGate(b storage.Bucket, prefix string) *gate {
+	return &gate{b, prefix, make(chan struct{}, 1), make(chan struct{})}
+}
+
+func (g *gate) pass(ctx context.Context, key string) error {
+	if !strings.HasPrefix(key, g.prefix) {
+		return nil
+	}
+	select {
+	case g.entered <- struct{}{}:
+	default:
+	}
+	select {
+	case <-g.open:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g *gate) Get(ctx context.Context, key string, r storage.Range) (data []byte, v storage.Version, err error) {
+	if err := g.pass(ctx, key); err != nil {
+		return nil, v, err
+	}
+	return g.Bucket.Get(ctx, key, r)
+}
+
+func (g *gate) Put(ctx context.Context, key string, data []byte, o storage.PutOptions) (v storage.Version, err error) {
+	if err := g.pass(ctx, key); err != nil {
+		return v, err
+	}
+	return g.Bucket.Put(ctx, key, data, o)
+}
+
+// inTime returns the error of call, which must not wait for what never comes.
+func inTime(t testing.TB, call func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(20 * time.Second):
+		t.Fatal("there is no answer")
+		return nil
+	}
+}
+
 // precertSigner is a submission whose precertificate a precertificate signing certificate signed.
 func (a authority) precertSigner(t testing.TB) [][]byte {
 	t.Helper()

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	maxBody = 128 << 10 // bytes of a submission
+	maxBody   = 128 << 10 // bytes of a submission
+	maxBodies = 16 << 20  // bytes of the large submissions under way
 
 	retryLeast  = time.Second
 	retrySpread = 4 * time.Second // so that clients do not come back all at once
@@ -55,11 +56,12 @@ func (l *Log) submit(w http.ResponseWriter, r *http.Request, precert bool) {
 		httpx.Error(w, http.StatusTooManyRequests, "too many submissions from this address")
 		return
 	}
-	body, err := httpx.ReadBody(w, r, maxBody)
+	body, release, err := l.bodies.Read(w, r, maxBody)
 	if err != nil {
 		httpx.WriteBodyError(w, err)
 		return
 	}
+	defer release() // the chain takes nearly as much as the body, and is in use until the end
 	var in struct {
 		Chain [][]byte `json:"chain"`
 	}
@@ -93,9 +95,13 @@ func (l *Log) fail(w http.ResponseWriter, err error) {
 	var large *log.TooLargeError
 	switch {
 	case errors.As(err, &rejection):
-		httpx.Error(w, rejection.status, rejection.message)
+		httpx.Error(w, rejection.status, rejection.Error())
 	case errors.As(err, &large):
 		httpx.Error(w, http.StatusRequestEntityTooLarge, large.Error())
+	case errors.Is(err, log.ErrUnpublished): // before ErrUnavailable, which it comes with
+		l.logger.Warn("certificate not logged", "err", err)
+		httpx.RetryLater(w, retryLeast+rand.N(retrySpread),
+			"no SCT is issued: what the log holds has waited too long for publication, most likely for want of cosignatures; try again later")
 	case errors.Is(err, log.ErrUnavailable), errors.Is(err, log.ErrNoQuorum),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		l.logger.Warn("certificate not logged", "err", err)

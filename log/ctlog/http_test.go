@@ -7,9 +7,11 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -240,6 +242,50 @@ func TestOneAddressCannotCrowdOutAnother(t *testing.T) {
 	}
 	if code := submit("[2001:db8::ffff]:1"); code != 429 {
 		t.Errorf("another address of the same network: %d", code)
+	}
+}
+
+// TestSubmissionRateIsNoneOfOurCAs: the CA of the same process has no address and no limit.
+func TestSubmissionRateIsNoneOfOurCAs(t *testing.T) {
+	f := newFixture(t)
+	f.options.SubmissionRate = 0.1 // one, then one in ten seconds
+	ct, _, _ := f.run()
+	for range 5 {
+		mustAdd(t, ct, f.ca.submission(t))
+	}
+}
+
+// TestLargeSubmissionsAreBounded fills the memory for large submissions with 128 unfinished ones.
+func TestLargeSubmissionsAreBounded(t *testing.T) {
+	f := newFixture(t)
+	ct, _ := f.open()
+	h := ct.Handler()
+	var answers sync.WaitGroup
+	var unfinished []*io.PipeWriter
+	for range 128 {
+		pr, pw := io.Pipe()
+		unfinished = append(unfinished, pw)
+		answers.Go(func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", addPreChain, pr)) })
+		// The second write is read once the first part was and the rest has its place.
+		for _, n := range []int{16 << 10, 1} {
+			if _, err := pw.Write(make([]byte, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w := do(h, "POST", addPreChain, make([]byte, 17<<10))
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("a large submission: %d %s", w.Code, w.Body)
+	}
+	if w := do(h, "POST", addPreChain, []byte("{}")); w.Code != 400 {
+		t.Errorf("a small submission: %d %s", w.Code, w.Body)
+	}
+	for _, pw := range unfinished {
+		pw.Close()
+	}
+	answers.Wait()
+	if w := do(h, "POST", addPreChain, make([]byte, 17<<10)); w.Code != 400 {
+		t.Errorf("a large submission later: %d %s", w.Code, w.Body)
 	}
 }
 

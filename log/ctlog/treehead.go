@@ -57,11 +57,13 @@ type TreeHead struct {
 	logID [32]byte
 	vkey  policy.Key
 
-	mu      sync.Mutex
-	resumed bool  // the stored checkpoint has been read
-	pending int64 // entries from this index on are not looked at yet; -1: all later ones are ours
-	last    int64 // time of the last tree head, ms
-	largest int64 // largest SCT time given out or found, ms
+	reading chan struct{} // of capacity 1: holds one while the bucket is read
+
+	mu      sync.Mutex // guards what follows, and is not held while the bucket is read
+	resumed bool       // the stored checkpoint has been read
+	pending int64      // entries from this index on are not looked at yet; -1: all later ones are ours
+	last    int64      // time of the last tree head, ms
+	largest int64      // largest SCT time given out or found, ms
 }
 
 // NewTreeHead returns the signer of a log. It reads nothing before it is used.
@@ -88,7 +90,7 @@ func NewTreeHead(o TreeHeadOptions) (*TreeHead, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding log key: %w", err)
 	}
-	h := &TreeHead{o: o, logID: sha256.Sum256(spki)}
+	h := &TreeHead{o: o, logID: sha256.Sum256(spki), reading: make(chan struct{}, 1)}
 	// The key ID is a hash of the log ID, while the vkey carries the key itself.
 	id := keys.KeyID(o.Origin, keys.AlgRFC6962, h.logID[:])
 	vkey := fmt.Sprintf("%s+%08x+%s", o.Origin, id,
@@ -146,18 +148,15 @@ func (h *TreeHead) Sign(text []byte) ([]byte, error) {
 
 // next returns the time of the next tree head.
 func (h *TreeHead) next(ctx context.Context, size int64) (int64, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.resumeLocked(ctx); err != nil {
+	if err := h.resume(ctx); err != nil {
 		return 0, err
 	}
-	if h.pending >= 0 {
-		// The bundles are durable before a tree head of their size is signed.
-		if err := h.readLocked(ctx, h.pending, size); err != nil {
-			return 0, err
-		}
-		h.pending = -1
+	// The bundles are durable before a tree head of their size is signed.
+	if err := h.readTail(ctx, size); err != nil {
+		return 0, err
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	now := h.o.Now().UnixMilli()
 	at := max(now, h.last+1, h.largest)
 	if at > now+maxAhead {
@@ -169,11 +168,11 @@ func (h *TreeHead) next(ctx context.Context, size int64) (int64, error) {
 
 // issue returns the time of a new SCT. No tree head of a tree with that SCT will be older.
 func (h *TreeHead) issue(ctx context.Context) (int64, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.resumeLocked(ctx); err != nil {
+	if err := h.resume(ctx); err != nil {
 		return 0, err
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	now := h.o.Now().UnixMilli()
 	if ahead := max(h.last, h.largest) - now; ahead > maxAhead {
 		return 0, clockError(ahead)
@@ -227,15 +226,41 @@ func (h *TreeHead) sign(message []byte) ([]byte, error) {
 	return h.o.Key.Sign(random, digest[:], crypto.SHA256)
 }
 
-// resumeLocked learns the time of the last tree head from the stored checkpoint, once.
-func (h *TreeHead) resumeLocked(ctx context.Context) error {
-	if h.resumed {
+// read makes the caller the only one that reads the bucket, until it calls done.
+func (h *TreeHead) read(ctx context.Context) (done func(), err error) {
+	select {
+	case h.reading <- struct{}{}:
+		return func() { <-h.reading }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: waiting for the times of the log before: %w", log.ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+// known returns whether the stored checkpoint has been read, and from which index on entries have
+// not.
+func (h *TreeHead) known() (resumed bool, pending int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.resumed, h.pending
+}
+
+// resume learns the time of the last tree head from the stored checkpoint, once.
+func (h *TreeHead) resume(ctx context.Context) error {
+	if resumed, _ := h.known(); resumed {
+		return nil
+	}
+	done, err := h.read(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if resumed, _ := h.known(); resumed {
 		return nil
 	}
 	raw, _, err := h.o.Bucket.Get(ctx, "logs/"+h.o.Name+"/checkpoint", storage.Range{Length: checkpointSize})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		h.resumed = true
+		h.resumeAt(0, 0)
 		return nil
 	case err != nil:
 		return fmt.Errorf("%w: reading stored checkpoint: %w", log.ErrUnavailable, err)
@@ -256,34 +281,65 @@ func (h *TreeHead) resumeLocked(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("parsing stored checkpoint: %w", err)
 		}
-		h.last, h.pending, h.resumed = max(h.last, at.UnixMilli()), tree.Size, true
+		h.resumeAt(at.UnixMilli(), tree.Size)
 		return nil
 	}
 	return fmt.Errorf("the stored checkpoint has no tree head signature by %s", h.vkey)
 }
 
-// readLocked looks for the largest SCT time among the entries from index from up to size. They
-// are those that the predecessor sequenced and did not live to publish.
-func (h *TreeHead) readLocked(ctx context.Context, from, size int64) error {
+func (h *TreeHead) resumeAt(last, pending int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last, h.pending, h.resumed = last, pending, true
+}
+
+// readTail learns the largest SCT time among the entries up to size that no tree head covers yet,
+// once. They are those that the predecessor sequenced and did not live to publish.
+func (h *TreeHead) readTail(ctx context.Context, size int64) error {
+	if _, pending := h.known(); pending < 0 {
+		return nil
+	}
+	done, err := h.read(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, pending := h.known()
+	if pending < 0 {
+		return nil
+	}
+	largest, err := h.largestTime(ctx, pending, size)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.largest, h.pending = max(h.largest, largest), -1
+	return nil
+}
+
+// largestTime returns the largest SCT time among the entries from index from up to size.
+func (h *TreeHead) largestTime(ctx context.Context, from, size int64) (int64, error) {
+	largest := int64(0)
 	for n := from / bundleWidth; n*bundleWidth < size; n++ {
 		width := min(size-n*bundleWidth, bundleWidth)
 		bundle, err := h.readBundle(ctx, n, width)
 		if err != nil {
-			return fmt.Errorf("%w: reading unpublished entries: %w", log.ErrUnavailable, err)
+			return 0, fmt.Errorf("%w: reading unpublished entries: %w", log.ErrUnavailable, err)
 		}
 		leaves, err := ctentry.Split(bundle)
 		if err != nil {
-			return fmt.Errorf("parsing unpublished entries: %w", err)
+			return 0, fmt.Errorf("parsing unpublished entries: %w", err)
 		}
 		for _, leaf := range leaves {
 			e, err := ctentry.Parse(leaf)
 			if err != nil {
-				return fmt.Errorf("parsing unpublished entries: %w", err)
+				return 0, fmt.Errorf("parsing unpublished entries: %w", err)
 			}
-			h.largest = max(h.largest, e.Timestamp)
+			largest = max(largest, e.Timestamp)
 		}
 	}
-	return nil
+	return largest, nil
 }
 
 // readBundle returns entry bundle n of at least width entries. A partial one may have been

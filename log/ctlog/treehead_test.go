@@ -2,6 +2,7 @@ package ctlog_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -244,6 +245,51 @@ func TestUnpublishedPromisesBoundTheNextTreeHead(t *testing.T) {
 			t.Errorf("tree head of %v, SCT of %d, %v", at, sct.Timestamp, err)
 		}
 	})
+}
+
+// TestSlowTailHoldsUpNoSCTs: what the predecessor left unpublished may be long and slow to read, and
+// tree heads need it, but SCTs do not.
+func TestSlowTailHoldsUpNoSCTs(t *testing.T) {
+	f := newFixture(t)
+	g := newGate(f.bucket, "logs/"+name+"/tile/data/")
+	f.bucket = g
+	th := f.treeHead()
+	signed := make(chan error, 1)
+	go func() {
+		_, err := th.Sign([]byte(text(1)))
+		signed <- err
+	}()
+	<-g.entered
+	if err := inTime(t, func() error { _, err := th.Issue(t.Context()); return err }); err != nil {
+		t.Error(err)
+	}
+	close(g.open)
+	if err := <-signed; !errors.Is(err, log.ErrUnavailable) { // there is no such bundle
+		t.Error(err)
+	}
+}
+
+func TestSlowCheckpointIsWaitedForNoLongerThanAsked(t *testing.T) {
+	f := newFixture(t)
+	g := newGate(f.bucket, "logs/"+name+"/checkpoint")
+	f.bucket = g
+	th := f.treeHead()
+	first := make(chan error, 1)
+	go func() {
+		_, err := th.Issue(t.Context())
+		first <- err
+	}()
+	<-g.entered
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := inTime(t, func() error { _, err := th.Issue(ctx); return err })
+	if !errors.Is(err, log.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	close(g.open)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestForeignStoredCheckpointStopsSigning(t *testing.T) {

@@ -54,8 +54,18 @@ type server struct {
 	http   http.Handler
 }
 
-// serve runs a log, witnessed by w if that is not nil, and its API.
+// serve is run over HTTP.
 func serve(t testing.TB, w *cosigner, change func(*log.Options, *rekor.Options)) *server {
+	t.Helper()
+	s := run(t, w, change)
+	h := httptest.NewServer(s.http)
+	t.Cleanup(h.Close)
+	s.url = h.URL
+	return s
+}
+
+// run runs a log, witnessed by w if that is not nil, and its API without a listener.
+func run(t testing.TB, w *cosigner, change func(*log.Options, *rekor.Options)) *server {
 	t.Helper()
 	public, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -95,9 +105,6 @@ func serve(t testing.TB, w *cosigner, change func(*log.Options, *rekor.Options))
 	if s.http, err = rekor.New(ro); err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer(s.http)
-	t.Cleanup(h.Close)
-	s.url = h.URL
 	return s
 }
 

@@ -49,6 +49,10 @@ const (
 	// seconds, so neither is long.
 	retryUnavailable = time.Second
 	retryNoQuorum    = 2 * time.Second
+
+	// maxBodies is how many bytes of large requests may be in memory at the same time. Decoded they
+	// take about as much again.
+	maxBodies = 64 << 20
 )
 
 // New returns the handler of a log. Its paths are relative to "/".
@@ -75,7 +79,7 @@ func New(o Options) (http.Handler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &handler{o: o}
+	h := &handler{o: o, bodies: httpx.NewBodyBudget(max(maxBodies, o.MaxBody))}
 	static := log.Static(o.Bucket, o.Log.Name())
 	add := httpx.Methods(http.HandlerFunc(h.add), http.MethodPost)
 	mux := http.NewServeMux()
@@ -92,8 +96,9 @@ func New(o Options) (http.Handler, error) {
 }
 
 type handler struct {
-	o     Options
-	notes noteCache
+	o      Options
+	bodies *httpx.BodyBudget
+	notes  noteCache
 }
 
 // add is POST /api/v2/log/entries.
@@ -107,12 +112,13 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 		httpx.Error(w, http.StatusUnsupportedMediaType, "compressed request bodies are not accepted; send plain JSON")
 		return
 	}
-	body, err := httpx.ReadBody(w, r, h.o.MaxBody)
+	body, release, err := h.bodies.Read(w, r, h.o.MaxBody)
 	if err != nil {
 		httpx.WriteBodyError(w, err)
 		return
 	}
 	e, err := entry.ParseRequest(body)
+	release() // the entry is small, and may wait for witnesses
 	if err != nil {
 		h.fail(w, err)
 		return
@@ -145,6 +151,9 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 		httpx.Error(w, http.StatusBadRequest, invalid.Error())
 	case errors.As(err, &large):
 		httpx.Error(w, http.StatusRequestEntityTooLarge, large.Error())
+	case errors.Is(err, log.ErrUnpublished): // before ErrUnavailable, which it comes with
+		httpx.RetryLater(w, retryNoQuorum,
+			"nothing was logged: what the log holds has waited too long for publication, most likely for want of cosignatures; try again later")
 	case errors.Is(err, log.ErrUnavailable), errors.Is(err, context.Canceled): // or nobody listens
 		httpx.RetryLater(w, retryUnavailable, "the log takes no entries at the moment; try again")
 	case errors.Is(err, log.ErrNoQuorum):

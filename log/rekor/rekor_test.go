@@ -14,11 +14,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
@@ -351,6 +354,65 @@ func TestQuorumLost(t *testing.T) {
 	eventually(t, "the quorum to return", func() bool { r = s.post(request); return r.status == 201 })
 	if e := s.accept(r, request); e.LogIndex != 1 || strings.Count(e.InclusionProof.Checkpoint.Envelope, "— ") != 2 {
 		t.Errorf("index %d under %q", e.LogIndex, e.InclusionProof.Checkpoint.Envelope)
+	}
+}
+
+// TestLongWithoutQuorum: then nothing more is logged, and the answer says so.
+func TestLongWithoutQuorum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCosigner(t)
+		s := run(t, w, nil)
+		c := newClient(t)
+		post := func(request []byte) reply { return record(s.http, "POST", "/api/v2/log/entries", request) }
+		w.silent.Store(true)
+		logged, refused := c.request("during"), c.request("long after")
+		if r := post(logged); r.status != 503 || !strings.HasPrefix(r.message(t, 14), "the entry is logged") {
+			t.Errorf("at first: %d %s", r.status, r.body)
+		}
+		time.Sleep(10 * time.Second)
+		r := post(refused)
+		if r.status != 503 || r.header.Get("Retry-After") == "" || !strings.HasPrefix(r.message(t, 14), "nothing was logged") {
+			t.Errorf("10 s later: %d %v %s", r.status, r.header, r.body)
+		}
+		w.silent.Store(false)
+		eventually(t, "the quorum to return", func() bool { r = post(refused); return r.status == 201 })
+		if r.header.Get("X-Log-Index") != "" {
+			t.Error("what was refused was logged all the same")
+		}
+		s.accept(r, refused)
+	})
+}
+
+// TestLargeRequestsAreBounded holds all the memory for large requests with one that is unfinished.
+func TestLargeRequestsAreBounded(t *testing.T) {
+	const entries = "/api/v2/log/entries"
+	s := run(t, nil, func(_ *log.Options, o *rekor.Options) { o.MaxBody = 100 << 20 })
+	pr, pw := io.Pipe()
+	first := make(chan reply, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		s.http.ServeHTTP(w, httptest.NewRequest("POST", entries, pr))
+		first <- reply{w.Code, w.Header(), w.Body.Bytes()}
+	}()
+	// The second write is read once the first part was and the rest has its place.
+	for _, n := range []int{16 << 10, 1} {
+		if _, err := pw.Write(make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := make([]byte, 17<<10)
+	if r := record(s.http, "POST", entries, large); r.status != 503 || r.header.Get("Retry-After") == "" {
+		t.Errorf("a large request: %d %s", r.status, r.body)
+	}
+	if r := record(s.http, "POST", entries, newClient(t).request("small")); r.status != 201 {
+		t.Errorf("a small request: %d %s", r.status, r.body)
+	}
+	pw.Close()
+	if r := <-first; r.status != 400 {
+		t.Errorf("the unfinished request: %d %s", r.status, r.body)
+	}
+	if r := record(s.http, "POST", entries, large); r.status != 400 {
+		t.Errorf("a large request later: %d %s", r.status, r.body)
 	}
 }
 

@@ -1,0 +1,127 @@
+package httpx_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tallywood/internal/httpx"
+)
+
+const small, large = 16<<10 - 1, 16<<10 + 1 // bytes, around what a budget counts
+
+// post is a request with so many bytes. One without a length is chunked.
+func post(n int, chunked bool) *http.Request {
+	var body io.Reader = bytes.NewReader(make([]byte, n))
+	if chunked {
+		body = io.MultiReader(body)
+	}
+	return httptest.NewRequest("POST", "/", body)
+}
+
+func TestBodyBudgetBoundsLargeBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 100 << 10
+		b := httpx.NewBodyBudget(limit)
+		read := func(r *http.Request) (func(), error) {
+			body, release, err := b.Read(httptest.NewRecorder(), r, limit)
+			if want := r.ContentLength; err == nil && want >= 0 && int64(len(body)) != want {
+				t.Errorf("read %d bytes of %d", len(body), want)
+			}
+			return release, err
+		}
+		for name, first := range map[string]*http.Request{"announced": post(limit, false), "chunked": post(large, true)} {
+			release, err := read(first)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			for _, chunked := range []bool{false, true} {
+				start := time.Now()
+				if _, err := read(post(large, chunked)); !errors.Is(err, httpx.ErrBusy) || time.Since(start) > 5*time.Second {
+					t.Errorf("%s: a second large body: %v after %v", name, err, time.Since(start))
+				}
+				done, err := read(post(small, chunked))
+				if err != nil {
+					t.Errorf("%s: a small body beside it: %v", name, err)
+					continue
+				}
+				done()
+			}
+			time.AfterFunc(100*time.Millisecond, release) // within the wait
+			release, err = read(post(limit/2, false))
+			if err != nil {
+				t.Errorf("%s: a large body after it: %v", name, err)
+				continue
+			}
+			again, err := read(post(limit/2, false))
+			if err != nil {
+				t.Errorf("%s: two that fit: %v", name, err)
+				continue
+			}
+			release()
+			again()
+		}
+	})
+}
+
+// A sender that announces much and sends little must not keep others out.
+func TestBodyBudgetCountsNoPromises(t *testing.T) {
+	const limit = 100 << 10
+	b := httpx.NewBodyBudget(limit)
+	for range 10 {
+		pr, pw := io.Pipe()
+		defer pw.Close()
+		slow := httptest.NewRequest("POST", "/", pr)
+		slow.ContentLength = limit
+		go b.Read(httptest.NewRecorder(), slow, limit)
+		if _, err := pw.Write(make([]byte, small)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, release, err := b.Read(httptest.NewRecorder(), post(limit, false), limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
+
+func TestBodyBudgetGivesBackAfterErrors(t *testing.T) {
+	const limit = 100 << 10
+	b := httpx.NewBodyBudget(limit)
+	cut := httptest.NewRequest("POST", "/", io.MultiReader(bytes.NewReader(make([]byte, large)), brokenReader{}))
+	var tooLarge *httpx.TooLargeError
+	for range 3 {
+		if _, _, err := b.Read(httptest.NewRecorder(), post(limit+1, true), limit); !errors.As(err, &tooLarge) {
+			t.Errorf("chunked body over the limit: %v", err)
+		}
+		if _, _, err := b.Read(httptest.NewRecorder(), post(limit+1, false), limit); !errors.As(err, &tooLarge) {
+			t.Errorf("announced body over the limit: %v", err)
+		}
+		if _, _, err := b.Read(httptest.NewRecorder(), cut, limit); err == nil || errors.Is(err, httpx.ErrBusy) {
+			t.Errorf("body cut off: %v", err)
+		}
+	}
+	_, release, err := b.Read(httptest.NewRecorder(), post(limit, false), limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestBusyIsAnsweredWithRetryAfter(t *testing.T) {
+	w := httptest.NewRecorder()
+	httpx.WriteBodyError(w, httpx.ErrBusy)
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "try again") {
+		t.Errorf("got %d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
