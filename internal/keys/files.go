@@ -163,7 +163,9 @@ func readPrivate(path string) ([]byte, error) {
 func WriteNew(path string, data []byte, mode fs.FileMode) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, tempPrefix+filepath.Base(path)+".*")
-	if err != nil {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return &fs.PathError{Op: pe.Op, Path: path, Err: pe.Err} // the caller knows no other name
+	} else if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
