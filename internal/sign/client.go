@@ -42,8 +42,8 @@ func (e *ServiceError) Error() string {
 	return text
 }
 
-// temporary reports whether the same request may succeed later.
-func (e *ServiceError) temporary() bool {
+// Temporary reports whether the same request may succeed later.
+func (e *ServiceError) Temporary() bool {
 	return e.Status == http.StatusTooManyRequests || e.Status >= 500 && e.Status != http.StatusNotImplemented
 }
 
@@ -149,7 +149,7 @@ func (c *client) try(ctx context.Context, call call) ([]byte, time.Duration, err
 		return body, 0, nil
 	}
 	refusal := &ServiceError{call.service, call.url, res.StatusCode, message(res, body)}
-	if !refusal.temporary() {
+	if !refusal.Temporary() {
 		return nil, never, refusal
 	}
 	return nil, retryAfter(res.Header.Get("Retry-After"), time.Now()), refusal

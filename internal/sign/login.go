@@ -23,6 +23,9 @@ const (
 	callbackPath  = "/auth/callback" // cosign's, so issuers that know it know us
 )
 
+// ErrNoLogin means that a person was sent to the login page and did not log in.
+var ErrNoLogin = errors.New("nobody logged in")
+
 // A provider is what an issuer's discovery document says that matters here.
 type provider struct {
 	Issuer        string   `json:"issuer"`
@@ -54,7 +57,7 @@ func login(ctx context.Context, o TokenOptions) (string, error) {
 	if patience == 0 {
 		patience = loginPatience
 	}
-	waiting, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("nobody logged in within %s", patience))
+	waiting, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w within %s", ErrNoLogin, patience))
 	defer cancel()
 	code, err := a.wait(waiting, ln, func() { show(o, a.page()) })
 	if err != nil {

@@ -72,20 +72,21 @@ func (o Options) check() error {
 }
 
 // Sign signs o.Artifact with a fresh P-256 key, and returns the bundle in JSON and what it proves.
-// The errors to tell apart are [*ServiceError], a service's refusal, and [*verify.Error], answers
-// that do not make a valid bundle; no bundle is returned then, although the log may have an entry.
+// The errors to tell apart are [*InputError], something in o that cannot be used, [*ServiceError],
+// a service's refusal, and [*verify.Error], answers that do not make a valid bundle; no bundle is
+// returned then, although the log may have an entry.
 func Sign(ctx context.Context, o Options) ([]byte, *verify.Result, error) {
 	if err := o.check(); err != nil {
 		return nil, nil, err
 	}
 	s, err := newSigner(o)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, &InputError{err}
 	}
 	// The artifact comes first: reading it may take longer than a certificate is valid.
 	h := sha256.New()
 	if _, err := io.Copy(h, o.Artifact); err != nil {
-		return nil, nil, fmt.Errorf("reading artifact: %w", err)
+		return nil, nil, &InputError{fmt.Errorf("reading artifact: %w", err)}
 	}
 	digest := [32]byte(h.Sum(nil))
 	b, leaf, err := s.bundle(ctx, digest)
@@ -104,7 +105,7 @@ func Sign(ctx context.Context, o Options) ([]byte, *verify.Result, error) {
 		TrustedRoot: o.TrustedRoot, Policy: o.Policy, NoPolicy: o.NoPolicy, Identity: identity, Issuer: issuer,
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("verifying bundle: %w", err)
+		return nil, nil, &InputError{fmt.Errorf("verifying bundle: %w", err)}
 	}
 	result, err := v.Digest(data, digest)
 	if err != nil {
@@ -112,6 +113,12 @@ func Sign(ctx context.Context, o Options) ([]byte, *verify.Result, error) {
 	}
 	return data, result, nil
 }
+
+// An InputError reports a token, a signing config, a trusted root or an artifact that cannot be used.
+type InputError struct{ Err error }
+
+func (e *InputError) Error() string { return e.Err.Error() }
+func (e *InputError) Unwrap() error { return e.Err }
 
 // A signer makes one signature.
 type signer struct {

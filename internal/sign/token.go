@@ -37,7 +37,8 @@ type TokenOptions struct {
 
 // Token returns an OpenID Connect ID token for the audience of a Sigstore CA, from the first of
 // these that there is: o.Token; the environment of a CI job (GitHub Actions, or the variable
-// SIGSTORE_ID_TOKEN, which GitLab and others set); a login in a browser.
+// SIGSTORE_ID_TOKEN, which GitLab and others set); a login in a browser. The errors to tell apart
+// are [*InputError], a token that is not one or none at all, [*ServiceError] and [ErrNoLogin].
 func Token(ctx context.Context, o TokenOptions) (string, error) {
 	if o.Env == nil {
 		return "", errors.New("finding identity token: checking options: Env is missing")
@@ -46,14 +47,18 @@ func Token(ctx context.Context, o TokenOptions) (string, error) {
 		o.ClientID = defaultClientID
 	}
 	if o.Token != "" {
-		return explicitToken(o.Token)
+		token, err := explicitToken(o.Token)
+		if err != nil {
+			return "", &InputError{err}
+		}
+		return token, nil
 	}
 	token, err := ambientToken(ctx, o)
 	if err != nil || token != "" {
 		return token, err
 	}
 	if o.Issuer == "" {
-		return "", errors.New("finding identity token: none is given, this is no CI job that offers one, and no issuer to log in at is known")
+		return "", &InputError{errors.New("finding identity token: none is given, this is no CI job that offers one, and no issuer to log in at is known")}
 	}
 	token, err = login(ctx, o)
 	if err != nil {
@@ -91,7 +96,7 @@ func explicitToken(value string) (string, error) {
 func ambientToken(ctx context.Context, o TokenOptions) (string, error) {
 	if token := o.Env("SIGSTORE_ID_TOKEN"); token != "" {
 		if _, err := parseToken(token); err != nil {
-			return "", fmt.Errorf("reading SIGSTORE_ID_TOKEN: %w", err)
+			return "", &InputError{fmt.Errorf("reading SIGSTORE_ID_TOKEN: %w", err)}
 		}
 		return token, nil
 	}
@@ -111,7 +116,7 @@ func ambientToken(ctx context.Context, o TokenOptions) (string, error) {
 func githubToken(ctx context.Context, o TokenOptions, address, bearer string) (string, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "", fmt.Errorf("reading ACTIONS_ID_TOKEN_REQUEST_URL: %w", err)
+		return "", &InputError{fmt.Errorf("reading ACTIONS_ID_TOKEN_REQUEST_URL: %w", err)}
 	}
 	query := u.Query()
 	query.Set("audience", o.ClientID)
