@@ -8,16 +8,18 @@ import (
 	"path/filepath"
 
 	"tallywood/internal/config"
+	"tallywood/internal/stack"
 )
 
 func configCommand() command {
 	return command{name: "config", args: "check|print FILE [--monitor]",
 		short: "check a configuration file, or print every value in force",
 		long: `
-"config check FILE" parses a server configuration strictly and says what is wrong with it.
-"config print FILE" prints it with defaults filled in and paths resolved.
-With --monitor FILE is a monitor configuration. The keys and policies that a configuration names
-are read when it is run, not here.`,
+"config check FILE" parses a server configuration strictly, reads the keys, policies, certificate
+chains, issuers and monitor configuration it names, and says what is wrong with any of them. What
+is stored, and what others answer, is not looked at: only "tallywood serve" does that.
+"config print FILE" prints it with defaults filled in and paths resolved, as a configuration.
+With --monitor FILE is a monitor configuration, of which no other file is read.`,
 		run: configure}
 }
 
@@ -31,12 +33,7 @@ func configure(_ context.Context, t terminal, fs *flag.FlagSet, args []string) e
 	if verb != "check" && verb != "print" {
 		return usagef("config %s: want check or print", verb)
 	}
-	var c any
-	if *mon {
-		c, err = config.LoadMonitor(path)
-	} else {
-		c, err = config.Load(path)
-	}
+	c, err := loadConfig(path, *mon, verb == "check")
 	if err != nil {
 		return usagef("%w", err)
 	}
@@ -50,6 +47,22 @@ func configure(_ context.Context, t terminal, fs *flag.FlagSet, args []string) e
 	}
 	_, err = t.out.Write(text)
 	return err
+}
+
+// loadConfig loads a server or monitor configuration; with deep it also reads the files that a
+// server configuration names.
+func loadConfig(path string, monitor, deep bool) (any, error) {
+	if monitor {
+		return config.LoadMonitor(path)
+	}
+	c, err := config.Load(path)
+	if err != nil || !deep {
+		return c, err
+	}
+	if err := stack.Check(c); err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
 }
 
 // trustDir is the directory of a deployment's trust files: the flag, else the environment, else

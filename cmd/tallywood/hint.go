@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"tallywood/internal/stack"
 	"tallywood/storage/driver"
 	"tallywood/storage/posix"
 )
@@ -23,6 +24,9 @@ func openError(err error) error {
 func openHint(err error) string {
 	if errors.Is(err, posix.ErrLocked) {
 		return "stop the other process, or choose another directory; replicas on one directory are not supported"
+	}
+	if errors.Is(err, stack.ErrMoving) {
+		return "\"tallywood up --data DIR\" with that directory finishes the move"
 	}
 	if errors.Is(err, driver.ErrFormat) {
 		return "run the version of Tallywood that wrote it; nothing was changed"

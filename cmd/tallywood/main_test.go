@@ -3,10 +3,14 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"encoding/base64"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,8 +19,13 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	catrust "tallywood/ca/trust"
+	"tallywood/internal/sign"
+	"tallywood/log/verify"
 )
 
 // The scripts run the command as a process of its own, and beside it these:
@@ -172,5 +181,46 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 		if run([]string{"help", c.name}, strings.NewReader(""), &again, io.Discard) != exitFine || again.String() != help {
 			t.Errorf("\"help %s\" prints something else than \"%s --help\"", c.name, c.name)
 		}
+	}
+}
+
+func TestSignErrorsSayWhoseFaultItIs(t *testing.T) {
+	service := func(status int) error {
+		return fmt.Errorf("adding log entry: %w", &sign.ServiceError{Service: "log", URL: "http://x", Status: status})
+	}
+	for name, c := range map[string]struct {
+		err  error
+		want int
+	}{
+		"answers that do not verify": {fmt.Errorf("verifying bundle: %w", &verify.Error{}), exitNegative},
+		"another key's certificate":  {errors.New("the certificate is of another key"), exitNegative},
+		"refused":                    {service(400), exitNegative},
+		"not implemented":            {service(501), exitNegative},
+		"no quorum to the end":       {service(503), exitOperational},
+		"too many requests":          {service(429), exitOperational},
+		"unreachable":                {fmt.Errorf("log: %w", &url.Error{Op: "Post", URL: "http://x", Err: io.EOF}), exitOperational},
+		"cut short":                  {fmt.Errorf("reading answer: %w", io.ErrUnexpectedEOF), exitOperational},
+		"interrupted":                {context.Canceled, exitOperational},
+		"nobody logged in":           {fmt.Errorf("logging in: %w", sign.ErrNoLogin), exitOperational},
+		"expired token":              {&sign.InputError{Err: errors.New("it expired")}, exitUsage},
+	} {
+		e, ok := errors.AsType[*exitError](signError(c.err, "hint"))
+		if !ok || e.code != c.want || (e.hint != "") != (c.want == exitUsage) {
+			t.Errorf("%s: got %+v; want code %d, and a hint for input only", name, e, c.want)
+		}
+	}
+}
+
+func TestSignRefusesAnExpiredTokenAsInput(t *testing.T) {
+	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"x","exp":1}`))
+	config, err := catrust.SigningConfig{CAURL: "http://x", RekorURL: "http://x", TSAURL: "http://x/tsa", Operator: "x",
+		Start: time.Unix(0, 0)}.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = sign.Sign(t.Context(), sign.Options{Artifact: strings.NewReader(""), Token: "e30." + claims + ".x",
+		SigningConfig: config, NoPolicy: true})
+	if e, ok := errors.AsType[*exitError](signError(err, "")); !ok || e.code != exitUsage || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("got %v", err)
 	}
 }

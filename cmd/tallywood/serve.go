@@ -41,10 +41,10 @@ func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) err
 	if err != nil {
 		return err
 	}
-	if _, port, err := net.SplitHostPort(cfg.Address); err == nil && port == "0" {
+	if anyPort(cfg.Address) {
 		cfg.SetAddress(ln.Addr().String())
 	}
-	return serveStack(ctx, stack.Options{Config: cfg, Log: logger(t.err, slog.LevelInfo, true)}, ln, func([]string) {
+	return serveStack(ctx, stack.Options{Config: cfg, Log: logger(t.err, slog.LevelInfo, true)}, ln, func(started) {
 		if cfg.ClientDir == "" {
 			fmt.Fprintf(t.out, "ready %s\n", cfg.URL)
 			return
@@ -53,26 +53,33 @@ func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) err
 	})
 }
 
+// started says what a stack did before it was ready.
+type started struct {
+	changed []string // names of the client files that changed
+	metrics string   // address of the metrics listener; empty without one
+}
+
 // serveStack opens a stack, writes its client files and runs it on ln. When clients may begin it
-// calls ready with the names of the client files that changed.
-func serveStack(ctx context.Context, o stack.Options, ln net.Listener, ready func(changed []string)) error {
+// calls ready.
+func serveStack(ctx context.Context, o stack.Options, ln net.Listener, ready func(started)) error {
 	var metricsLn net.Listener
 	var err error
+	var st started
 	if o.Config.MetricsAddress != "" {
 		if metricsLn, err = listen(o.Config.MetricsAddress, "metrics_address or --metrics-address chooses another"); err != nil {
 			return errors.Join(err, ln.Close())
 		}
-		o.Log.Info("serving metrics", "address", metricsLn.Addr().String())
+		st.metrics = metricsLn.Addr().String()
+		o.Log.Info("serving metrics", "address", st.metrics)
 	}
 	s, err := stack.Open(ctx, o)
 	if err != nil {
 		return openError(errors.Join(err, ln.Close()))
 	}
-	changed, err := s.WriteClientFiles(ctx)
-	if err != nil {
+	if st.changed, err = s.WriteClientFiles(ctx); err != nil {
 		return errors.Join(err, ln.Close(), s.Close())
 	}
-	err = errors.Join(s.Run(ctx, ln, metricsLn, func() { ready(changed) }), s.Close())
+	err = errors.Join(s.Run(ctx, ln, metricsLn, func() { ready(st) }), s.Close())
 	if _, damaged := errors.AsType[*driver.DamageError](err); damaged {
 		return openError(err)
 	}

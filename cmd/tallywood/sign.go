@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -48,7 +49,9 @@ func signFile(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 		*bundle = path + ".sigstore.json"
 	}
 	tr, err := readTrust(*trust, "")
-	if err != nil {
+	if errors.Is(err, errNoPolicy) {
+		return hinted(exitUsage, err, "copy the log's tlog-policy to policy.txt there; \"tallywood serve\" with client_dir writes it, too")
+	} else if err != nil {
 		return err
 	}
 	artifact, err := openArtifact(path)
@@ -72,16 +75,38 @@ func writeSignature(ctx context.Context, t terminal, artifact io.Reader, token s
 		Policy: tr.policy, NoPolicy: tr.policy == nil}
 	data, result, err := sign.Sign(ctx, o)
 	if err != nil {
-		if _, refused := errors.AsType[*sign.ServiceError](err); refused {
-			return hinted(exitNegative, err, "")
-		}
-		return err
+		return signError(err, "")
 	}
 	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing bundle: %w", err)
 	}
 	fmt.Fprintf(t.out, "signed as %s: entry %d of %s, bundle in %s\n", result.Identity, result.Index, result.Origin, path)
 	return nil
+}
+
+// signError gives an error that kept a signature from being made its exit code. hint is for an
+// input that cannot be used.
+func signError(err error, hint string) error {
+	var (
+		input     *sign.InputError
+		service   *sign.ServiceError
+		transport *url.Error
+		network   net.Error
+	)
+	switch {
+	case errors.As(err, &input):
+		return hinted(exitUsage, err, hint)
+	case errors.As(err, &service):
+		if service.Temporary() {
+			return hinted(exitOperational, err, "")
+		}
+		return hinted(exitNegative, err, "")
+	case errors.As(err, &transport), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, sign.ErrNoLogin):
+		return hinted(exitOperational, err, "")
+	}
+	// *verify.Error, and whatever else services answer that is not what was asked for.
+	return hinted(exitNegative, err, "")
 }
 
 const trustUsage = "`DIR` with the deployment's trust files\n(default $TALLYWOOD_TRUST, else ./tallywood-data/client)"
@@ -92,6 +117,11 @@ type trust struct {
 	root, signing []byte
 	policy        *policy.Policy // nil: "none" was asked for
 }
+
+// errNoPolicy means that a trust directory has no policy.txt.
+var errNoPolicy = errors.New("reading witness policy")
+
+const noPolicyHint = "\"tallywood verify --policy none\" leaves the witnesses out"
 
 // readTrust reads the trust files. policyPath is a file, "none", or empty for the directory's.
 // The signing config may be absent: verifying needs none.
@@ -109,12 +139,15 @@ func readTrust(dir, policyPath string) (trust, error) {
 	if policyPath == "none" {
 		return t, nil
 	}
-	if policyPath == "" {
+	inDir := policyPath == ""
+	if inDir {
 		policyPath = filepath.Join(t.dir, "policy.txt")
 	}
 	text, err := os.ReadFile(policyPath)
-	if err != nil {
-		return t, hinted(exitUsage, fmt.Errorf("reading witness policy: %w", err), "\"tallywood verify --policy none\" leaves the witnesses out")
+	if inDir && errors.Is(err, fs.ErrNotExist) {
+		return t, hinted(exitUsage, fmt.Errorf("%w: %w", errNoPolicy, err), noPolicyHint)
+	} else if err != nil {
+		return t, hinted(exitUsage, fmt.Errorf("reading witness policy: %w", err), noPolicyHint)
 	}
 	if t.policy, err = policy.Parse(text); err != nil {
 		return t, usagef("witness policy %s: %w", policyPath, err)
@@ -155,7 +188,7 @@ func identityToken(ctx context.Context, t terminal, value string, tr trust) (str
 	}
 	token, err := sign.Token(ctx, o)
 	if err != nil {
-		return "", hinted(exitUsage, fmt.Errorf("getting an identity token: %w", err), "--identity-token takes a token, or a file that holds one")
+		return "", signError(fmt.Errorf("getting an identity token: %w", err), "--identity-token takes a token, or a file that holds one")
 	}
 	return token, nil
 }
@@ -181,7 +214,11 @@ func fetchToken(ctx context.Context, u *url.URL) (string, error) {
 		return "", fmt.Errorf("fetching the identity token: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", hinted(exitNegative, fmt.Errorf("fetching the identity token: %s: %.200q", resp.Status, body), "")
+		code := exitNegative
+		if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500 {
+			code = exitOperational
+		}
+		return "", hinted(code, fmt.Errorf("fetching the identity token: %s: %.200q", resp.Status, body), "")
 	}
 	return strings.TrimSpace(string(body)), nil
 }

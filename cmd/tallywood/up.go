@@ -63,15 +63,19 @@ func up(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error 
 		cfg.MetricsAddress = *metrics
 	}
 	return serveStack(ctx, stack.Options{Config: cfg, Watch: watch, Dev: true, Log: logger(t.err, level, false)}, ln,
-		func(changed []string) {
-			if len(changed) > 0 && *address != "" {
-				fmt.Fprintf(t.err, "tallywood: wrote %s in %s for %s\n", strings.Join(changed, ", "), cfg.ClientDir, cfg.URL)
+		func(st started) {
+			if len(st.changed) > 0 && *address != "" {
+				fmt.Fprintf(t.err, "tallywood: wrote %s in %s for %s\n", strings.Join(st.changed, ", "), cfg.ClientDir, cfg.URL)
+			}
+			if st.metrics != "" {
+				fmt.Fprintf(t.err, "tallywood: metrics at http://%s/metrics\n", st.metrics)
 			}
 			printReady(t, cfg)
 		})
 }
 
-// prepareUp opens the listener and makes the data directory's files fit its address.
+// prepareUp opens the listener and makes the data directory's files fit its address. address is
+// empty for what they say.
 func prepareUp(t terminal, data, address string, watch []string) (*config.Config, net.Listener, error) {
 	dir, err := filepath.Abs(data)
 	if err != nil {
@@ -81,46 +85,71 @@ func prepareUp(t terminal, data, address string, watch []string) (*config.Config
 	if err != nil {
 		return nil, nil, hinted(exitUsage, err, "choose another --data directory; this one was left as it is")
 	}
-	path := filepath.Join(dir, "config.yaml")
 	var cfg *config.Config
 	if known {
-		if cfg, err = config.Load(path); err != nil {
-			return nil, nil, usagef("%w", err)
+		if cfg, err = loadDev(t, dir); err != nil {
+			return nil, nil, err
 		}
-		if address == "" {
-			address = cfg.Address
-		}
-	} else if address == "" {
-		address = defaultAddress
 	}
-	ln, err := listenLoopback(address)
+	ln, err := listenLoopback(listenAddress(cfg, address))
 	if err != nil {
 		return nil, nil, err
 	}
-	if cfg, err = adoptAddress(t, dir, cfg, ln.Addr().String(), watch); err != nil {
+	if cfg, err = adoptAddress(t, dir, cfg, address, ln.Addr().String(), watch); err != nil {
 		return nil, nil, errors.Join(err, ln.Close())
 	}
 	return cfg, ln, nil
 }
 
-// adoptAddress creates the stack's files for the address that is listened on, or moves them there.
-func adoptAddress(t terminal, dir string, cfg *config.Config, address string, watch []string) (*config.Config, error) {
+// loadDev loads the configuration of a data directory, after it has finished a move of it that
+// was cut short.
+func loadDev(t terminal, dir string) (*config.Config, error) {
+	path := filepath.Join(dir, "config.yaml")
+	cfg, err := config.Load(path)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	from, to, err := stack.ResumeMove(dir, cfg)
+	if err != nil {
+		return nil, openError(err)
+	}
+	if to == "" {
+		return cfg, nil
+	}
+	fmt.Fprintf(t.err, "tallywood: finished a move from %s to %s that was cut short\n", from, to)
+	if cfg, err = config.Load(path); err != nil {
+		return nil, usagef("%w", err)
+	}
+	return cfg, nil
+}
+
+// listenAddress is where to listen: as asked for, else where the configuration says.
+func listenAddress(cfg *config.Config, address string) string {
+	switch {
+	case address != "":
+		return address
+	case cfg != nil:
+		return cfg.Address
+	}
+	return defaultAddress
+}
+
+// adoptAddress creates the stack's files for the address that is listened on, or moves them there
+// if another one than theirs was asked for, or theirs leaves the port open. Otherwise they stay as
+// they are: "localhost" is listened on by number, and is a name all the same.
+func adoptAddress(t terminal, dir string, cfg *config.Config, asked, address string, watch []string) (*config.Config, error) {
 	path := filepath.Join(dir, "config.yaml")
 	switch {
 	case cfg == nil:
 		if err := stack.CreateDev(dir, address, watch); err != nil {
-			return nil, usagef("%w", err)
+			return nil, openError(err)
 		}
-	case cfg.Address == address:
+	case cfg.Address == address, !anyPort(cfg.Address) && (asked == "" || asked == cfg.Address):
 		return cfg, nil
 	default:
-		unlock, err := stack.LockDev(cfg)
-		if err != nil {
-			return nil, usagef("%w", err)
-		}
 		moved, err := stack.MoveDev(dir, cfg, address)
-		if err := errors.Join(err, unlock()); err != nil {
-			return nil, usagef("%w", err)
+		if err != nil {
+			return nil, openError(err)
 		}
 		fmt.Fprintf(t.err, "tallywood: moved from %s to %s in %s\n", cfg.Address, address, strings.Join(moved, ", "))
 	}
@@ -129,6 +158,12 @@ func adoptAddress(t terminal, dir string, cfg *config.Config, address string, wa
 		return nil, usagef("%w", err)
 	}
 	return cfg, nil
+}
+
+// anyPort reports whether a listen address leaves the port open.
+func anyPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	return err == nil && port == "0"
 }
 
 // listenLoopback listens on a loopback address and on no other.

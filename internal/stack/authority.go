@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -31,11 +30,17 @@ func (s *Stack) acceptedRoots(l config.Log) ([]*x509.Certificate, error) {
 	return chain[len(chain)-1:], nil
 }
 
-func (s *Stack) openCA(_ context.Context, mux *http.ServeMux) error {
+func (s *Stack) openCA(mux *http.ServeMux) error {
 	if s.cfg.CA == nil {
 		return nil
 	}
-	h, err := s.newCA()
+	var ctLog ca.CTLog
+	for _, l := range s.logs {
+		if l.cfg.Name == s.cfg.CA.CTLog {
+			ctLog = l.ct
+		}
+	}
+	h, err := s.newCA(ctLog)
 	if err != nil {
 		return fmt.Errorf("opening ca: %w", err)
 	}
@@ -46,7 +51,8 @@ func (s *Stack) openCA(_ context.Context, mux *http.ServeMux) error {
 	return nil
 }
 
-func (s *Stack) newCA() (http.Handler, error) {
+// newCA makes the CA, whose certificates go to ctLog, and its handler.
+func (s *Stack) newCA(ctLog ca.CTLog) (http.Handler, error) {
 	chain, err := keys.ReadChain(s.cfg.CA.Chain)
 	if err != nil {
 		return nil, fmt.Errorf("reading chain: %w", err)
@@ -55,13 +61,7 @@ func (s *Stack) newCA() (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading key: %w", err)
 	}
-	o := ca.Options{Chain: chain, Signer: signer, Log: s.log}
-	for _, l := range s.logs {
-		if l.cfg.Name == s.cfg.CA.CTLog {
-			o.CTLog = l.ct
-		}
-	}
-	if s.authority, err = ca.New(o); err != nil {
+	if s.authority, err = ca.New(ca.Options{Chain: chain, Signer: signer, CTLog: ctLog, Log: s.log}); err != nil {
 		return nil, err
 	}
 	issuers, err := oidc.LoadConfig(s.cfg.CA.Issuers)
@@ -75,14 +75,20 @@ func (s *Stack) newCA() (http.Handler, error) {
 	return fulcio.New(fulcio.Options{CA: s.authority, Verifier: s.verifier, Log: s.log})
 }
 
-func (s *Stack) openTSA(_ context.Context, mux *http.ServeMux) error {
+func (s *Stack) openTSA(mux *http.ServeMux) error {
 	if s.cfg.TSA == nil {
 		return nil
 	}
 	chain, cerr := keys.ReadChain(s.cfg.TSA.Chain)
 	signer, kerr := keys.ReadSigner(s.cfg.TSA.Key)
+	if cerr != nil {
+		cerr = fmt.Errorf("opening tsa: reading chain: %w", cerr)
+	}
+	if kerr != nil {
+		kerr = fmt.Errorf("opening tsa: reading key: %w", kerr)
+	}
 	if err := errors.Join(cerr, kerr); err != nil {
-		return fmt.Errorf("opening tsa: %w", err)
+		return err
 	}
 	h, err := tsa.New(tsa.Options{Chain: chain, Signer: signer, Log: s.log})
 	if err != nil {
@@ -101,7 +107,7 @@ func newTokenKey() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 
 // devIssuer is the URL of the development issuer.
 func (s *Stack) devIssuer() string { return s.cfg.URL + s.cfg.DevOIDC.Path }
 
-func (s *Stack) openDevOIDC(_ context.Context, mux *http.ServeMux) error {
+func (s *Stack) openDevOIDC(mux *http.ServeMux) error {
 	dev := s.cfg.DevOIDC
 	if dev == nil {
 		return nil

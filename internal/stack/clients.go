@@ -19,8 +19,8 @@ import (
 )
 
 // WriteClientFiles writes what clients need into the configured client directory: the trusted
-// root, the signing config, and env for shells. Files that are right already are left alone. It
-// returns the names of those that changed.
+// root, the signing config, the policy of the signature log, and env for shells. Files that are
+// right already are left alone. It returns the names of those that changed.
 func (s *Stack) WriteClientFiles(ctx context.Context) ([]string, error) {
 	dir := s.cfg.ClientDir
 	if dir == "" {
@@ -37,11 +37,16 @@ func (s *Stack) WriteClientFiles(ctx context.Context) ([]string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("creating client directory: %w", err)
 	}
-	var changed []string
-	for _, f := range []struct {
+	type file struct {
 		name string
 		data []byte
-	}{{"trusted_root.json", root}, {"signing_config.v0.2.json", signing}, {"env", s.clientEnv()}} {
+	}
+	files := []file{{"trusted_root.json", root}, {"signing_config.v0.2.json", signing}, {"env", s.clientEnv()}}
+	if text := s.clientPolicy(filepath.Join(dir, "policy.txt")); text != nil {
+		files = append(files, file{"policy.txt", text})
+	}
+	var changed []string
+	for _, f := range files {
 		path := filepath.Join(dir, f.name)
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, f.data) {
 			continue
@@ -78,7 +83,7 @@ func (s *Stack) trustedRoot(ctx context.Context) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("log %q: %w", l.cfg.Name, err)
 		}
-		tl := trust.Log{Origin: l.cfg.Origin, Public: l.public, Start: start}
+		tl := trust.Log{Origin: l.cfg.Origin, Public: l.keys.public, Start: start}
 		if l.cfg.Kind == "ct" {
 			root.CTLogs = append(root.CTLogs, tl)
 		} else {
@@ -136,6 +141,27 @@ func (s *Stack) signingConfig(ctx context.Context) ([]byte, error) {
 		}
 	}
 	return c.JSON()
+}
+
+// clientPolicy returns what clients need at path to demand the witnesses that the signature log
+// demands itself; nil if there is no such log, or if the file is a log's own policy: that one is
+// the operator's, not ours to write.
+func (s *Stack) clientPolicy(path string) []byte {
+	there, err := os.Stat(path)
+	for _, l := range s.logs {
+		if filepath.Clean(l.cfg.Policy) == path {
+			return nil
+		}
+		if own, oerr := os.Stat(l.cfg.Policy); err == nil && oerr == nil && os.SameFile(there, own) {
+			return nil
+		}
+	}
+	for _, l := range s.logs {
+		if l.cfg.Kind == "rekor" {
+			return l.policyText
+		}
+	}
+	return nil
 }
 
 // clientEnv is a shell script that sets what tallywood and scripts around it look for.

@@ -19,7 +19,6 @@ import (
 
 	"tallywood/ca"
 	"tallywood/ca/tsa"
-	"tallywood/internal/config"
 	"tallywood/internal/keys"
 	"tallywood/storage/posix"
 )
@@ -58,7 +57,7 @@ func IsDev(dir string) (bool, error) {
 	var has = map[string]bool{}
 	for _, e := range entries {
 		has[e.Name()] = true
-		if !slices.Contains(devNames, e.Name()) && !has["config.yaml"] {
+		if !slices.Contains(devNames, e.Name()) && !isTemporary(e.Name(), devNames) && !has["config.yaml"] {
 			if _, err := os.Stat(filepath.Join(dir, "config.yaml")); err != nil {
 				return false, &NotDataDirError{dir, fmt.Sprintf("it has no config.yaml, but holds %q", e.Name())}
 			}
@@ -77,19 +76,34 @@ func IsDev(dir string) (bool, error) {
 	return false, nil
 }
 
+// clientNames are the files of a client directory.
+var clientNames = []string{"trusted_root.json", "signing_config.v0.2.json", "policy.txt", "env"}
+
 // CreateDev writes keys, configuration and policy of a development stack into dir, which
 // listens on address (with its real port) and watches the mail addresses in watch. config.yaml
 // comes last, so that a start that is cut short leaves none and the next one goes on.
-func CreateDev(dir, address string, watch []string) error {
-	for _, d := range []string{dir, filepath.Join(dir, "client")} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
+func CreateDev(dir, address string, watch []string) (err error) {
+	keyDir, clientDir := filepath.Join(dir, "keys"), filepath.Join(dir, "client")
+	for _, d := range []struct {
+		path string
+		mode fs.FileMode
+	}{{dir, 0o755}, {clientDir, 0o755}, {keyDir, 0o700}} {
+		if err := os.MkdirAll(d.path, d.mode); err != nil {
 			return fmt.Errorf("creating data directory: %w", err)
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "keys"), 0o700); err != nil {
-		return fmt.Errorf("creating data directory: %w", err)
+	unlock, err := lockDev(filepath.Join(dir, "objects"))
+	if err != nil {
+		return err
 	}
-	data, err := createDevKeys(filepath.Join(dir, "keys"))
+	defer func() { err = errors.Join(err, unlock()) }()
+	if _, err := os.Stat(filepath.Join(dir, "config.yaml")); err == nil {
+		return fmt.Errorf("creating %s: another process has just done so", dir)
+	}
+	if err := errors.Join(removeTemporary(dir, devNames), removeTemporary(clientDir, clientNames), removeTemporary(keyDir, nil)); err != nil {
+		return fmt.Errorf("removing what an unfinished start left: %w", err)
+	}
+	data, err := createDevKeys(keyDir)
 	if err != nil {
 		return fmt.Errorf("creating keys: %w", err)
 	}
@@ -249,78 +263,13 @@ func writeTemplate(path, name string, data devData) error {
 	return replaceFile(path, []byte(out.String()))
 }
 
-// MoveDev puts address into the files of the development stack in dir wherever the base URL or
-// the address of old stands, and returns the names of those that changed. Everything else in
-// them stays as its owner wrote it.
-func MoveDev(dir string, old *config.Config, address string) ([]string, error) {
-	var changed []string
-	for _, name := range []string{"config.yaml", "issuers.yaml", "monitor.yaml", "client/policy.txt"} {
-		path := filepath.Join(dir, name)
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return changed, fmt.Errorf("moving to %s: %w", address, err)
-		}
-		text := replaceAddress(string(data), old.Address, address)
-		if text == string(data) {
-			continue
-		}
-		if err := replaceFile(path, []byte(text)); err != nil {
-			return changed, fmt.Errorf("moving to %s: %w", address, err)
-		}
-		changed = append(changed, name)
-	}
-	return changed, nil
-}
-
-// replaceAddress replaces old (HOST:PORT) where it stands whole: a longer port is another one.
-func replaceAddress(text, old, new string) string {
-	var out strings.Builder
-	for {
-		i := strings.Index(text, old)
-		if i < 0 {
-			out.WriteString(text)
-			return out.String()
-		}
-		end := i + len(old)
-		out.WriteString(text[:i])
-		if end < len(text) && text[end] >= '0' && text[end] <= '9' {
-			out.WriteString(old)
-		} else {
-			out.WriteString(new)
-		}
-		text = text[end:]
-	}
-}
-
-// replaceFile puts data at path in one step, so that a reader sees the old or the new content.
-func replaceFile(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Chmod(0o644)
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(tmp.Name()))
-	}
-	return nil
-}
-
 // devLock is the name below state/ of the lock that guards a data directory.
 const devLock = "up"
 
-// LockDev holds the data directory of a development stack until unlock is called: its files must
-// not change under a process that runs it.
-func LockDev(c *config.Config) (unlock func() error, err error) {
-	b, err := posix.Open(c.Storage)
+// lockDev holds the data directory of a development stack with that storage until unlock is
+// called: its files must not change under a process that runs it.
+func lockDev(storage string) (unlock func() error, err error) {
+	b, err := posix.Open(storage)
 	if err != nil {
 		return nil, fmt.Errorf("opening storage: %w", err)
 	}

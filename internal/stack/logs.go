@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,21 +27,28 @@ import (
 
 // A logPart is one log and what it is served with.
 type logPart struct {
-	cfg     config.Log
+	cfg config.Log
+
+	// Read from files.
+	keys       logKeys
+	vkey       string // of the Ed25519 note key
+	policy     *policy.Policy
+	policyText []byte              // the file it was read from
+	cosigner   *client.Client      // nil if the policy is "quorum none"
+	roots      []*x509.Certificate // kind ct only, like ct and head
+
+	// Opened.
 	log     *log.Log
-	ct      *ctlog.Log // kind ct only, like head
+	ct      *ctlog.Log
 	head    *ctlog.TreeHead
-	policy  *policy.Policy
-	public  crypto.PublicKey // what trusted roots list: for kind ct the SCT key
-	vkey    string           // of the Ed25519 note key
-	handler http.Handler     // its own paths, relative to /
+	handler http.Handler // its own paths, relative to /
 }
 
 // logKeys are the keys of one log.
 type logKeys struct {
 	note   ed25519.PrivateKey
-	sct    crypto.Signer // kind ct only
-	public crypto.PublicKey
+	sct    crypto.Signer    // kind ct only
+	public crypto.PublicKey // what trusted roots list: for kind ct the SCT key
 }
 
 func readLogKeys(l config.Log) (logKeys, error) {
@@ -74,42 +82,73 @@ func readLogKeys(l config.Log) (logKeys, error) {
 }
 
 // readPolicy reads the tlog-policy of a log and checks that it speaks of that log.
-func readPolicy(path, vkey string) (*policy.Policy, error) {
+func readPolicy(path, vkey string) (*policy.Policy, []byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading policy: %w", err)
+		return nil, nil, fmt.Errorf("reading policy: %w", err)
 	}
 	p, err := policy.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("policy %s: %w", path, err)
+		return nil, nil, fmt.Errorf("policy %s: %w", path, err)
 	}
 	for _, l := range p.Logs() {
 		if l.Key.String() == vkey {
-			return p, nil
+			return p, text, nil
 		}
 	}
-	return nil, fmt.Errorf("policy %s does not list this log; it needs the line \"log %s\"", path, vkey)
+	return nil, nil, fmt.Errorf("policy %s does not list this log; it needs the line \"log %s\"", path, vkey)
 }
 
-func (s *Stack) openLog(ctx context.Context, l config.Log) (*logPart, error) {
-	k, err := readLogKeys(l)
-	if err != nil {
-		return nil, fmt.Errorf("log %q: %w", l.Name, err)
+// readLogs reads the files of every log: keys, policies and accepted roots.
+func (s *Stack) readLogs() error {
+	var errs []error
+	for _, l := range s.cfg.Logs {
+		part, err := s.readLog(l)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("log %q: %w", l.Name, err))
+			continue
+		}
+		s.logs = append(s.logs, part)
 	}
-	signer, err := keys.NoteSigner(l.Origin, k.note)
+	return errors.Join(errs...)
+}
+
+func (s *Stack) readLog(l config.Log) (*logPart, error) {
+	k, err := readLogKeys(l)
 	if err != nil {
 		return nil, err
 	}
-	part := &logPart{cfg: l, public: k.public,
+	part := &logPart{cfg: l, keys: k,
 		vkey: keys.VKey(l.Origin, keys.AlgEd25519, k.note.Public().(ed25519.PublicKey))}
-	if part.policy, err = readPolicy(l.Policy, part.vkey); err != nil {
-		return nil, fmt.Errorf("log %q: %w", l.Name, err)
+	if part.policy, part.policyText, err = readPolicy(l.Policy, part.vkey); err != nil {
+		return nil, err
+	}
+	if !part.policy.None() {
+		if part.cosigner, err = client.New(client.Options{Policy: part.policy, Log: s.log}); err != nil {
+			return nil, fmt.Errorf("reaching witnesses: %w", err)
+		}
+		s.closers = append(s.closers, part.cosigner)
+	}
+	if l.Kind == "ct" {
+		if part.roots, err = s.acceptedRoots(l); err != nil {
+			return nil, err
+		}
+	}
+	return part, nil
+}
+
+// openLog opens a log that has been read.
+func (s *Stack) openLog(ctx context.Context, part *logPart) error {
+	l := part.cfg
+	signer, err := keys.NoteSigner(l.Origin, part.keys.note)
+	if err != nil {
+		return err
 	}
 	signers, vkeys := []note.Signer{signer}, []string{part.vkey}
 	if l.Kind == "ct" {
-		part.head, err = ctlog.NewTreeHead(ctlog.TreeHeadOptions{Origin: l.Origin, Name: l.Name, Bucket: s.bucket, Key: k.sct})
+		part.head, err = ctlog.NewTreeHead(ctlog.TreeHeadOptions{Origin: l.Origin, Name: l.Name, Bucket: s.bucket, Key: part.keys.sct})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		signers, vkeys = append(signers, part.head), append(vkeys, part.head.VKey())
 	}
@@ -119,39 +158,29 @@ func (s *Stack) openLog(ctx context.Context, l config.Log) (*logPart, error) {
 		QuorumTimeout: time.Duration(l.QuorumTimeout), PublishInterval: time.Duration(l.PublishInterval),
 		CacheDir: s.cfg.CacheDir, URL: s.cfg.URL, Log: s.log,
 	}
-	if !part.policy.None() {
-		c, err := client.New(client.Options{Policy: part.policy, Log: s.log})
-		if err != nil {
-			return nil, fmt.Errorf("log %q: reaching witnesses: %w", l.Name, err)
-		}
-		s.closers = append(s.closers, c)
-		o.Cosigner = c
+	if part.cosigner != nil {
+		o.Cosigner = part.cosigner
 	}
 	if part.log, err = log.Open(ctx, o); err != nil {
-		return nil, err
+		return err
 	}
-	if err := s.serveLog(part, k); err != nil {
-		return nil, errors.Join(err, part.log.Close())
-	}
-	return part, nil
+	s.closers = append(s.closers, part.log)
+	return s.serveLog(part)
 }
 
 // serveLog makes the handler of a log.
-func (s *Stack) serveLog(part *logPart, k logKeys) error {
+func (s *Stack) serveLog(part *logPart) error {
 	l := part.cfg
 	if l.Kind == "ct" {
-		roots, err := s.acceptedRoots(l)
-		if err != nil {
-			return err
-		}
-		part.ct, err = ctlog.New(ctlog.Options{Log: part.log, TreeHead: part.head, Roots: roots, Logger: s.log.With("origin", l.Origin)})
+		var err error
+		part.ct, err = ctlog.New(ctlog.Options{Log: part.log, TreeHead: part.head, Roots: part.roots, Logger: s.log.With("origin", l.Origin)})
 		if err != nil {
 			return err
 		}
 		part.handler = part.ct.Handler()
 		return nil
 	}
-	id, err := keys.LogID(l.Origin, k.public)
+	id, err := keys.LogID(l.Origin, part.keys.public)
 	if err != nil {
 		return err
 	}

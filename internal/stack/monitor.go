@@ -12,6 +12,7 @@ import (
 	"tallywood/monitor"
 	"tallywood/monitor/alert"
 	"tallywood/monitor/rule"
+	"tallywood/storage"
 	"tallywood/storage/posix"
 	"tallywood/witness/policy"
 )
@@ -39,6 +40,19 @@ func (s *Stack) openMonitor(watch []string) error {
 	return err
 }
 
+// checkMonitor reads what the monitor of the configuration would, but for its state.
+func (s *Stack) checkMonitor() error {
+	if s.cfg.Monitor == nil {
+		return nil
+	}
+	m, err := config.LoadMonitor(s.cfg.Monitor.Config)
+	if err != nil {
+		return err
+	}
+	_, err = newMonitor(m, unopened{}, nil)
+	return err
+}
+
 func watched(m *config.Monitor, email string) bool {
 	for _, id := range m.Identities {
 		if id.Email == email {
@@ -54,6 +68,11 @@ func OpenMonitor(m *config.Monitor, logger *slog.Logger) (*monitor.Monitor, erro
 	if err != nil {
 		return nil, fmt.Errorf("opening state %s: %w", m.State, err)
 	}
+	return newMonitor(m, state, logger)
+}
+
+// newMonitor reads the policies, authorities and secrets that m names, and returns the monitor.
+func newMonitor(m *config.Monitor, state storage.Bucket, logger *slog.Logger) (*monitor.Monitor, error) {
 	logs, lerr := monitorLogs(m)
 	rules, rerr := monitorRules(m)
 	routes, serr := monitorRoutes(m)

@@ -2,12 +2,14 @@ package stack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
 	"html/template"
 	"math/bits"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +30,9 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"ag
 
 // lastEntries is how many entries of each log the page shows.
 const lastEntries = 5
+
+// maxAlerts is how many alerts the page shows.
+const maxAlerts = 10
 
 // pageData is what the page shows.
 type pageData struct {
@@ -72,7 +77,7 @@ type pageMonitor struct {
 // routePeople serves the page, the probes, and an answer to every other path.
 func (s *Stack) routePeople(mux *http.ServeMux) {
 	mux.Handle("/{$}", httpx.Methods(http.HandlerFunc(s.page), http.MethodGet))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	mux.HandleFunc("/healthz", alive)
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := s.Ready(); err != nil {
 			plain(w, http.StatusServiceUnavailable, err.Error())
@@ -83,6 +88,13 @@ func (s *Stack) routePeople(mux *http.ServeMux) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		httpx.Error(w, http.StatusNotFound, fmt.Sprintf("nothing is served at %.200q; %s/ lists what is", r.URL.Path, s.cfg.URL))
 	})
+}
+
+// alive answers that the process lives, in the form that Fulcio's clients know.
+func alive(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintln(w, `{"status":"SERVING"}`)
 }
 
 func plain(w http.ResponseWriter, status int, text string) {
@@ -126,14 +138,28 @@ func (s *Stack) pageData(ctx context.Context) pageData {
 	}
 	if s.monitor != nil {
 		d.Monitor = &pageMonitor{Logs: s.monitor.Status()}
-		for _, l := range d.Monitor.Logs {
-			d.Monitor.Alerts = append(d.Monitor.Alerts, l.Alerts...)
-		}
-		if n := len(d.Monitor.Alerts); n > 10 {
-			d.Monitor.Alerts = d.Monitor.Alerts[:10]
-		}
+		d.Monitor.Alerts = lastAlerts(d.Monitor.Logs)
 	}
 	return d
+}
+
+// lastAlerts returns the alerts of all logs that the page has room for: critical ones before
+// others, and the newest first.
+func lastAlerts(logs []monitor.LogStatus) []monitor.Event {
+	var out []monitor.Event
+	for _, l := range logs {
+		out = append(out, l.Alerts...)
+	}
+	rank := func(e monitor.Event) int {
+		if e.Severity == rule.Critical {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(out, func(a, b monitor.Event) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.Time.Compare(a.Time))
+	})
+	return out[:min(len(out), maxAlerts)]
 }
 
 func (s *Stack) pageLog(ctx context.Context, l *logPart) pageLog {

@@ -71,21 +71,21 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	if err := errors.Join(checkMoved(s.cfg.Dir), s.readLogs()); err != nil {
+		return nil, err
+	}
 	if err := s.openBucket(); err != nil {
 		return nil, fmt.Errorf("opening storage %s: %w", s.cfg.Storage, err)
 	}
-	for _, l := range s.cfg.Logs {
-		part, err := s.openLog(ctx, l)
-		if err != nil {
+	for _, l := range s.logs {
+		if err := s.openLog(ctx, l); err != nil {
 			return nil, err
 		}
-		s.logs = append(s.logs, part)
-		s.closers = append(s.closers, part.log)
 	}
 	mux := http.NewServeMux()
 	s.routeLogs(mux)
-	for _, open := range []func(context.Context, *http.ServeMux) error{s.openWitnesses, s.openCA, s.openTSA, s.openDevOIDC} {
-		if err := open(ctx, mux); err != nil {
+	for _, open := range []func(*http.ServeMux) error{s.openWitnesses, s.openCA, s.openTSA, s.openDevOIDC} {
+		if err := open(mux); err != nil {
 			return nil, err
 		}
 	}
@@ -95,6 +95,31 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 	s.routePeople(mux)
 	s.handler = httpx.CollapseSlashes(s.byOrigin(mux))
 	return s, nil
+}
+
+// Check reads the files that the configuration names (keys, policies, chains, issuers, the
+// monitor's configuration) as Open does, and says all that Open would refuse in them. It touches
+// neither the storage nor the network.
+func Check(c *config.Config) error {
+	s := &Stack{cfg: c, log: slog.New(slog.DiscardHandler), bucket: unopened{}}
+	errs := []error{checkMoved(c.Dir), s.readLogs()}
+	mux := http.NewServeMux()
+	errs = append(errs, s.openWitnesses(mux), s.openTSA(mux), s.openDevOIDC(mux))
+	if c.CA != nil {
+		if _, err := s.newCA(unopened{}); err != nil {
+			errs = append(errs, fmt.Errorf("opening ca: %w", err))
+		}
+	}
+	if err := s.checkMonitor(); err != nil {
+		errs = append(errs, fmt.Errorf("opening monitor: %w", err))
+	}
+	return errors.Join(errors.Join(errs...), s.Close())
+}
+
+// unopened stands in for a bucket or a log where none may be touched: a call of it is a fault.
+type unopened struct {
+	storage.Bucket
+	ca.CTLog
 }
 
 func (s *Stack) openBucket() error {
@@ -177,20 +202,40 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 	if s.verifier != nil {
 		g.Go(func() error { return s.verifier.Run(gctx) })
 	}
+	started := make(chan struct{})
 	g.Go(func() error {
-		if err := s.awaitReady(gctx); err != nil {
-			return nil // ended before it was ready
-		}
-		ready()
-		if s.monitor == nil {
-			return nil
-		}
-		if err := s.monitor.Run(gctx); err != nil {
-			return fmt.Errorf("running monitor: %w", err)
+		if err := s.awaitReady(gctx); err == nil { // else it ended before it was ready
+			close(started)
+			ready()
 		}
 		return nil
 	})
+	if s.monitor != nil {
+		g.Go(func() error {
+			awaitLogs(gctx, started)
+			if err := s.monitor.Run(gctx); err != nil {
+				return fmt.Errorf("running monitor: %w", err)
+			}
+			return nil
+		})
+	}
 	return g.Wait()
+}
+
+// monitorDelay is how long the monitor waits for the logs of this process, whose first checkpoint
+// it would not find yet. A log that has none by then may lack its witnesses for days, and then
+// whatever else is watched is watched all the more.
+const monitorDelay = 3 * time.Second
+
+// awaitLogs waits for started, but not for longer than monitorDelay.
+func awaitLogs(ctx context.Context, started <-chan struct{}) {
+	delay := time.NewTimer(monitorDelay)
+	defer delay.Stop()
+	select {
+	case <-started:
+	case <-delay.C:
+	case <-ctx.Done():
+	}
 }
 
 // awaitReady waits until every log has published a checkpoint and takes entries.

@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,7 +20,7 @@ type witnessPart struct {
 
 // openWitnesses opens the configured witnesses at /witness/1/ and up. Each knows the logs of
 // this process, and those of its lists.
-func (s *Stack) openWitnesses(_ context.Context, mux *http.ServeMux) error {
+func (s *Stack) openWitnesses(mux *http.ServeMux) error {
 	var known []witness.Log
 	for _, l := range s.logs {
 		key, err := policy.ParseVKey(l.vkey)

@@ -1,0 +1,29 @@
+package stack
+
+import (
+	"net/http"
+
+	"tallywood/monitor"
+)
+
+// MoveJournal is the name of the file that says that a move is under way.
+const MoveJournal = moveJournal
+
+// MaxAlerts is how many alerts the page shows.
+const MaxAlerts = maxAlerts
+
+// LastAlerts are those of logs that the page shows.
+func LastAlerts(logs []monitor.LogStatus) []monitor.Event { return lastAlerts(logs) }
+
+// ReplaceFile is replaceFile.
+func ReplaceFile(path string, data []byte) error { return replaceFile(path, data) }
+
+// ReplaceAddress is replaceAddress.
+func ReplaceAddress(text, old, new string) string { return replaceAddress(text, old, new) }
+
+// Routes are the paths for people.
+func Routes() http.Handler {
+	mux := http.NewServeMux()
+	new(Stack).routePeople(mux)
+	return mux
+}
