@@ -43,12 +43,16 @@ func (l *Log) commitBatch(ctx context.Context, b *batch) error {
 	h := l.state.nextHeader(typeBatch, l.writer)
 	h.Count, h.Payload = int64(len(entries)), sum(payload)
 	h.NewSize, h.NewRoot, h.Range = l.tree.head()
+	snap := l.snapshot(h.N+1, h.NewSize, h.NewRoot)
+	if err := snap.checkRoot(); err != nil {
+		return err // before a record makes it permanent
+	}
 	next, err := l.commit(ctx, l.state, h, payload)
 	if err != nil {
 		return err
 	}
 	l.state = next
-	snap, now := l.snapshot(next), time.Now()
+	now := time.Now()
 
 	l.mu.Lock()
 	snap.bytes = l.head.bytes + int64(b.bytes)

@@ -10,7 +10,8 @@ import (
 )
 
 // DamageError reports that what the bucket holds contradicts itself, the log's keys or what this
-// process has committed. The log refuses to lead; nothing is signed over it.
+// process has committed, or that what memory holds contradicts itself. The log refuses to lead;
+// nothing is signed over it.
 type DamageError struct{ err error }
 
 func (e *DamageError) Error() string { return "refusing damaged log: " + e.err.Error() }

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -93,3 +94,50 @@ func LogUUID(l *Log) [16]byte { return l.state.log }
 
 // RefreshRetry is the pause after a refresh without quorum.
 const RefreshRetry time.Duration = refreshRetry
+
+// FlipRow, FlipBundle and FlipRange flip a bit in memory: of the first hash in the tile at the right
+// edge, of the last byte of the entry bundle there, of the compact range.
+func FlipRow(l *Log, level int) {
+	l.tree.mu.Lock()
+	defer l.tree.mu.Unlock()
+	l.tree.edge[level].nodes[0] ^= 1
+}
+
+func FlipBundle(l *Log) {
+	l.bundles.mu.Lock()
+	defer l.bundles.mu.Unlock()
+	l.bundles.edge.flip()
+}
+
+func FlipRange(l *Log) {
+	l.tree.mu.Lock()
+	defer l.tree.mu.Unlock()
+	l.tree.rng.Hashes()[0][0] ^= 1
+}
+
+// FlipFullRow and FlipFullBundle do so in the first tile and the first entry bundle, if they are
+// full and not written yet.
+func FlipFullRow(l *Log) bool {
+	l.tree.mu.Lock()
+	defer l.tree.mu.Unlock()
+	t := l.tree.pending[tileID{0, 0}]
+	if t != nil {
+		t.nodes[0] ^= 1
+	}
+	return t != nil
+}
+
+func FlipFullBundle(l *Log) bool {
+	l.bundles.mu.Lock()
+	defer l.bundles.mu.Unlock()
+	b := l.bundles.pending[0]
+	if b != nil {
+		b.flip()
+	}
+	return b != nil
+}
+
+func (b *bundle) flip() {
+	b.data = slices.Clone(b.data) // the written one is shared
+	b.data[len(b.data)-1] ^= 1
+}

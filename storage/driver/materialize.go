@@ -50,12 +50,12 @@ func (l *Log) extend(entries, leaves [][]byte) ([]fullObject, error) {
 	return work, nil
 }
 
-// snapshot returns the right edge at s, which must be the present state of the tree. What it
-// refers to does not change as the tree grows.
-func (l *Log) snapshot(s state) snapshot {
-	snap := snapshot{next: s.n, size: s.size, root: s.root}
-	for level := range edgeLevels(s.size) {
-		width := edgeWidth(s.size, level)
+// snapshot returns the right edge of size and root, which must be the present ones of the tree;
+// next is the slot after the record. What it refers to does not change as the tree grows.
+func (l *Log) snapshot(next, size int64, root hash) snapshot {
+	snap := snapshot{next: next, size: size, root: root}
+	for level := range edgeLevels(size) {
+		width := edgeWidth(size, level)
 		if width == 0 {
 			continue
 		}
@@ -101,25 +101,39 @@ func (l *Log) writeTiles(ctx context.Context) error {
 	}
 }
 
-// writeFull materializes one full tile or bundle and lets memory forget it.
+// writeFull checks and materializes one full tile or bundle and lets memory forget it.
 func (l *Log) writeFull(ctx context.Context, w fullObject) error {
 	if w.bundle {
 		b, _ := l.bundles.get(w.index)
-		err := l.materialize(ctx, object{key: l.bundleKey(w.index, 0), data: b.data})
+		leaves, err := l.rehash(w.index, b.data)
+		if err != nil {
+			return err
+		}
+		if err := l.checkFull(ctx, w, leaves); err != nil {
+			return err
+		}
+		err = l.materialize(ctx, object{key: l.bundleKey(w.index, 0), data: b.data})
 		if err == nil {
 			l.bundles.durable(w.index)
 		}
 		return err
 	}
-	err := l.materialize(ctx, object{key: l.tileKey(w.tileID, 0), data: l.tree.full(w.tileID)})
+	row := l.tree.full(w.tileID)
+	if err := l.checkFull(ctx, w, row); err != nil {
+		return err
+	}
+	err := l.materialize(ctx, object{key: l.tileKey(w.tileID, 0), data: row})
 	if err == nil {
 		l.tree.durable(w.tileID)
 	}
 	return err
 }
 
-// writePartials materializes the right edge of snap but for what was written before.
+// writePartials checks the right edge of snap and materializes it but for what was written before.
 func (l *Log) writePartials(ctx context.Context, snap snapshot) error {
+	if err := l.checkEdge(snap); err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, p := range snap.edges {
 		if l.wrote[p.level] != p.partialID {

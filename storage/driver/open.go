@@ -131,7 +131,7 @@ func (l *Log) finish(ctx context.Context) error {
 		return err
 	}
 	l.undone = nil
-	l.head = l.snapshot(l.state)
+	l.head = l.snapshot(l.state.n, l.state.size, l.state.root)
 	if err := l.writePartials(ctx, l.head); err != nil {
 		return err
 	}
