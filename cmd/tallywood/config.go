@@ -19,7 +19,8 @@ func configCommand() command {
 chains, issuers and monitor configuration it names, and says what is wrong with any of them. What
 is stored, and what others answer, is not looked at: only "tallywood serve" does that.
 "config print FILE" prints it with defaults filled in and paths resolved, as a configuration.
-With --monitor FILE is a monitor configuration, of which no other file is read.`,
+With --monitor FILE is a monitor configuration. "check" then compiles its identities and reads the
+policies, authorities and secrets it names.`,
 		run: configure}
 }
 
@@ -49,17 +50,21 @@ func configure(_ context.Context, t terminal, fs *flag.FlagSet, args []string) e
 	return err
 }
 
-// loadConfig loads a server or monitor configuration; with deep it also reads the files that a
-// server configuration names.
+// loadConfig loads a server or monitor configuration; with deep it also checks what is not in the
+// file's form alone, and the files that it names.
 func loadConfig(path string, monitor, deep bool) (any, error) {
 	if monitor {
-		return config.LoadMonitor(path)
+		return loadDeep(path, deep, config.LoadMonitor, stack.CheckMonitor)
 	}
-	c, err := config.Load(path)
+	return loadDeep(path, deep, config.Load, stack.Check)
+}
+
+func loadDeep[C any](path string, deep bool, load func(string) (C, error), check func(C) error) (any, error) {
+	c, err := load(path)
 	if err != nil || !deep {
 		return c, err
 	}
-	if err := stack.Check(c); err != nil {
+	if err := check(c); err != nil {
 		return nil, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil

@@ -49,7 +49,13 @@ func (s *Stack) checkMonitor() error {
 	if err != nil {
 		return err
 	}
-	_, err = newMonitor(m, unopened{}, nil)
+	return CheckMonitor(m)
+}
+
+// CheckMonitor says what is wrong with a monitor configuration and with the files that it names. It
+// does not look at state or logs, tells no sink anything, and makes nothing.
+func CheckMonitor(m *config.Monitor) error {
+	_, err := newMonitor(m, unopened{}, nil)
 	return err
 }
 
