@@ -2,8 +2,10 @@ package witness
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -25,14 +27,15 @@ type addition struct {
 	tree    policy.Tree
 	lines   string // the log's verified signature lines
 	own     bool   // the note has a valid cosignature of ours
+	sender  netip.Prefix
 }
 
 // addCheckpoint answers the body of an add-checkpoint request with signature lines. The order of
 // the checks is what strangers can learn: without a log's signature, nothing about its state.
-func (w *Witness) addCheckpoint(ctx context.Context, body []byte) (string, error) {
+func (w *Witness) addCheckpoint(ctx context.Context, sender netip.Prefix, body []byte) (string, error) {
 	r, err := parseAdd(body)
 	if err != nil {
-		return "", refuse(http.StatusBadRequest, "malformed request: %v", err)
+		return "", refuse(http.StatusBadRequest, "malformed request: %w", err)
 	}
 	e := w.lookup(r.originUnsigned)
 	if e == nil {
@@ -42,10 +45,8 @@ func (w *Witness) addCheckpoint(ctx context.Context, body []byte) (string, error
 	if err != nil {
 		return "", err
 	}
+	a.sender = sender
 	e.seen(w.now())
-	if wait, ok := e.quota.take(w.now()); !ok {
-		return "", &unavailableError{after: wait, reason: "this log has spent its requests of today", quota: true}
-	}
 	// > The old size MUST be equal to or lower than the checkpoint size.
 	if r.old > a.tree.Size {
 		return "", refuse(http.StatusBadRequest, "old size %d is above the checkpoint's size %d", r.old, a.tree.Size)
@@ -53,7 +54,7 @@ func (w *Witness) addCheckpoint(ctx context.Context, body []byte) (string, error
 	if a.tree.Size == 0 && a.tree.Root != emptyRoot {
 		return "", refuse(http.StatusUnprocessableEntity, "the root hash of an empty tree is another one")
 	}
-	unlock, err := e.acquire(ctx)
+	unlock, err := e.acquire(ctx, sender)
 	if err != nil {
 		return "", err
 	}
@@ -72,21 +73,21 @@ func (w *Witness) authenticate(e *entry, r addRequest) (addition, error) {
 	n, err := policy.ParseNote(r.note)
 	switch {
 	case errors.Is(err, policy.ErrNoSignatures):
-		return addition{}, refuse(http.StatusForbidden, "%v", err)
+		return addition{}, refuse(http.StatusForbidden, "%w", err)
 	case err != nil:
-		return addition{}, refuse(http.StatusBadRequest, "malformed note: %v", err)
+		return addition{}, refuse(http.StatusBadRequest, "malformed note: %w", err)
 	}
 	covered, err := policy.VerifyLog(n, e.keys)
 	if err != nil {
-		return addition{}, refuse(http.StatusForbidden, "%v", err)
+		return addition{}, refuse(http.StatusForbidden, "%w", err)
 	}
 	a := addition{request: r, note: n}
 	if a.tree, err = policy.ParseTree(n.Text); err != nil {
-		return addition{}, refuse(http.StatusBadRequest, "malformed checkpoint: %v", err)
+		return addition{}, refuse(http.StatusBadRequest, "malformed checkpoint: %w", err)
 	}
 	// Our Ed25519 cosignature covers extension lines: it must not be had for somebody else's.
 	if len(a.tree.Extensions) > 0 && !covered {
-		return addition{}, refuse(http.StatusBadRequest, "%v", policy.ErrExtensions)
+		return addition{}, refuse(http.StatusBadRequest, "%w", policy.ErrExtensions)
 	}
 	for _, sig := range n.Signatures {
 		line := sig.Line + "\n"
@@ -130,7 +131,7 @@ func (w *Witness) judge(ctx context.Context, e *entry, a addition) (string, erro
 		return "", &ConflictError{Size: e.head.Size}
 	}
 	if err := e.consistent(a); err != nil {
-		return "", refuse(http.StatusUnprocessableEntity, "%v", err)
+		return "", refuse(http.StatusUnprocessableEntity, "%w", err)
 	}
 	return w.cosign(ctx, e, a)
 }
@@ -158,12 +159,29 @@ func (w *Witness) cosign(ctx context.Context, e *entry, a addition) (string, err
 	if err != nil {
 		return "", err
 	}
-	lines, err := w.signer.cosign(a.note.Text, a.tree, timestamp)
-	if err != nil {
-		return "", err
+	// What was cosigned in this very second is on record as it is, and signing it again gives the
+	// same lines. No log needs them twice, but whoever has its checkpoint can ask.
+	repeated := timestamp == e.head.Timestamp && sha256.Sum256([]byte(a.note.Text)) == e.text
+	q := &e.quota
+	switch {
+	case repeated:
+		w.refusals.Allow(a.sender, w.now())
+		return w.signer.cosign(a.note.Text, a.tree, timestamp)
+	case e.head.Timestamp != 0 && a.tree.Size == e.head.Size:
+		q = &e.resigns
 	}
-	next := state{Size: a.tree.Size, Root: a.tree.Root, Timestamp: timestamp, Note: a.note.Text + "\n" + a.lines + lines}
-	if err := w.commit(ctx, e, next); err != nil {
+	// Only now: a request that is refused, or that anyone can replay, must not cost the log one.
+	if wait, ok := q.take(w.now()); !ok {
+		return "", &unavailableError{after: wait, reason: "this log has spent its requests of today", limited: true}
+	}
+	lines, err := w.signer.cosign(a.note.Text, a.tree, timestamp)
+	if err == nil {
+		err = w.commit(ctx, e, state{
+			Size: a.tree.Size, Root: a.tree.Root, Timestamp: timestamp, Note: a.note.Text + "\n" + a.lines + lines,
+		})
+	}
+	if err != nil {
+		q.giveBack()
 		return "", err
 	}
 	return lines, nil
@@ -199,15 +217,12 @@ func (w *Witness) freeze(ctx context.Context, e *entry, a addition) error {
 	return w.commit(ctx, e, s)
 }
 
-// maxWaiting bounds the requests of one log that wait for each other. A log has one under way.
-const maxWaiting = 128
-
 // acquire takes the log's lock, or gives up when ctx ends or too many wait already.
-func (e *entry) acquire(ctx context.Context) (unlock func(), err error) {
-	defer e.waiting.Add(-1)
-	if e.waiting.Add(1) > maxWaiting {
-		return nil, &unavailableError{after: time.Second, reason: "too many requests of this log at once"}
+func (e *entry) acquire(ctx context.Context, sender netip.Prefix) (unlock func(), err error) {
+	if err := e.queue.enter(sender); err != nil {
+		return nil, err
 	}
+	defer e.queue.leave(sender)
 	select {
 	case e.lock <- struct{}{}:
 		return func() { <-e.lock }, nil

@@ -288,6 +288,21 @@ func TestWitnessKeepsTheConnection(t *testing.T) {
 	}
 }
 
+func TestWitnessClosesTheConnectionOfAnOversizeBody(t *testing.T) {
+	l := newTestLog(t, origin)
+	w := serve(t, mem.New(), newClock(), l)
+	// A reader of unknown length is sent chunked.
+	body := io.MultiReader(strings.NewReader(strings.Repeat("x", 128<<10+1)))
+	resp, err := http.Post(w.url+"/add-checkpoint", "text/plain", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestEntityTooLarge || !resp.Close {
+		t.Errorf("%d, closed: %t", resp.StatusCode, resp.Close)
+	}
+}
+
 func TestWitnessCosignsExtensionLines(t *testing.T) {
 	l := newTestLog(t, origin)
 	l.grow(t, 5, "entry")

@@ -61,12 +61,12 @@ func (w *Witness) storeEvidence(ctx context.Context, e *entry, a addition) error
 		return fmt.Errorf("encoding evidence: %w", err)
 	}
 	name := fmt.Sprintf("%d-%x.json", a.tree.Size, a.tree.Root)
-	_, err = w.bucket.Put(ctx, w.evidenceKey(e.hash, name), append(data, '\n'),
-		storage.PutOptions{If: storage.Absent(), ContentType: "application/json"})
+	_, err = w.bucket.Put(ctx, w.evidenceKey(e.hash, name), append(data, '\n'), putOptions(storage.Absent()))
 	switch {
 	case errors.Is(err, storage.ErrPrecondition):
 		return nil // known already
 	case err != nil:
+		w.endIfUnusable(err)
 		return fmt.Errorf("writing evidence: %w", err)
 	}
 	e.evidence++

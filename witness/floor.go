@@ -5,9 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"tallywood/witness/policy"
 )
+
+// ErrUnknownLog is wrapped by the error of SetFloor for an origin that the witness was not given.
+var ErrUnknownLog = errors.New("the log is not known here")
 
 // SetFloor is the operator's word after state was lost: the witness has cosigned at least the
 // tree of note, a checkpoint that the log has signed, and goes on from there. It ends a freeze.
@@ -16,9 +20,9 @@ import (
 func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (policy.Tree, error) {
 	e := w.lookup(origin)
 	if e == nil {
-		return policy.Tree{}, fmt.Errorf("setting floor: log %q is not known here", origin)
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: %w", origin, ErrUnknownLog)
 	}
-	unlock, err := e.acquire(ctx)
+	unlock, err := e.acquire(ctx, netip.Prefix{})
 	if err != nil {
 		return policy.Tree{}, fmt.Errorf("setting floor of %q: %w", origin, err)
 	}

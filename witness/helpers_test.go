@@ -209,10 +209,17 @@ type answer struct {
 
 func do(t testing.TB, method, url, body string) answer {
 	t.Helper()
+	return doWith(t, method, url, body, http.Header{})
+}
+
+// doWith sends a request with more of a header.
+func doWith(t testing.TB, method, url, body string, header http.Header) answer {
+	t.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header = header
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -24,7 +25,7 @@ func (w *Witness) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /add-checkpoint", w.submission("add-checkpoint", w.addCheckpoint))
 	mux.Handle("POST /sign-subtree", w.submission("sign-subtree",
-		func(_ context.Context, body []byte) (string, error) { return w.signSubtree(body) }))
+		func(_ context.Context, _ netip.Prefix, body []byte) (string, error) { return w.signSubtree(body) }))
 	mux.Handle("GET /{hash}/checkpoint", w.counted("checkpoint", w.serveCheckpoint))
 	mux.Handle("GET /evidence/{hash}/{$}", w.counted("evidence", w.serveEvidenceList))
 	mux.Handle("GET /evidence/{hash}/{name}", w.counted("evidence", w.serveEvidence))
@@ -34,26 +35,40 @@ func (w *Witness) Handler() http.Handler {
 }
 
 // submission serves an endpoint that answers a body with signature lines.
-func (w *Witness) submission(endpoint string, answer func(context.Context, []byte) (string, error)) http.Handler {
+func (w *Witness) submission(endpoint string, answer func(context.Context, netip.Prefix, []byte) (string, error)) http.Handler {
 	return w.counted(endpoint, func(rw http.ResponseWriter, r *http.Request) {
-		body, err := httpx.ReadBody(rw, r, maxBody)
-		if err != nil {
-			var large *httpx.TooLargeError
-			if errors.As(err, &large) {
-				http.Error(rw, large.Error(), http.StatusRequestEntityTooLarge)
-				return
-			}
-			http.Error(rw, "the request body could not be read completely", http.StatusBadRequest)
+		sender := httpx.OutsideSender(r)
+		if sender.IsValid() && w.refusals.Spent(sender, w.now()) {
+			w.writeError(rw, endpoint, &unavailableError{
+				after: time.Second, reason: "too many requests of this address were in vain", limited: true,
+			})
 			return
 		}
-		lines, err := answer(r.Context(), body)
+		lines, err := w.answer(rw, r, sender, answer)
 		if err != nil {
+			var later *unavailableError
+			if !errors.As(err, &later) || later.limited {
+				w.refusals.Allow(sender, w.now())
+			}
 			w.writeError(rw, endpoint, err)
 			return
 		}
 		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = rw.Write([]byte(lines)) // the client is gone; its next request re-signs
 	})
+}
+
+// answer reads the body of a request and answers it.
+func (w *Witness) answer(rw http.ResponseWriter, r *http.Request, sender netip.Prefix, answer func(context.Context, netip.Prefix, []byte) (string, error)) (string, error) {
+	body, err := httpx.ReadBody(rw, r, maxBody)
+	var large *httpx.TooLargeError
+	switch {
+	case errors.As(err, &large):
+		return "", refuse(http.StatusRequestEntityTooLarge, "%w", large)
+	case err != nil:
+		return "", refuse(http.StatusBadRequest, "the request body could not be read completely")
+	}
+	return answer(r.Context(), sender, body)
 }
 
 // writeError maps an error to its status. No body holds a signature line.
@@ -71,10 +86,10 @@ func (w *Witness) writeError(rw http.ResponseWriter, endpoint string, err error)
 		rw.WriteHeader(http.StatusConflict)
 		_, _ = fmt.Fprintf(rw, "%d\n", conflict.Size)
 	case errors.As(err, &refused):
-		http.Error(rw, refused.reason, refused.status)
+		http.Error(rw, refused.Error(), refused.status)
 	case errors.As(err, &later):
 		status := http.StatusServiceUnavailable
-		if later.quota {
+		if later.limited {
 			status = http.StatusTooManyRequests
 		}
 		seconds := max(1, int64((later.after+time.Second-1)/time.Second))
@@ -195,5 +210,5 @@ func (r *recorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap lets http.MaxBytesReader and http.ResponseController reach the writer below.
+// Unwrap lets httpx.ReadBody and http.ResponseController reach the writer below.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -8,8 +8,9 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // maxList bounds a log list; 40,000 logs take about 8 MiB.
@@ -62,15 +63,27 @@ func NewLists(o ListsOptions) (*Lists, error) {
 
 func loopback(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
 
-// Run reads every list at once and then at its interval, until ctx ends. A list that cannot be
-// read changes nothing, and is logged.
+// Run reads every list at once and then at its interval, until ctx ends or the witness has failed:
+// it runs that, too, and returns what [Witness.Run] does. A list that cannot be read changes
+// nothing, and is logged.
 func (l *Lists) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
+	g, ctx := errgroup.WithContext(ctx)
 	for _, u := range l.urls {
-		wg.Go(func() { l.follow(ctx, u) })
+		g.Go(func() error { l.follow(ctx, u); return nil })
 	}
-	wg.Wait()
-	return nil
+	g.Go(func() error { return l.witness.Run(ctx) })
+	return g.Wait()
+}
+
+// ReadAll reads every list once, and returns what went wrong with any of them.
+func (l *Lists) ReadAll(ctx context.Context) error {
+	var errs []error
+	for _, u := range l.urls {
+		if _, err := l.Read(ctx, u, ""); err != nil {
+			errs = append(errs, fmt.Errorf("reading log list %s: %w", u, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (l *Lists) follow(ctx context.Context, u string) {

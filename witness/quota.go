@@ -1,9 +1,59 @@
 package witness
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 )
+
+// Requests in vain that one address may make: those that are refused, and repetitions within a
+// second. Beyond that it is told to wait before anything of it is looked at. An operator may have
+// many logs at one address, and all of them are answered 409 once after its restart.
+const (
+	refusalRate  = 10 // per second
+	refusalBurst = 500
+)
+
+// Requests of one log that may wait for each other. A log has one under way; others who replay its
+// checkpoints must not crowd it out.
+const (
+	maxWaiting         = 128
+	maxWaitingOfSender = 8 // unless they come from the local network
+)
+
+// A queue counts who waits for a log's lock.
+type queue struct {
+	mu      sync.Mutex // guards the fields below
+	waiting int
+	of      map[netip.Prefix]int // how many of them are of one sender; no zero entries
+}
+
+// enter returns an error if too many wait already; else leave must follow.
+func (q *queue) enter(sender netip.Prefix) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case sender.IsValid() && q.of[sender] >= maxWaitingOfSender:
+		return &unavailableError{after: time.Second, reason: "too many requests of this address for one log at once", limited: true}
+	case q.waiting >= maxWaiting:
+		return &unavailableError{after: time.Second, reason: "too many requests of this log at once"}
+	}
+	if q.of == nil {
+		q.of = map[netip.Prefix]int{}
+	}
+	q.waiting++
+	q.of[sender]++
+	return nil
+}
+
+func (q *queue) leave(sender netip.Prefix) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting--
+	if q.of[sender]--; q.of[sender] == 0 {
+		delete(q.of, sender)
+	}
+}
 
 // A quota is a token bucket that holds a day's requests: a log may spend its day as unevenly as it
 // likes, and is never refused while it stays within its number.
@@ -34,6 +84,13 @@ func (q *quota) take(now time.Time) (wait time.Duration, ok bool) {
 	}
 	q.tokens--
 	return 0, true
+}
+
+// giveBack returns a token for a request that came to nothing.
+func (q *quota) giveBack() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.tokens = min(q.perDay, q.tokens+1)
 }
 
 // left returns the tokens left at the last take, and whether there is a limit.

@@ -21,13 +21,14 @@ const (
 // A requestError is a refusal that is the request's own fault.
 type requestError struct {
 	status int // HTTP
-	reason string
+	err    error
 }
 
-func (e *requestError) Error() string { return e.reason }
+func (e *requestError) Error() string { return e.err.Error() }
+func (e *requestError) Unwrap() error { return e.err }
 
 func refuse(status int, format string, args ...any) error {
-	return &requestError{status: status, reason: fmt.Sprintf(format, args...)}
+	return &requestError{status: status, err: fmt.Errorf(format, args...)}
 }
 
 // A ConflictError reports that the submitted old size is not the one last cosigned.
@@ -39,9 +40,9 @@ func (e *ConflictError) Error() string {
 
 // An unavailableError asks to come back later.
 type unavailableError struct {
-	after  time.Duration
-	reason string
-	quota  bool // the log's own requests of today are spent: 429 instead of 503
+	after   time.Duration
+	reason  string
+	limited bool // by what the log or the address has asked for already: 429 instead of 503
 }
 
 func (e *unavailableError) Error() string { return e.reason }

@@ -3,11 +3,13 @@ package witness
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"tallywood/storage"
@@ -61,10 +63,8 @@ func (s state) encode() ([]byte, error) {
 // decodeState decodes the state of a log and checks that it is coherent: a witness that misreads
 // its state signs what it must not.
 func decodeState(data []byte, origin string) (state, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
 	var j stateJSON
-	if err := dec.Decode(&j); err != nil {
+	if err := json.Unmarshal(data, &j); err != nil {
 		return state{}, fmt.Errorf("decoding state: %w", err)
 	}
 	root, err := policy.ParseHash(j.Root)
@@ -74,6 +74,10 @@ func decodeState(data []byte, origin string) (state, error) {
 	s := state{
 		Counter: j.Counter, Instance: j.Instance, Origin: j.Origin, Size: j.Size, Root: root,
 		Timestamp: j.Timestamp, Note: j.Note, Frozen: j.Frozen,
+	}
+	// Unknown, repeated and differently spelled members have no place to hide.
+	if again, err := s.encode(); err != nil || !bytes.Equal(again, data) {
+		return state{}, errors.Join(errors.New("decoding state: it is not as this witness writes it"), err)
 	}
 	if s.Origin != origin || s.Size < 0 || s.Counter == 0 {
 		return state{}, fmt.Errorf("state is of origin %q, size %d, counter %d", s.Origin, s.Size, s.Counter)
@@ -100,8 +104,13 @@ func decodeState(data []byte, origin string) (state, error) {
 
 func (w *Witness) stateKey(hash string) string { return "state/" + w.signer.name + "/" + hash }
 
+// putOptions are those of everything a witness stores: no cache may keep what decides what is signed.
+func putOptions(c storage.Condition) storage.PutOptions {
+	return storage.PutOptions{If: c, ContentType: "application/json", CacheControl: "private, no-store"}
+}
+
 // read returns the stored state of a log, with its note, and its version; the zero version if the
-// log was never cosigned.
+// log was never cosigned. What it returns is durable.
 func (w *Witness) read(ctx context.Context, e *entry) (state, storage.Version, error) {
 	data, version, err := w.bucket.Get(ctx, w.stateKey(e.hash), storage.Range{})
 	switch {
@@ -111,10 +120,42 @@ func (w *Witness) read(ctx context.Context, e *entry) (state, storage.Version, e
 		return state{}, "", fmt.Errorf("reading state of %q: %w", e.origin, err)
 	}
 	s, err := decodeState(data, e.origin)
+	if err == nil {
+		err = w.makeDurable(ctx, e, version)
+	}
 	if err != nil {
 		return state{}, "", fmt.Errorf("reading state of %q: %w", e.origin, err)
 	}
 	return s, version, nil
+}
+
+// makeDurable makes sure that a state that was read does not go with the power. A directory shows
+// what another writer, dead or alive, has not synced yet, and it has cosignatures in it.
+func (w *Witness) makeDurable(ctx context.Context, e *entry, version storage.Version) error {
+	b, ok := w.bucket.(interface {
+		Sync(ctx context.Context, prefixes ...string) error
+	})
+	if !ok || e.isDurable(version) {
+		return nil
+	}
+	if err := b.Sync(ctx, strings.TrimSuffix(w.stateKey(""), "/")); err != nil {
+		w.endIfUnusable(err)
+		return err
+	}
+	e.setDurable(version)
+	return nil
+}
+
+func (e *entry) isDurable(version storage.Version) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.durable == version
+}
+
+func (e *entry) setDurable(version storage.Version) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.durable = version
 }
 
 // load makes e.head and e.version what the bucket says, unless they are known and not to be
@@ -134,12 +175,14 @@ func (w *Witness) load(ctx context.Context, e *entry, fresh bool) error {
 	return nil
 }
 
-// adopt remembers what the bucket holds, but not the note.
+// adopt remembers what the bucket holds durably, but of the note no more than the hash of its text.
 func (e *entry) adopt(s state, version storage.Version) {
+	e.text = sha256.Sum256([]byte(s.Note[:strings.LastIndex(s.Note, "\n\n")+1]))
 	s.Note = ""
 	e.head, e.version, e.known = s, version, true
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.durable = version
 	e.snapshot.loaded = true
 	e.snapshot.size, e.snapshot.root, e.snapshot.timestamp = s.Size, s.Root, s.Timestamp
 	e.snapshot.frozen = s.Frozen != ""
@@ -151,6 +194,9 @@ var errLost = errors.New("compare-and-swap of the state lost")
 // commit replaces the state that e.head is by next, durably, or returns errLost, or an
 // unavailableError when it cannot tell. The caller holds e.lock.
 func (w *Witness) commit(ctx context.Context, e *entry, next state) error {
+	if w.hasEnded() {
+		return &unavailableError{after: time.Minute, reason: "the witness can keep no state any more"}
+	}
 	next.Counter = max(e.head.Counter, e.tried) + 1
 	next.Instance, next.Origin = w.instance, e.origin
 	e.tried = next.Counter
@@ -166,7 +212,7 @@ func (w *Witness) commit(ctx context.Context, e *entry, next state) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	start := time.Now()
-	version, err := w.bucket.Put(ctx, w.stateKey(e.hash), data, storage.PutOptions{If: condition, ContentType: "application/json"})
+	version, err := w.bucket.Put(ctx, w.stateKey(e.hash), data, putOptions(condition))
 	w.metrics.swaps.observe(time.Since(start))
 	switch {
 	case err == nil:
@@ -180,15 +226,26 @@ func (w *Witness) commit(ctx context.Context, e *entry, next state) error {
 	return w.settle(ctx, e, data, next, err)
 }
 
-// settle finds out whether a write whose outcome is unknown was applied. Equal bytes are proof:
-// the counter of an instance is never used twice.
+// settle finds out whether a write whose outcome is unknown was applied, and makes it last. Equal
+// bytes prove that it was applied, as the counter of an instance is never used twice, but not that
+// it is durable: the write may have failed right before that. So they are written once more.
 func (w *Witness) settle(ctx context.Context, e *entry, data []byte, next state, cause error) error {
 	w.metrics.stateErrors.Add(1)
 	e.known = false
-	found, version, err := w.bucket.Get(ctx, w.stateKey(e.hash), storage.Range{})
-	if err == nil && bytes.Equal(found, data) {
-		e.adopt(next, version)
-		return nil
+	if !w.endIfUnusable(cause) {
+		found, version, err := w.bucket.Get(ctx, w.stateKey(e.hash), storage.Range{})
+		if err == nil && bytes.Equal(found, data) {
+			version, err = w.bucket.Put(ctx, w.stateKey(e.hash), data, putOptions(storage.Match(version)))
+			switch {
+			case err == nil:
+				e.adopt(next, version)
+				return nil
+			case errors.Is(err, storage.ErrPrecondition):
+				w.metrics.swapsLost.Add(1)
+				return errLost
+			}
+			w.endIfUnusable(err)
+		}
 	}
 	w.log.Error("writing witness state", "origin", e.origin, "size", next.Size, "err", cause)
 	return &unavailableError{after: time.Second, reason: "the witness could not persist its state of this log"}

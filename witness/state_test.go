@@ -43,15 +43,17 @@ func TestNoSignatureLeavesWithoutState(t *testing.T) {
 	l.grow(t, 20, "entry")
 	fork.grow(t, 20, "forged entry")
 	steps := [][2]int64{{0, 5}, {5, 9}, {9, 9}, {9, 20}}
-	for _, mode := range []faultbucket.Mode{faultbucket.Fail, faultbucket.Lose, faultbucket.Late, faultbucket.Crash, faultbucket.CrashAfter} {
+	for _, mode := range []faultbucket.Mode{faultbucket.Fail, faultbucket.Lose, faultbucket.Late, faultbucket.Crash, faultbucket.CrashAfter, faultbucket.Unsynced, faultbucket.Broken} {
 		for n := range 12 {
 			t.Run(fmt.Sprintf("%v at %d", mode, n), func(t *testing.T) {
 				inner := mem.New()
 				b := faultbucket.New(inner)
 				b.FailAt(n, mode)
-				w := serve(t, b, newClock(), l)
+				c := newClock()
+				w := serve(t, b, c, l)
 				signed := int64(0)
 				for _, step := range steps {
+					c.add(time.Second)
 					a := w.add(t, l.request(t, step[0], step[1]))
 					switch a.status {
 					case http.StatusOK:
@@ -72,7 +74,7 @@ func TestNoSignatureLeavesWithoutState(t *testing.T) {
 				if err := b.Land(context.Background()); err != nil && !errors.Is(err, storage.ErrPrecondition) {
 					t.Fatal(err)
 				}
-				after := serve(t, inner, newClock(), l)
+				after := serve(t, inner, c, l)
 				if signed > 0 {
 					if a := after.add(t, fork.request(t, signed, 20)); a.status == http.StatusOK {
 						t.Errorf("a fork of the signed size %d is cosigned after a restart", signed)
@@ -87,6 +89,96 @@ func TestNoSignatureLeavesWithoutState(t *testing.T) {
 				}
 				after.mustAdd(t, l.request(t, current, 20))
 			})
+		}
+	}
+}
+
+// TestNoNoteIsServedBeforeItIsDurable reads the monitoring prefix after a write that is visible and
+// would go with the power: what it serves has cosignatures in it.
+func TestNoNoteIsServedBeforeItIsDurable(t *testing.T) {
+	l := newTestLog(t, origin)
+	l.grow(t, 20, "entry")
+	for _, mode := range []faultbucket.Mode{faultbucket.Unsynced, faultbucket.Broken} {
+		t.Run(mode.String(), func(t *testing.T) {
+			inner := mem.New()
+			b := faultbucket.New(inner)
+			serve(t, b, newClock(), l).mustAdd(t, l.request(t, 0, 5))
+			// A process dies in its write, and another looks at what is there.
+			b.FailWhen(faultbucket.On(faultbucket.Put, "state/"), mode)
+			if a := serve(t, b, newClock(), l).add(t, l.request(t, 5, 9)); a.status != http.StatusServiceUnavailable {
+				t.Errorf("not durable: %d %s", a.status, a.body)
+			}
+			a := do(t, http.MethodGet, serve(t, b, newClock(), l).url+"/"+hashOf(origin)+"/checkpoint", "")
+			if want := map[faultbucket.Mode]int{faultbucket.Unsynced: 200, faultbucket.Broken: 503}[mode]; a.status != want {
+				t.Errorf("monitoring prefix: %d, want %d", a.status, want)
+			}
+			b.Crash()
+			if now := persisted(t, inner); a.status == http.StatusOK && now != a.body {
+				t.Errorf("served was\n%s\nand the power left\n%s", a.body, now)
+			}
+		})
+	}
+}
+
+func TestUnusableBucketEndsTheWitness(t *testing.T) {
+	l, other := newTestLog(t, origin), newTestLog(t, "other.example.org")
+	l.grow(t, 20, "entry")
+	other.grow(t, 5, "entry")
+	b := faultbucket.New(mem.New())
+	w := serve(t, b, newClock(), l, other)
+	lists, err := witness.NewLists(witness.ListsOptions{Witness: w.Witness})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 2)
+	go func() { ended <- w.Run(t.Context()) }()
+	go func() { ended <- lists.Run(t.Context()) }() // what runs it where there are lists
+	w.mustAdd(t, l.request(t, 0, 5))
+	b.FailWhen(faultbucket.On(faultbucket.Put, stateKey()), faultbucket.Broken)
+	a := w.add(t, l.request(t, 5, 9))
+	if a.status != http.StatusServiceUnavailable || strings.Contains(a.body, "— ") {
+		t.Errorf("the write that broke the bucket: %d %s", a.status, a.body)
+	}
+	for range 2 {
+		if err := <-ended; !errors.Is(err, faultbucket.ErrInjected) || !strings.Contains(err.Error(), name) {
+			t.Errorf("Run = %v", err)
+		}
+	}
+	b.Heal()
+	if a := w.add(t, other.request(t, 0, 5)); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("another log, after that: %d %s", a.status, a.body)
+	}
+}
+
+// optionsBucket remembers how objects were put.
+type optionsBucket struct {
+	storage.Bucket
+	mu      sync.Mutex
+	options map[string]storage.PutOptions // by key
+}
+
+func (b *optionsBucket) Put(ctx context.Context, key string, data []byte, o storage.PutOptions) (storage.Version, error) {
+	b.mu.Lock()
+	b.options[key] = o
+	b.mu.Unlock()
+	return b.Bucket.Put(ctx, key, data, o)
+}
+
+func TestNoCacheKeepsState(t *testing.T) {
+	l, fork := newTestLog(t, origin), newTestLog(t, origin)
+	l.grow(t, 9, "entry")
+	fork.grow(t, 9, "forged entry")
+	b := &optionsBucket{Bucket: mem.New(), options: map[string]storage.PutOptions{}}
+	w := serve(t, b, newClock(), l)
+	w.mustAdd(t, l.request(t, 0, 5))
+	w.mustAdd(t, l.request(t, 5, 9))
+	w.add(t, "old 9\n\n"+fork.checkpoint(t, 9))
+	if len(b.options) != 2 {
+		t.Errorf("%d objects, want the state and one of evidence", len(b.options))
+	}
+	for key, o := range b.options {
+		if o.CacheControl != "private, no-store" {
+			t.Errorf("%s: Cache-Control %q", key, o.CacheControl)
 		}
 	}
 }
@@ -285,11 +377,15 @@ func TestDamagedStateIsNotOverwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, bad := range map[string]string{
-		"nothing":      "",
-		"unknown key":  strings.Replace(string(good), "{", `{"future": 1,`, 1),
-		"other origin": strings.Replace(string(good), `"origin": "log`, `"origin": "blog`, 1),
-		"other size":   strings.Replace(string(good), `"size": 5`, `"size": 4`, 1),
-		"no note":      strings.Replace(string(good), `"note": "log`, `"note": "", "frozen": "log`, 1),
+		"nothing":                "",
+		"unknown key":            strings.Replace(string(good), "{", `{"future": 1,`, 1),
+		"another value after it": string(good) + string(good),
+		"no line feed":           strings.TrimSuffix(string(good), "\n"),
+		"repeated key":           strings.Replace(string(good), "{", "{\n  \"size\": 4,", 1),
+		"key in capitals":        strings.Replace(string(good), `"size"`, `"SIZE"`, 1),
+		"other origin":           strings.Replace(string(good), `"origin": "log`, `"origin": "blog`, 1),
+		"other size":             strings.Replace(string(good), `"size": 5`, `"size": 4`, 1),
+		"no note":                strings.Replace(string(good), `"note": "log`, `"note": "", "frozen": "log`, 1),
 	} {
 		if _, err := b.Put(t.Context(), stateKey(), []byte(bad), storage.PutOptions{}); err != nil {
 			t.Fatal(err)
@@ -350,31 +446,4 @@ func TestEquivocationIsKeptAndServed(t *testing.T) {
 	}
 	// The honest chain goes on, also in a process that has counted the evidence anew.
 	serve(t, b, newClock(), l).mustAdd(t, l.request(t, 5, 20))
-}
-
-func TestQuota(t *testing.T) {
-	l, other, c := newTestLog(t, origin), newTestLog(t, "other.example.org"), newClock()
-	l.grow(t, 5, "entry")
-	other.grow(t, 5, "entry")
-	w := serveOptions(t, witness.Options{Keys: testKeys(t), Bucket: mem.New(), Now: c.now, Logs: []witness.Log{
-		{Origin: l.origin, Keys: []policy.Key{l.key}, QPD: 24}, {Origin: other.origin, Keys: []policy.Key{other.key}},
-	}})
-	stranger := newTestLog(t, "stranger.example.org")
-	text := l.tree(t, 5).Text()
-	for range 30 { // what strangers send does not count
-		if a := w.add(t, "old 0\n\n"+text+"\n"+strings.SplitAfterN(stranger.sign(t, text), "\n\n", 2)[1]); a.status != 403 {
-			t.Fatal(a)
-		}
-	}
-	w.mustAdd(t, l.request(t, 0, 5))
-	for range 23 { // a day's requests may come at once
-		w.mustAdd(t, l.request(t, 5, 5))
-	}
-	a := w.add(t, l.request(t, 5, 5))
-	if a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") != "3600" {
-		t.Errorf("25th request: %d, Retry-After %q", a.status, a.header.Get("Retry-After"))
-	}
-	w.mustAdd(t, other.request(t, 0, 5))
-	c.add(time.Hour)
-	w.mustAdd(t, l.request(t, 5, 5))
 }

@@ -14,7 +14,7 @@ import (
 func (w *Witness) signSubtree(body []byte) (string, error) {
 	r, err := parseSubtree(body)
 	if err != nil {
-		return "", refuse(http.StatusBadRequest, "malformed request: %v", err)
+		return "", refuse(http.StatusBadRequest, "malformed request: %w", err)
 	}
 	if !torchwood.ValidSubtree(r.start, r.end) {
 		return "", refuse(http.StatusBadRequest, "[%d, %d) is not the range of a subtree", r.start, r.end)
@@ -25,9 +25,9 @@ func (w *Witness) signSubtree(body []byte) (string, error) {
 	n, err := policy.ParseNote(r.note)
 	switch {
 	case errors.Is(err, policy.ErrNoSignatures):
-		return "", refuse(http.StatusForbidden, "%v", err)
+		return "", refuse(http.StatusForbidden, "%w", err)
 	case err != nil:
-		return "", refuse(http.StatusBadRequest, "malformed note: %v", err)
+		return "", refuse(http.StatusBadRequest, "malformed note: %w", err)
 	}
 	// A broken Ed25519 key must not buy statements by the other one: the line must be ML-DSA's.
 	if _, pq, bogus := w.signer.own(n); !pq || bogus > 0 {
@@ -35,7 +35,7 @@ func (w *Witness) signSubtree(body []byte) (string, error) {
 	}
 	tree, err := policy.ParseTree(n.Text)
 	if err != nil {
-		return "", refuse(http.StatusBadRequest, "malformed checkpoint: %v", err)
+		return "", refuse(http.StatusBadRequest, "malformed checkpoint: %w", err)
 	}
 	if r.end > tree.Size {
 		return "", refuse(http.StatusBadRequest, "end %d is above the checkpoint's size %d", r.end, tree.Size)

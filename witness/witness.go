@@ -1,6 +1,7 @@
 package witness
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,9 +13,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"tallywood/internal/httpx"
 	"tallywood/internal/keys"
 	"tallywood/storage"
 	"tallywood/witness/policy"
@@ -47,6 +48,11 @@ type Witness struct {
 	log      *slog.Logger
 	instance string // random; tells our writes of the state from another process's
 	metrics  metrics
+	refusals *httpx.Limiter // of requests that were in vain, by address
+
+	endOnce sync.Once
+	ended   chan struct{} // closed when the bucket takes no writes any more
+	failure error         // why; not changed once ended is closed
 
 	mu   sync.RWMutex
 	logs map[string]*entry // by origin
@@ -60,18 +66,21 @@ type entry struct {
 	keys    []policy.Key
 	contact string
 	lock    chan struct{}
-	waiting atomic.Int32 // requests that want the lock
-	quota   quota
+	queue   queue // for the lock
+	quota   quota // of larger trees
+	resigns quota // of the same tree once more: strangers can spend it, and no more than it
 
 	// Guarded by lock, which is held by whoever can send into it.
 	known    bool // head and version are what the bucket last said
 	version  storage.Version
-	head     state  // its note is empty: it stays in the bucket
-	tried    uint64 // highest counter of a write we attempted
-	evidence int    // objects of evidence, -1 before they were counted
+	head     state    // its note is empty: it stays in the bucket
+	text     [32]byte // SHA-256 of the note's text
+	tried    uint64   // highest counter of a write we attempted
+	evidence int      // objects of evidence, -1 before they were counted
 
-	mu       sync.Mutex // guards snapshot
+	mu       sync.Mutex // guards the fields below
 	snapshot snapshot
+	durable  storage.Version // of the state; known to survive a power failure
 }
 
 // New returns a Witness. It checks the options, and that two implementations of ML-DSA agree on
@@ -79,7 +88,8 @@ type entry struct {
 func New(o Options) (*Witness, error) {
 	w := &Witness{
 		bucket: o.Bucket, about: o.About, now: o.Now, log: o.Log, instance: rand.Text(),
-		logs: map[string]*entry{}, hash: map[string]*entry{},
+		logs: map[string]*entry{}, hash: map[string]*entry{}, ended: make(chan struct{}),
+		refusals: httpx.NewLimiter(refusalRate, refusalBurst),
 	}
 	if w.now == nil {
 		w.now = time.Now
@@ -106,6 +116,43 @@ func New(o Options) (*Witness, error) {
 		return nil, fmt.Errorf("configuring witness: %w", err)
 	}
 	return w, nil
+}
+
+// Run blocks until ctx ends, or returns an error once the bucket takes no writes any more, as after
+// a failed sync of a disk. From then on the witness signs nothing: the process should exit, and its
+// successor look at what is there.
+func (w *Witness) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-w.ended:
+		return fmt.Errorf("witness %q can keep no state any more: %w", w.signer.name, w.failure)
+	}
+}
+
+func (w *Witness) hasEnded() bool {
+	select {
+	case <-w.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// endIfUnusable reports whether err says that the bucket takes no writes any more, and ends Run then.
+func (w *Witness) endIfUnusable(err error) bool {
+	var u interface {
+		error
+		Unusable() bool
+	}
+	if !errors.As(err, &u) || !u.Unusable() {
+		return false
+	}
+	w.endOnce.Do(func() {
+		w.failure = err
+		close(w.ended)
+	})
+	return true
 }
 
 // merge makes one Log of several with the same origin: their keys together, the largest quota.
@@ -154,7 +201,7 @@ func (w *Witness) AddLog(l Log) (added bool, err error) {
 	sum := sha256.Sum256([]byte(l.Origin))
 	e := &entry{
 		origin: l.Origin, hash: hex.EncodeToString(sum[:]), keys: slices.Clone(l.Keys), contact: l.Contact,
-		lock: make(chan struct{}, 1), quota: newQuota(l.QPD), evidence: -1,
+		lock: make(chan struct{}, 1), quota: newQuota(l.QPD), resigns: newQuota(l.QPD), evidence: -1,
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
