@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -55,12 +54,14 @@ func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witness.Wit
 		o.About = "A witness for development, in one process with the log it watches: it is not independent."
 	}
 	w, err := witness.New(o)
-	if err != nil || len(c.Lists) == 0 {
-		return w, err
+	if err != nil {
+		return nil, err
 	}
+	// They run the witness, too, and end the stack when it can keep no state any more: so also one
+	// without lists has them.
 	lists, err := witness.NewLists(witness.ListsOptions{Witness: w, URLs: c.Lists})
 	if err != nil {
-		return nil, errors.Join(errors.New("reading log lists"), err)
+		return nil, err
 	}
 	s.lists = append(s.lists, lists)
 	return w, nil
