@@ -68,6 +68,8 @@ func checkReply(s signed, r reply, p *policy.Policy) error {
 		return errors.New("the reply has two different indexes")
 	case proof.GetTreeSize() != tree.Size || !bytes.Equal(proof.GetRootHash(), tree.Root[:]):
 		return errors.New("the proof is for another tree than the checkpoint")
+	case tree.Size > policy.MaxSize:
+		return fmt.Errorf("its tree of size %d is larger than any can be", tree.Size)
 	case r.index >= tree.Size:
 		return fmt.Errorf("it is not in the checkpoint's tree of size %d", tree.Size)
 	}

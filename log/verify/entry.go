@@ -166,10 +166,6 @@ func openCheckpoint(note string, log policy.Key) (policy.Tree, error) {
 	return tree, nil
 }
 
-// maxSize is the size of the largest tree for which tlog.CheckRecord returns: the power of two it
-// looks for below a larger one does not fit an int64.
-const maxSize = 1 << 62
-
 // checkInclusion computes the root hash of tree from the entry and its proof. The proof repeats
 // index, size and root hash outside the checkpoint; some clients read them there, so they must be
 // the same.
@@ -182,7 +178,7 @@ func checkInclusion(e *rekor.TransparencyLogEntry, tree policy.Tree, body []byte
 		return fmt.Errorf("for size %d, but the checkpoint has size %d", p.GetTreeSize(), tree.Size)
 	case !bytes.Equal(p.GetRootHash(), tree.Root[:]):
 		return errors.New("for another root hash than the checkpoint's")
-	case tree.Size > maxSize:
+	case tree.Size > policy.MaxSize:
 		return fmt.Errorf("no log has %d entries", tree.Size)
 	case e.GetLogIndex() < 0 || e.GetLogIndex() >= tree.Size:
 		return fmt.Errorf("index %d is not in a tree of size %d", e.GetLogIndex(), tree.Size)

@@ -85,6 +85,13 @@ func (e *QuorumError) Error() string {
 // ErrExtensions reports extension lines that no signature of the log covers.
 var ErrExtensions = errors.New("extension lines that no signature of the log covers")
 
+// MaxSize is the largest tree a Checkpoint has: golang.org/x/mod/sumdb/tlog, which everyone
+// verifies proofs with, does not come to an end above it.
+const MaxSize = 1 << 62
+
+// ErrSize reports a checkpoint of a tree larger than MaxSize.
+var ErrSize = fmt.Errorf("larger than any tree can be, %d entries", int64(MaxSize))
+
 var (
 	errNoLog     = errors.New("no log of this origin in the policy")
 	errNoLogLine = errors.New("no signature of the log")
@@ -128,6 +135,9 @@ func (p *Policy) OpenLog(note []byte) (Checkpoint, error) {
 	}
 	if err := p.verifyLog(n, tree); err != nil {
 		return Checkpoint{}, err
+	}
+	if tree.Size > MaxSize {
+		return Checkpoint{}, fmt.Errorf("size %d of %q: %w", tree.Size, tree.Origin, ErrSize)
 	}
 	cosignatures, err := p.verifyWitnesses(n, tree.Origin)
 	if err != nil {

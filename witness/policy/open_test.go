@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -218,6 +219,20 @@ func TestOpenTellsMalformedFromUnsigned(t *testing.T) {
 		var se *policy.SignatureError
 		if err == nil || errors.As(err, &se) {
 			t.Errorf("Open(%.20q) = %v", msg, err)
+		}
+	}
+}
+
+func TestOpenRefusesSizesNoProofCanBeCheckedFor(t *testing.T) {
+	p := twoOfThree(t)
+	l, _ := logSigner(t, origin)
+	w1, _ := cosigner(t, "w1", false)
+	w2, _ := cosigner(t, "w2", false)
+	root := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	for size, refused := range map[int64]bool{policy.MaxSize: false, policy.MaxSize + 1: true, math.MaxInt64: true} {
+		_, err := p.Open([]byte(sign(t, fmt.Sprintf("%s\n%d\n%s\n", origin, size, root), l, w1, w2)))
+		if errors.Is(err, policy.ErrSize) != refused || !refused && err != nil {
+			t.Errorf("size %d: %v", size, err)
 		}
 	}
 }
