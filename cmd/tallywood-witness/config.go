@@ -14,7 +14,11 @@ import (
 	"tallywood/internal/keys"
 )
 
-const configFile = "config.yaml"
+// Names in the directory of a witness that init made.
+const (
+	configFile = "config.yaml"
+	stateDir   = "objects" // as configTemplate has it
+)
 
 // config is DIR/config.yaml. Relative paths are relative to DIR.
 type config struct {

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+
+	"tallywood/witness"
+	"tallywood/witness/policy"
 )
 
 const floorHelp = `tallywood-witness floor goes on with a log that is frozen: the witness was shown a
@@ -16,6 +20,8 @@ state was restored. It may run while "serve" does.
   --dir DIR          the witness, made by init
   --origin ORIGIN    the log
   --logs FILE        logs, as given to serve; may be repeated
+  --list URL         a log list, as given to serve; may be repeated. Lists are read, once,
+                     if no file names the log
   --checkpoint FILE  the largest checkpoint you know this witness has cosigned, as the log
                      published it; without it, the one by which the log was frozen
 
@@ -29,6 +35,7 @@ func floorCommand(args []string, stdout, stderr io.Writer) error {
 	set := flag.NewFlagSet("floor", flag.ContinueOnError)
 	set.StringVar(&f.dir, "dir", "", "")
 	set.Var(&f.logs, "logs", "")
+	set.Var(&f.lists, "list", "")
 	origin := set.String("origin", "", "")
 	file := set.String("checkpoint", "", "")
 	if err := parseFlags(set, args, floorHelp, stdout); err != nil {
@@ -48,10 +55,32 @@ func floorCommand(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	tree, err := s.witness.SetFloor(context.Background(), *origin, note)
+	tree, err := s.setFloor(context.Background(), *origin, note)
 	if err != nil {
-		return &commandError{code: exitRefused, err: err}
+		return err
 	}
 	fmt.Fprintf(stdout, "%s goes on from size %d\n", *origin, tree.Size)
 	return nil
+}
+
+// setFloor sets a floor, and reads the lists only if the log is not known without them: they may be
+// away, and where a log is from a file serve does not ask them about its keys either.
+func (s *service) setFloor(ctx context.Context, origin string, note []byte) (policy.Tree, error) {
+	tree, err := s.witness.SetFloor(ctx, origin, note)
+	if errors.Is(err, witness.ErrUnknownLog) {
+		if listErr := s.lists.ReadAll(ctx); listErr != nil {
+			s.log.Error("reading log lists", "err", listErr)
+		}
+		tree, err = s.witness.SetFloor(ctx, origin, note)
+	}
+	switch {
+	case errors.Is(err, witness.ErrUnknownLog):
+		return policy.Tree{}, &commandError{
+			code: exitRefused, err: err,
+			hint: "name its list with --list, or put its vkey into a file for --logs, in the format that serve --help shows",
+		}
+	case err != nil:
+		return policy.Tree{}, &commandError{code: exitRefused, err: err}
+	}
+	return tree, nil
 }

@@ -20,6 +20,9 @@ const initHelp = `tallywood-witness init makes a new witness: a secret seed and 
   --name NAME  name of the witness in its keys, by convention a host name and path
                of its operator, such as witness.example.org. It cannot be changed.
 
+Where DIR holds nothing but a seed, because an earlier init was cut short, it goes on
+with that.
+
 It prints the two public keys, Ed25519 first and ML-DSA-44 second, one per line, for
 the policies of those who rely on the witness; and after them the draft of a page
 that tells logs how to reach it.
@@ -49,30 +52,50 @@ func initCommand(args []string, stdout io.Writer) error {
 }
 
 // writeWitness writes the seed and the configuration, and touches nothing that is there already.
+// The configuration comes last: where it is, the witness is whole.
 func writeWitness(dir, name string) (keys.Witness, error) {
-	for _, file := range []string{configFile, "seed"} {
-		if _, err := os.Lstat(filepath.Join(dir, file)); !errors.Is(err, fs.ErrNotExist) {
-			return keys.Witness{}, usageError("its keys stay what they are; choose another directory for another witness",
-				"%s exists: there is a witness in %s already", filepath.Join(dir, file), dir)
-		}
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return keys.Witness{}, operational("", fmt.Errorf("making directory: %w", err))
 	}
-	var seed [32]byte
-	_, _ = rand.Read(seed[:]) // never fails
+	seed, err := makeSeed(dir)
+	if err != nil {
+		return keys.Witness{}, err
+	}
 	w, err := keys.WitnessFromSeed(name, seed)
 	if err != nil {
 		return keys.Witness{}, usageError("", "deriving keys: %w", err)
 	}
-	if err := keys.WriteSeed(filepath.Join(dir, "seed"), seed); err != nil {
-		return keys.Witness{}, operational("", fmt.Errorf("writing seed: %w", err))
-	}
 	text := fmt.Sprintf(configTemplate, strconv.Quote(name))
 	if err := keys.WriteNew(filepath.Join(dir, configFile), []byte(text), 0o644); err != nil {
-		return keys.Witness{}, operational("", fmt.Errorf("writing configuration: %w", err))
+		return keys.Witness{}, operational("the seed is written; run init again to go on with it", fmt.Errorf("writing configuration: %w", err))
 	}
 	return w, nil
+}
+
+// makeSeed writes a new seed, or reads the one that an init left which was cut short after it. A
+// directory that a witness is or was in has more than that, and is refused.
+func makeSeed(dir string) (seed [32]byte, err error) {
+	path := filepath.Join(dir, "seed")
+	for _, file := range []string{configFile, stateDir} {
+		hint := "its keys stay what they are; choose another directory for another witness"
+		if file == stateDir {
+			hint = "if its " + configFile + " was lost, restore that from a backup; choose another directory for another witness"
+		}
+		if _, err := os.Lstat(filepath.Join(dir, file)); !errors.Is(err, fs.ErrNotExist) {
+			return seed, usageError(hint, "%s exists: there is a witness in %s already", filepath.Join(dir, file), dir)
+		}
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		if seed, err = keys.ReadSeed(path); err != nil {
+			return seed, usageError("choose another directory, or remove that file if no witness uses it", "reading the seed that is there already: %w", err)
+		}
+		return seed, nil
+	}
+	_, _ = rand.Read(seed[:]) // never fails
+	if err := keys.WriteSeed(path, seed); err != nil {
+		return seed, operational("", fmt.Errorf("writing seed: %w", err))
+	}
+	return seed, nil
 }
 
 // aboutTemplate is the page that the witness network asks of an operator. Its verbs are the name,

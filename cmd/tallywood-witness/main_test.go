@@ -5,9 +5,12 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +23,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"tallywood/internal/faultbucket"
 	"tallywood/internal/keys"
+	"tallywood/storage/mem"
+	"tallywood/witness"
 	"tallywood/witness/policy"
 )
 
@@ -78,6 +84,86 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 	processes.Store(ts, p)
 }
 
+// TestServeEndsWithTheBucket has a disk that fails to make a state durable.
+func TestServeEndsWithTheBucket(t *testing.T) {
+	k, err := keys.WitnessFromSeed("witness.example.org", sha256.Sum256([]byte("witness")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, err := witness.ParseList([]byte(logList("log.example.org")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket := faultbucket.New(mem.New())
+	bucket.FailWhen(faultbucket.On(faultbucket.Put, "state/"), faultbucket.Broken)
+	s := &service{log: slog.New(slog.DiscardHandler)}
+	if s.witness, err = witness.New(witness.Options{Keys: k, Bucket: bucket, Logs: logs}); err != nil {
+		t.Fatal(err)
+	}
+	if s.lists, err = witness.NewLists(witness.ListsOptions{Witness: s.witness}); err != nil {
+		t.Fatal(err)
+	}
+	stdout, ready := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(t.Context(), serveFlags{listen: "127.0.0.1:0"}, ready) }()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var request strings.Builder
+	if err := writeRequest(&request, "log.example.org", logKey("log.example.org"), 0, 5); err != nil {
+		t.Fatal(err)
+	}
+	url := strings.TrimSpace(strings.TrimPrefix(line, "ready "))
+	resp, err := http.Post(url+"/add-checkpoint", "text/plain", strings.NewReader(request.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("answered %d", resp.StatusCode)
+	}
+	var ce *commandError
+	if err := <-ended; !errors.As(err, &ce) || ce.code != exitOperational || !errors.Is(err, faultbucket.ErrInjected) {
+		t.Errorf("run = %v", err)
+	}
+}
+
+// TestFloorReadsLists has logs that only a list names.
+func TestFloorReadsLists(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "w")
+	if code := run([]string{"init", "--dir", dir, "--name", "witness.example.org"}, io.Discard, t.Output()); code != 0 {
+		t.Fatal(code)
+	}
+	list := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, logList("log.example.org"))
+	}))
+	defer list.Close()
+	for origin, want := range map[string]string{
+		"log.example.org":   "it is not frozen",
+		"other.example.org": "hint: name its list with --list",
+	} {
+		var stderr strings.Builder
+		code := run([]string{"floor", "--dir", dir, "--origin", origin, "--list", list.URL}, io.Discard, &stderr)
+		if code != exitRefused || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s: exit %d, %s", origin, code, stderr.String())
+		}
+	}
+}
+
+func logList(name string) string {
+	return "logs/v0\nvkey " + logVKey(name) + "\nqpd 86400\ncontact x\n"
+}
+
+func logKey(name string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(name))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+func logVKey(name string) string {
+	return keys.VKey(name, keys.AlgEd25519, logKey(name).Public().(ed25519.PublicKey))
+}
+
 func running(ts *testscript.TestScript) *process {
 	p, ok := processes.Load(ts)
 	if !ok {
@@ -109,11 +195,8 @@ func stop(ts *testscript.TestScript, _ bool, _ []string) {
 
 // testLog renders a log of equal entries, whose key follows from its name.
 func testLog(args []string) int {
-	seed := sha256.Sum256([]byte(args[1]))
-	key := ed25519.NewKeyFromSeed(seed[:])
-	vkey := keys.VKey(args[1], keys.AlgEd25519, key.Public().(ed25519.PublicKey))
 	if args[0] == "vkey" {
-		fmt.Println(vkey)
+		fmt.Println(logVKey(args[1]))
 		return 0
 	}
 	var old, size int64
@@ -121,7 +204,7 @@ func testLog(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	if err := writeRequest(os.Stdout, args[1], key, old, size); err != nil {
+	if err := writeRequest(os.Stdout, args[1], logKey(args[1]), old, size); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

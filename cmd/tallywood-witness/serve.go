@@ -22,7 +22,8 @@ import (
 )
 
 const serveHelp = `tallywood-witness serve answers the logs it knows, over plain HTTP: put a proxy with
-a certificate in front of it.
+a certificate in front of it, in the same local network, that sets X-Forwarded-For.
+Without that header nobody is held back who sends too many requests in vain.
 
   --dir DIR            the witness, made by init
   --listen HOST:PORT   address to listen on, for example 127.0.0.1:7380
@@ -46,7 +47,8 @@ line before qpd is needed only if the log's origin is not the name in its key.
 When it is serving it prints "ready http://ADDRESS". The page there shows its keys
 and logs. Below it: add-checkpoint, sign-subtree, <origin hash>/checkpoint,
 evidence/<origin hash>/, status.json. SIGTERM and SIGINT end it when the requests
-under way are answered.
+under way are answered. It ends by itself, with exit code 5, when the disk fails to
+make its state durable: start it again when you have looked at that.
 `
 
 // A stringList is a flag that may be repeated.
@@ -146,7 +148,7 @@ func (s *service) readLogs() ([]witness.Log, error) {
 	return logs, nil
 }
 
-// run serves until ctx ends.
+// run serves until ctx ends, or the witness can keep no state any more.
 func (s *service) run(ctx context.Context, f serveFlags, stdout io.Writer) error {
 	listener, err := net.Listen("tcp", f.listen)
 	if err != nil {
