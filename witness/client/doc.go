@@ -7,11 +7,11 @@
 // witness did. Nothing a witness answers is believed: only lines of its own keys that verify, with
 // a timestamp near ours, are copied.
 //
-// A Client remembers the size that each witness has cosigned, and [Client.Sizes], which a log's
-// driver calls before it leads, tells it. Without that the first request says size 0, and the
-// answer 409 brings the size: what c2sp.org/tlog-witness has for clients that do not know it. To
-// read the monitoring prefix first would take the same two round trips, cost one more where the
-// witness is at 0, and need the prefix to be where the policy has the submission prefix.
+// A Client remembers the size that each witness has cosigned, also from [Client.Sizes]. Before it
+// knows one, its first request says size 0, and the answer 409 brings the size: what
+// c2sp.org/tlog-witness has for clients that do not know it. To read the monitoring prefix first
+// would take the same two round trips, cost one more where the witness is at 0, and need the prefix
+// to be where the policy has the submission prefix.
 //
 // A Client backs off from those that fail, and
 // has at most one request to each under way. A witness that answers after the quorum was reached
