@@ -13,9 +13,9 @@
 // would take the same two round trips, cost one more where the witness is at 0, and need the prefix
 // to be where the policy has the submission prefix.
 //
-// A Client backs off from those that fail, and
-// has at most one request to each under way. A witness that answers after the quorum was reached
-// is not wasted: its cosignature is kept, see [Client.Full].
+// A Client backs off from witnesses that fail, and has at most one request to each under way. A
+// witness that answers after the quorum was reached is not wasted: its cosignature is kept, see
+// [Client.Full].
 //
 // The caller must guarantee that it asks for no two trees that are not consistent, and that it
 // calls [Client.Close] in the end.
