@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"tallywood/monitor"
+	"tallywood/storage"
 )
 
 // MoveJournal is the name of the file that says that a move is under way.
@@ -20,6 +21,9 @@ func ReplaceFile(path string, data []byte) error { return replaceFile(path, data
 
 // ReplaceAddress is replaceAddress.
 func ReplaceAddress(text, old, new string) string { return replaceAddress(text, old, new) }
+
+// WrapBucket lets s, but none of its parts, see what wrap makes of its bucket.
+func (s *Stack) WrapBucket(wrap func(storage.Bucket) storage.Bucket) { s.bucket = wrap(s.bucket) }
 
 // Routes are the paths for people.
 func Routes() http.Handler {

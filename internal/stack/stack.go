@@ -238,11 +238,12 @@ func awaitLogs(ctx context.Context, started <-chan struct{}) {
 	}
 }
 
-// awaitReady waits until every log has published a checkpoint and takes entries.
+// awaitReady waits until every log takes entries and has published a checkpoint that everyone can
+// read: one is in force a moment before the bucket has it.
 func (s *Stack) awaitReady(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for s.Ready() != nil {
+	for s.Ready() != nil || !s.readable(ctx) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -250,6 +251,16 @@ func (s *Stack) awaitReady(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// readable reports whether the bucket has a checkpoint of every log.
+func (s *Stack) readable(ctx context.Context) bool {
+	for _, l := range s.logs {
+		if _, _, err := s.bucket.Get(ctx, "logs/"+l.cfg.Name+"/checkpoint", storage.Range{}); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Ready reports why the stack cannot serve in full, or nil if it can.

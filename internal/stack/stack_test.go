@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"tallywood/internal/stack"
+	"tallywood/storage"
 )
 
 func TestCheckReadsWhatOpenWouldAndTouchesNothing(t *testing.T) {
@@ -116,6 +118,58 @@ func TestMonitorWatchesWhileALogIsNotReady(t *testing.T) {
 		t.Fatal("the log was ready without its witnesses")
 	case <-time.After(time.Minute):
 		t.Fatal("the monitor looked at nothing")
+	}
+}
+
+// A lateBucket has no checkpoint before it is released, and counts who looks for one.
+type lateBucket struct {
+	storage.Bucket
+	asked    chan struct{} // gets one for each look, as far as there is room
+	released chan struct{}
+}
+
+func (b *lateBucket) Get(ctx context.Context, key string, r storage.Range) ([]byte, storage.Version, error) {
+	select {
+	case <-b.released:
+		return b.Bucket.Get(ctx, key, r)
+	default:
+	}
+	select {
+	case b.asked <- struct{}{}:
+	default:
+	}
+	var none storage.Version
+	return nil, none, fs.ErrNotExist
+}
+
+func TestReadyMeansThatCheckpointsCanBeRead(t *testing.T) {
+	dir, _ := create(t)
+	path := filepath.Join(dir, "client", "policy.txt")
+	policy := read(t, path)
+	write(t, path, policy[:strings.Index(policy, "witness ")]+"quorum none\n")
+	path = filepath.Join(dir, "config.yaml")
+	write(t, path, strings.Replace(read(t, path), "monitor: {config: monitor.yaml}\n", "", 1))
+	s, err := stack.Open(t.Context(), stack.Options{Config: load(t, dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := &lateBucket{asked: make(chan struct{}), released: make(chan struct{})}
+	s.WrapBucket(func(b storage.Bucket) storage.Bucket { late.Bucket = b; return late })
+	ready := run(t, s)
+	for range 2 { // it has looked, found nothing, and looks again
+		select {
+		case <-late.asked:
+		case <-ready:
+			t.Fatal("clients were called before there was a checkpoint to read")
+		case <-time.After(time.Minute):
+			t.Fatal("nobody looked for the checkpoint")
+		}
+	}
+	close(late.released)
+	select {
+	case <-ready:
+	case <-time.After(time.Minute):
+		t.Fatal("the stack did not become ready")
 	}
 }
 
