@@ -159,8 +159,13 @@ func (c *Config) SetAddress(address string) {
 }
 
 func (c *Config) setDefaults() {
-	if host, _, err := net.SplitHostPort(c.Address); c.URL == "" && err == nil && !everyHost(host) {
-		c.URL = "http://" + c.Address
+	if host, port, err := net.SplitHostPort(c.Address); c.URL == "" && err == nil {
+		if everyHost(host) && c.ClientDir == "" { // nobody else is told
+			host = "localhost"
+		}
+		if !everyHost(host) {
+			c.URL = "http://" + net.JoinHostPort(host, port)
+		}
 	}
 	for i := range c.Logs {
 		l := &c.Logs[i]
@@ -185,7 +190,7 @@ func (c *Config) checkServer() error {
 		}
 	}
 	if c.URL == "" && err == nil {
-		errs = append(errs, fmt.Errorf("url is missing: address %q names no host that clients could reach; want url: http(s)://HOST[:PORT], which goes into their trust files", c.Address))
+		errs = append(errs, fmt.Errorf("url is missing: address %q names no host that clients could reach; want url: http(s)://HOST[:PORT], which goes into the trust files in client_dir", c.Address))
 	} else if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || (u.Path != "" || u.RawQuery != "")) {
 		errs = append(errs, fmt.Errorf("url %q is not http(s)://HOST[:PORT] without a slash at the end", c.URL))
 	}

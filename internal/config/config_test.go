@@ -148,7 +148,7 @@ func TestFormatIsReadAgain(t *testing.T) {
 }
 
 func TestParseWantsAnURLThatClientsCanReach(t *testing.T) {
-	text := strings.Replace(server, "dev_oidc: {path: /dev/oidc}\n", "", 1)
+	text := strings.Replace(server, "dev_oidc: {path: /dev/oidc}\n", "client_dir: ./client\n", 1)
 	for _, address := range []string{`":8080"`, "0.0.0.0:8080", `"[::]:8080"`} {
 		open := strings.Replace(text, "127.0.0.1:8080", address, 1)
 		if _, err := config.Parse([]byte(open), "/", env(nil)); err == nil || !strings.Contains(err.Error(), "url is missing") {
@@ -157,6 +157,10 @@ func TestParseWantsAnURLThatClientsCanReach(t *testing.T) {
 		c, err := config.Parse([]byte(open+"url: https://log.example.org\n"), "/", env(nil))
 		if err != nil || c.URL != "https://log.example.org" {
 			t.Errorf("address %s with an url: %v", address, err)
+		}
+		c, err = config.Parse([]byte(strings.Replace(open, "client_dir: ./client\n", "", 1)), "/", env(nil))
+		if err != nil || c.URL != "http://localhost:8080" {
+			t.Errorf("address %s without clients to tell: %v", address, err)
 		}
 	}
 }
