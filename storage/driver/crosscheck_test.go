@@ -30,8 +30,8 @@ func TestNothingIsSignedOverAFlippedBit(t *testing.T) {
 		{"upper tile", 600, 601, func(l *driver.Log) { driver.FlipRow(l, 1) }, nil, false, "do not lead to its root"},
 		{"range", 6, 7, driver.FlipRange, nil, false, "do not lead to its root"},
 		{"bundle", 5, 6, driver.FlipBundle, nil, true, "does not match its tile"},
-		{"full tile", 200, 300, nil, driver.FlipFullRow, true, "the tile 0/0 in memory does not match"},
-		{"full bundle", 200, 300, nil, driver.FlipFullBundle, true, "the entry bundle of tile 0/0 in memory does not match"},
+		{"full tile", 255, 300, nil, driver.FlipFullRow, true, "the tile 0/0 in memory does not match"},
+		{"full bundle", 255, 300, nil, driver.FlipFullBundle, true, "the entry bundle of tile 0/0 in memory does not match"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
