@@ -171,10 +171,10 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 
-	var logs errgroup.Group
+	logs, lctx := errgroup.WithContext(gctx) // one that cannot go on ends the others
 	for _, l := range s.logs {
 		logs.Go(func() error {
-			if err := l.log.Run(gctx); err != nil {
+			if err := l.log.Run(lctx); err != nil {
 				return fmt.Errorf("running log %q: %w", l.cfg.Name, err)
 			}
 			return nil

@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"tallywood/internal/stack"
 	"tallywood/storage"
+	"tallywood/storage/driver"
 )
 
 func TestCheckReadsWhatOpenWouldAndTouchesNothing(t *testing.T) {
@@ -198,5 +200,41 @@ func TestClientFilesHoldThePolicyUnlessItIsTheLogs(t *testing.T) {
 	}
 	if changed, err = s.WriteClientFiles(t.Context()); err != nil || len(changed) != 3 || read(t, own) != policy+"# ours\n" {
 		t.Errorf("got %v, %v, and the policy\n%s", changed, err, read(t, own))
+	}
+}
+
+// TestStackEndsWithALogThatCannotGoOn damages one of two logs between Open and Run.
+func TestStackEndsWithALogThatCannotGoOn(t *testing.T) {
+	t.Parallel()
+	dir, _ := create(t)
+	var policy strings.Builder
+	path := filepath.Join(dir, "client", "policy.txt")
+	for line := range strings.Lines(read(t, path)) {
+		if strings.HasPrefix(line, "log ") {
+			policy.WriteString(line)
+		}
+	}
+	write(t, path, policy.String()+"quorum none\n")
+	s, err := stack.Open(t.Context(), stack.Options{Config: load(t, dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Bucket().Put(t.Context(), "logs/signatures/checkpoint", []byte("no checkpoint"), storage.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(t.Context(), ln, nil, func() {}) }()
+	select {
+	case err := <-ended:
+		if _, damaged := errors.AsType[*driver.DamageError](err); !damaged || !strings.Contains(err.Error(), "signatures") {
+			t.Errorf("Run = %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the stack goes on with a log that cannot")
 	}
 }
