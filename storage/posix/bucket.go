@@ -123,8 +123,8 @@ func (b *Bucket) checkModes() error {
 		case !info.IsDir():
 			return fmt.Errorf("%s is not a directory", private)
 		case info.Mode().Perm()&0o077 != 0:
-			return fmt.Errorf("%s has mode %04o and must be closed to others: chmod 0700 %s",
-				private, info.Mode().Perm(), path.Join(b.name, private))
+			return fmt.Errorf("%s has mode %04o and %w: chmod 0700 %s",
+				private, info.Mode().Perm(), ErrOpenToOthers, path.Join(b.name, private))
 		}
 	}
 	return nil

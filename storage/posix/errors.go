@@ -19,3 +19,9 @@ func (syncError) Unusable() bool { return true }
 // ErrLocked is wrapped by the error of a Lock that another process, or this one, holds, and of a
 // write that has waited in vain for the lock on its key. Such a write was not applied.
 var ErrLocked = errors.New("another process holds the lock")
+
+// ErrReadOnly is wrapped by every write to a bucket that View opened.
+var ErrReadOnly = errors.New("the bucket is open for reading only")
+
+// ErrOpenToOthers is wrapped by the error of an Open that found a private directory others may enter.
+var ErrOpenToOthers = errors.New("must be closed to others")

@@ -58,7 +58,7 @@ func (b *Bucket) lockKey(ctx context.Context, key string) (unlock func(), err er
 // keeps it until unlock is called or the process is gone, however it went. It does not wait: its
 // error wraps ErrLocked if the lock is held, and names the process that does.
 func (b *Bucket) Lock(key string) (unlock func() error, err error) {
-	if err := check(context.Background(), key); err != nil {
+	if err := b.checkWrite(context.Background(), key); err != nil {
 		return nil, fmt.Errorf("locking: %w", err)
 	}
 	sum := sha256.Sum256([]byte(key))

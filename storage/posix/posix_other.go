@@ -17,6 +17,9 @@ func Open(dir string) (*Bucket, error) {
 	return nil, fmt.Errorf("opening bucket %s: directories as buckets need a Unix file system: %w", dir, errors.ErrUnsupported)
 }
 
+// View returns an error, as Open does.
+func View(dir string) (*Bucket, error) { return Open(dir) }
+
 // Lock takes no lock here: there is no Bucket to call it on.
 func (b *Bucket) Lock(key string) (unlock func() error, err error) {
 	return nil, fmt.Errorf("locking %q: %w", key, errors.ErrUnsupported)
