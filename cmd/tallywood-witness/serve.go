@@ -49,6 +49,9 @@ and logs. Below it: add-checkpoint, sign-subtree, <origin hash>/checkpoint,
 evidence/<origin hash>/, status.json. SIGTERM and SIGINT end it when the requests
 under way are answered. It ends by itself, with exit code 5, when the disk fails to
 make its state durable: start it again when you have looked at that.
+
+A service manager that sets NOTIFY_SOCKET, as systemd does, is told when it serves, at
+half of WATCHDOG_USEC that it lives, and when it is about to end.
 `
 
 // A stringList is a flag that may be repeated.
@@ -82,6 +85,9 @@ func serveCommand(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if s.manager, err = httpx.NewNotifier(os.Getenv, os.Getpid()); err != nil {
+		return usageError("", "%w", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	return s.run(ctx, f, stdout)
@@ -92,6 +98,7 @@ type service struct {
 	witness *witness.Witness
 	lists   *witness.Lists
 	files   []string
+	manager httpx.Notifier // zero: nobody is told
 	log     *slog.Logger
 }
 
@@ -154,17 +161,27 @@ func (s *service) run(ctx context.Context, f serveFlags, stdout io.Writer) error
 	if err != nil {
 		return operational("choose another address with --listen", fmt.Errorf("listening: %w", err))
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	var metrics net.Listener
 	if f.metrics != "" {
-		ml, err := net.Listen("tcp", f.metrics)
-		if err != nil {
+		if metrics, err = net.Listen("tcp", f.metrics); err != nil {
 			_ = listener.Close() // nothing was served on it
 			return operational("choose another address with --metrics-address", fmt.Errorf("listening for metrics: %w", err))
 		}
+	}
+	if err := s.manager.Around(ctx, func() error { return s.serve(ctx, listener, metrics, stdout) }); err != nil {
+		return operational("", fmt.Errorf("serving: %w", err))
+	}
+	return nil
+}
+
+// serve serves on listener, and its metrics on metrics unless that is nil.
+func (s *service) serve(ctx context.Context, listener, metrics net.Listener, stdout io.Writer) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if metrics != nil {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", s.witness.Metrics())
 		g.Go(func() error {
-			return httpx.Serve(ctx, ml, mux, httpx.ServeOptions{Log: s.log, DrainTimeout: time.Second})
+			return httpx.Serve(ctx, metrics, mux, httpx.ServeOptions{Log: s.log, DrainTimeout: time.Second})
 		})
 	}
 	g.Go(func() error {
@@ -176,10 +193,7 @@ func (s *service) run(ctx context.Context, f serveFlags, stdout io.Writer) error
 	defer signal.Stop(hup)
 	g.Go(func() error { s.reload(ctx, hup); return nil })
 	fmt.Fprintf(stdout, "ready http://%s\n", listener.Addr())
-	if err := g.Wait(); err != nil {
-		return operational("", fmt.Errorf("serving: %w", err))
-	}
-	return nil
+	return g.Wait()
 }
 
 // reload reads the files of logs again at each SIGHUP. What is wrong with them is logged, and
