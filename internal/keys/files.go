@@ -3,7 +3,8 @@
 // (c2sp.org/signed-note, c2sp.org/tlog-cosignature).
 //
 // Private keys on disk are PKCS#8 PEM or a witness seed, mode 0600. A file that others can read
-// is refused, and no function here replaces an existing file: a key that is overwritten is an
+// is refused, but for one that root hands to this process through a group or an access list, mode
+// 0440, as systemd's credentials and secrets of Kubernetes are. No function here replaces an existing file: a key that is overwritten is an
 // identity that is gone.
 package keys
 
@@ -143,14 +144,19 @@ func WriteSeed(path string, seed [32]byte) error {
 	return WriteNew(path, append(hex.AppendEncode(nil, seed[:]), '\n'), 0o600)
 }
 
-// readPrivate reads a file and refuses one that others than its owner may read. Windows has no
-// such mode bits; there the directory's access list guards the file.
+// readPrivate reads a file and refuses one that others than its owner may read, or, where root has
+// handed it to this process, others than a group. Windows has no such mode bits; there the
+// directory's access list guards the file.
 func readPrivate(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	if perm := info.Mode().Perm(); runtime.GOOS != "windows" && perm&0o077 != 0 {
+	shared := fs.FileMode(0o077)
+	if owner, ok := ownerOf(info); ok && owner == 0 && os.Geteuid() != 0 {
+		shared = 0o037
+	}
+	if perm := info.Mode().Perm(); runtime.GOOS != "windows" && perm&shared != 0 {
 		return nil, fmt.Errorf("private file %s has mode %#o; want 0600 (chmod 600 it)", path, perm)
 	}
 	return os.ReadFile(path)
