@@ -122,10 +122,10 @@ func (l *Log) board(e Entry) (f *flight, first bool, err error) {
 }
 
 func (l *Log) acceptingLocked() error {
-	switch {
-	case !l.leading:
-		return fmt.Errorf("%w: not leading", ErrUnavailable)
-	case !l.caughtUp:
+	switch term, leading, _ := l.driver.Term(); {
+	case !leading:
+		return fmt.Errorf("%w: %w", ErrUnavailable, driver.ErrNotLeading)
+	case l.caughtUp != term:
 		return fmt.Errorf("%w: the duplicate index is behind the log", ErrUnavailable)
 	case len(l.flights) >= maxFlights:
 		return fmt.Errorf("%w: too many entries await the duplicate index", ErrUnavailable)

@@ -60,6 +60,8 @@ const (
 	// flushInterval is how long sequenced entries gather before they go into the store. It also
 	// lets the futures of a commit resolve before somebody misses them.
 	flushInterval = 500 * time.Millisecond
+	// lookInterval is how often the index of a standby follows the bucket's checkpoint.
+	lookInterval = time.Second
 	// retryInterval spaces attempts after errors.
 	retryInterval = time.Second
 	// readBatch is how many entries are read from the log for one write to the store.
@@ -84,16 +86,7 @@ func (l *Log) openIndex(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := b.state()
-	ok, err := l.grownFrom(ctx, p.all)
-	if ok && err == nil && p.within != p.all {
-		ok, err = l.grownFrom(ctx, p.within)
-	}
-	if err == nil && !ok {
-		l.o.Log.Warn("discarding duplicate index of another tree", "origin", l.o.Origin, "size", p.all.size)
-		err = b.reset()
-	}
-	if err != nil {
+	if err := l.keepGrown(ctx, b, false); err != nil {
 		return errors.Join(err, b.close())
 	}
 	l.index = b
@@ -141,7 +134,7 @@ func (l *Log) grownFrom(ctx context.Context, s tree) (bool, error) {
 func (l *Log) distrust(err error) {
 	l.mu.Lock()
 	l.broken = err
-	l.caughtUp = false
+	l.caughtUp = 0
 	l.epoch++
 	l.mu.Unlock()
 	l.signal()
@@ -155,30 +148,37 @@ func (l *Log) signal() {
 	}
 }
 
-// follow keeps the index up with the log until ctx ends, and once more then.
+// follow keeps the index up with the log until ctx ends, and once more then. A standby's log is what
+// the bucket's checkpoint shows, so that a takeover adds only the tail.
 func (l *Log) follow(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := l.catchUp(ctx)
+		term, leading, changed := l.driver.Term()
+		err := l.catchUp(ctx, term, leading)
 		if err == nil {
-			err = l.keepUp(ctx)
+			err = l.keepUp(ctx, changed)
 		}
 		if err == nil || ctx.Err() != nil {
-			return
+			continue
 		}
 		l.o.Log.Error("duplicate index fell behind", "origin", l.o.Origin, "err", err)
 		if errors.Is(err, errDamaged) {
 			l.distrust(err)
 		}
 		l.mu.Lock()
-		l.caughtUp = false
+		l.caughtUp = 0
 		l.mu.Unlock()
 		sleep(ctx, retryInterval)
+	}
+	size, root := l.driver.Head()
+	if err := l.flush(ctx, tree{size, root}); err != nil {
+		l.o.Log.Warn("duplicate index is left behind", "origin", l.o.Origin, "err", err)
 	}
 }
 
 // catchUp brings the store to the head by reading the log, from the start if it is not to be
-// trusted. Whatever is added meanwhile was accepted before and lands in any case.
-func (l *Log) catchUp(ctx context.Context) error {
+// trusted. Whatever is added meanwhile was accepted before and lands in any case. Afterwards adds
+// are accepted in the given leadership.
+func (l *Log) catchUp(ctx context.Context, term int64, leading bool) error {
 	l.mu.Lock()
 	broken := l.broken
 	l.broken = nil
@@ -188,11 +188,14 @@ func (l *Log) catchUp(ctx context.Context) error {
 			return fmt.Errorf("%w: emptying it: %w", errDamaged, err)
 		}
 	}
+	if err := l.keepGrown(ctx, l.index, leading); err != nil {
+		return err
+	}
 	start := time.Now()
 	from := l.index.state().all.size
 	for {
 		size, root := l.driver.Head()
-		if l.index.state().all.size == size {
+		if l.index.state().all.size >= size { // more in a standby that led: the bucket shows less yet
 			break
 		}
 		if err := l.readLog(ctx, tree{size, root}); err != nil {
@@ -203,8 +206,34 @@ func (l *Log) catchUp(ctx context.Context) error {
 		l.o.Log.Info("duplicate index caught up", "origin", l.o.Origin, "size", to, "dur", time.Since(start))
 	}
 	l.mu.Lock()
-	l.caughtUp = l.broken == nil
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.broken == nil {
+		l.caughtUp = term
+	}
+	return nil
+}
+
+// keepGrown empties the store unless the log has grown out of the tree it holds. A standby cannot
+// judge a tree larger than what is published; it may have led when the store got it.
+func (l *Log) keepGrown(ctx context.Context, s store, leading bool) error {
+	p := s.state()
+	size, _ := l.driver.Head()
+	for _, at := range []tree{p.all, p.within} {
+		if at.size > size && !leading {
+			continue
+		}
+		ok, err := l.grownFrom(ctx, at)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			l.o.Log.Warn("discarding duplicate index of another tree", "origin", l.o.Origin, "size", at.size)
+			if err := s.reset(); err != nil {
+				return fmt.Errorf("%w: emptying it: %w", errDamaged, err)
+			}
+			return nil
+		}
+	}
 	return nil
 }
 
@@ -268,22 +297,32 @@ func (f *flight) landed() bool {
 	}
 }
 
-// keepUp moves landed entries into the store until ctx ends, then the last of them. It returns
-// an error if the store fails or is not to be trusted any more.
-func (l *Log) keepUp(ctx context.Context) error {
+// keepUp moves landed entries into the store, and what else the log shows, until ctx ends or the
+// role changes. It returns an error if the store fails or is not to be
+// trusted any more.
+func (l *Log) keepUp(ctx context.Context, changed <-chan struct{}) error {
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-l.wake:
+		case <-look.C:
+		case <-changed:
+			return nil
 		case <-ctx.Done():
 		}
 		size, root := l.driver.Head()
-		sleep(ctx, flushInterval)
+		select {
+		case <-time.After(flushInterval):
+		case <-changed: // adds wait for a leader that has caught up
+			return nil
+		case <-ctx.Done():
+		}
 		if err := l.flush(ctx, tree{size, root}); err != nil {
 			return err
 		}
 	}
-	size, root := l.driver.Head()
-	return l.flush(ctx, tree{size, root})
+	return nil
 }
 
 // flush brings the store to head with what has landed, or from the log if something did not land

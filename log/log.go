@@ -52,6 +52,12 @@ func (e *TooLargeError) Error() string {
 // A ProofFunc returns the consistency proof between two sizes of the log.
 type ProofFunc = func(ctx context.Context, oldSize, size int64) ([][]byte, error)
 
+// Alive is what a replica says of its leadership, and Leader where writes go.
+type (
+	Alive  = driver.Alive
+	Leader = driver.Leader
+)
+
 // A Cosigner collects cosignatures of witnesses. *witness/client.Client is one.
 type Cosigner interface {
 	// Cosign returns the signed checkpoint with cosignatures that meet the quorum added, or an
@@ -76,9 +82,14 @@ type Options struct {
 
 	QuorumTimeout   time.Duration // how long an add waits for publication; default 3 s
 	PublishInterval time.Duration // least time between publications; default 0: as soon as possible
+	SwapInterval    time.Duration // least time between writes of the bucket's checkpoint; default 0
 
-	CacheDir string       // directory of the duplicate index; empty: it is kept in memory
-	URL      string       // where replicas reach this process; optional
+	CacheDir string // directory of the duplicate index; empty: it is kept in memory
+	URL      string // where replicas reach this process; optional
+	// Probe asks the replica at url about its leadership; see driver.Options. Optional.
+	Probe func(ctx context.Context, url string, ready bool) (Alive, error)
+	// SkipGate leads although too few witnesses answer to rule out that the bucket was rolled back.
+	SkipGate bool
 	Log      *slog.Logger // nil discards
 }
 
@@ -146,7 +157,7 @@ func (k Kind) checkOrigin(origin string) error {
 // A Log is one log in a bucket. All methods may be called concurrently.
 type Log struct {
 	o      Options
-	driver *driver.Log
+	driver *driver.Replica
 	index  store
 
 	opened verifiedNote
@@ -155,16 +166,15 @@ type Log struct {
 	futures sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows
-	leading  bool       // Run is running
-	caughtUp bool       // every entry below the head is in index, flights or both
+	caughtUp int64      // the leadership in which every entry below the head is in index, flights or both; 0 none
 	broken   error      // why index cannot be believed any more
 	epoch    int        // counts how often that happened
 	flights  map[[32]byte]*flight
 	landed   []record // sequenced, not in index yet
 }
 
-// Open opens the log, creating it if the bucket has none, and verifies what it finds. It makes
-// this process the log's leader; another process that tries gets an error. It starts nothing.
+// Open opens the log, creating it if the bucket has none, and verifies what is published. It starts
+// nothing: Run leads, or stands by while another process does.
 func Open(ctx context.Context, o Options) (*Log, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("checking options of log %q: %w", o.Name, err)
@@ -181,18 +191,18 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	do := driver.Options{
 		Bucket: o.Bucket, Name: o.Name, Origin: o.Origin, Layout: o.Kind.layout(),
 		Signers: o.Signers, VKeys: o.VKeys,
-		QuorumTimeout: o.QuorumTimeout, PublishInterval: o.PublishInterval,
-		URL: o.URL, Log: o.Log,
+		QuorumTimeout: o.QuorumTimeout, PublishInterval: o.PublishInterval, SwapInterval: o.SwapInterval,
+		URL: o.URL, Probe: o.Probe, SkipGate: o.SkipGate, Log: o.Log,
 	}
 	if !o.Policy.None() {
-		do.Cosign = l.cosign
+		do.Cosign, do.Sizes, do.Satisfied = l.cosign, o.Cosigner.Sizes, o.Policy.Satisfied
 	}
 	var err error
-	if l.driver, err = driver.Open(ctx, do); err != nil {
+	if l.driver, err = driver.OpenReplica(ctx, do); err != nil {
 		return nil, err // it says which log
 	}
 	if err := l.openIndex(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening duplicate index of log %q: %w", o.Name, err), l.driver.Close())
+		return nil, fmt.Errorf("opening duplicate index of log %q: %w", o.Name, err)
 	}
 	return l, nil
 }
@@ -210,8 +220,9 @@ func (l *Log) cosign(ctx context.Context, checkpoint []byte, prove driver.ProofF
 	return cosigned, nil
 }
 
-// Run leads the log until ctx ends, then completes what is under way, within a bound. It returns
-// nil after that, and an error if leading ended otherwise.
+// Run takes part in the log until ctx ends: it leads or stands by. At the end it completes what is
+// under way, within a bound, and hands over. It returns nil after that, and an error if this
+// process must not take part any more.
 func (l *Log) Run(ctx context.Context) error {
 	followCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -220,38 +231,60 @@ func (l *Log) Run(ctx context.Context) error {
 		defer close(followed)
 		l.follow(followCtx)
 	}()
-	l.setLeading(true)
 	err := l.driver.Run(ctx)
-	l.setLeading(false)
 	l.futures.Wait()
 	stop()
 	<-followed
 	if err != nil {
-		return fmt.Errorf("leading log %q: %w", l.o.Name, err)
+		return fmt.Errorf("running log %q: %w", l.o.Name, err)
 	}
 	return nil
 }
 
-// Close lets go of the log and its index. Run must have returned, or never been called.
-func (l *Log) Close() error {
-	return errors.Join(l.index.close(), l.driver.Close())
-}
+// Close lets go of the index. Run must have returned, or never been called.
+func (l *Log) Close() error { return l.index.close() }
 
 // Name returns the name the log has in its bucket.
 func (l *Log) Name() string { return l.o.Name }
 
-func (l *Log) setLeading(leading bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.leading = leading
+// Leading reports whether this process leads, whether or not it accepts adds at the moment.
+func (l *Log) Leading() bool {
+	_, leading, _ := l.driver.Term()
+	return leading
 }
 
-// Ready returns nil while the log accepts adds and has a published checkpoint that satisfies the
-// policy, otherwise the reason it is not ready, which wraps ErrUnavailable.
+// Takes reports whether adds are for this process to answer: it leads, its duplicate index has caught
+// up and its leadership is not ending. It may still refuse them, with a reason that another replica
+// would give too.
+func (l *Log) Takes() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	term, leading, _ := l.driver.Term()
+	return leading && l.caughtUp == term && l.driver.Admits()
+}
+
+// Leader returns the replica that leads as far as this one knows, or why it knows none.
+func (l *Log) Leader() (Leader, error) { return l.driver.Leader() }
+
+// FindLeader is Leader, and looks into the bucket if Run does not know.
+func (l *Log) FindLeader(ctx context.Context) (Leader, error) { return l.driver.FindLeader(ctx) }
+
+// Alive answers the probe of another replica; ready tells that that one could do better.
+func (l *Log) Alive(ready bool) Alive { return l.driver.Alive(ready) }
+
+// Ready returns nil while the log has a published checkpoint that satisfies the policy, and accepts
+// adds or knows a replica that leads. Otherwise it returns the reason, which wraps ErrUnavailable.
 func (l *Log) Ready() error {
 	l.mu.Lock()
 	err := l.acceptingLocked()
 	l.mu.Unlock()
+	if err != nil && !l.Leading() {
+		if leader, idle := l.Leader(); idle != nil {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, idle)
+		} else if leader.URL != "" {
+			err = nil
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -7,15 +7,19 @@ import (
 	"strings"
 
 	"tallywood/internal/stack"
+	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/posix"
 )
 
 // openError gives an error that kept a stack from opening its exit code and a hint: damage is a
-// negative result, everything else a matter of configuration.
+// negative result, so is a store that cannot be used, everything else a matter of configuration.
 func openError(err error) error {
 	if _, damaged := errors.AsType[*driver.DamageError](err); damaged {
 		return hinted(exitNegative, err, "nothing was signed over it; put the objects back from where they are whole")
+	}
+	if _, broken := errors.AsType[*storage.BrokenError](err); broken {
+		return hinted(exitNegative, err, "choose a store with conditional writes and a private state/; \"tallywood storage check\" shows all that is missing")
 	}
 	return hinted(exitUsage, err, openHint(err))
 }
@@ -23,7 +27,7 @@ func openError(err error) error {
 // openHint says what to do about an error that kept a stack from opening.
 func openHint(err error) string {
 	if errors.Is(err, posix.ErrLocked) {
-		return "stop the other process, or choose another directory; replicas on one directory are not supported"
+		return "stop the other process, or choose another directory: a stack for development runs once"
 	}
 	if errors.Is(err, stack.ErrMoving) {
 		return "\"tallywood up --data DIR\" with that directory finishes the move"

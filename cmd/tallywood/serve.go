@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 
 	"tallywood/internal/config"
+	"tallywood/internal/httpx"
 	"tallywood/internal/stack"
 	"tallywood/storage/driver"
 )
@@ -21,7 +23,10 @@ Runs what the configuration file has: logs, certificate and timestamp authoritie
 monitor. When clients may begin, the line "ready URL CLIENT_DIR" appears on the standard output
 (CLIENT_DIR only if client_dir is set). The log is JSON on the standard error.
 
-SIGTERM and SIGINT end it: what has been accepted is published first.`,
+SIGTERM and SIGINT end it: what has been accepted is published first.
+
+A service manager that sets NOTIFY_SOCKET, as systemd does, is told when the listener answers, at
+half of WATCHDOG_USEC that the process lives, and when it is about to end.`,
 		run: serve}
 }
 
@@ -37,6 +42,10 @@ func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) err
 	if err != nil {
 		return usagef("%w", err)
 	}
+	manager, err := httpx.NewNotifier(os.Getenv, os.Getpid())
+	if err != nil {
+		return usagef("%w", err)
+	}
 	ln, err := listen(cfg.Address, "address in the configuration chooses another")
 	if err != nil {
 		return err
@@ -44,7 +53,11 @@ func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) err
 	if anyPort(cfg.Address) {
 		cfg.SetAddress(ln.Addr().String())
 	}
-	return serveStack(ctx, stack.Options{Config: cfg, Log: logger(t.err, slog.LevelInfo, true)}, ln, func(started) {
+	o := stack.Options{Config: cfg, Log: logger(t.err, slog.LevelInfo, true)}
+	return serveStack(ctx, o, ln, manager, func(started) {
+		if err := manager.Send("STATUS=ready " + cfg.URL); err != nil {
+			o.Log.Warn("telling the service manager", "err", err)
+		}
 		if cfg.ClientDir == "" {
 			fmt.Fprintf(t.out, "ready %s\n", cfg.URL)
 			return
@@ -60,8 +73,9 @@ type started struct {
 }
 
 // serveStack opens a stack, writes its client files and runs it on ln. When clients may begin it
-// calls ready.
-func serveStack(ctx context.Context, o stack.Options, ln net.Listener, ready func(started)) error {
+// calls ready. The manager is told when ln answers, which may be long before: without their
+// witnesses logs take no entries, and are read all the same.
+func serveStack(ctx context.Context, o stack.Options, ln net.Listener, manager httpx.Notifier, ready func(started)) error {
 	var metricsLn net.Listener
 	var err error
 	var st started
@@ -79,7 +93,8 @@ func serveStack(ctx context.Context, o stack.Options, ln net.Listener, ready fun
 	if st.changed, err = s.WriteClientFiles(ctx); err != nil {
 		return errors.Join(err, ln.Close(), s.Close())
 	}
-	err = errors.Join(s.Run(ctx, ln, metricsLn, func() { ready(st) }), s.Close())
+	err = manager.Around(ctx, func() error { return s.Run(ctx, ln, metricsLn, func() { ready(st) }) })
+	err = errors.Join(err, s.Close())
 	if _, damaged := errors.AsType[*driver.DamageError](err); damaged {
 		return openError(err)
 	}

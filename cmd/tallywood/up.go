@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"tallywood/internal/config"
+	"tallywood/internal/httpx"
 	"tallywood/internal/stack"
 )
 
@@ -62,7 +63,7 @@ func up(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error 
 	if *metrics != "" {
 		cfg.MetricsAddress = *metrics
 	}
-	return serveStack(ctx, stack.Options{Config: cfg, Watch: watch, Dev: true, Log: logger(t.err, level, false)}, ln,
+	return serveStack(ctx, stack.Options{Config: cfg, Watch: watch, Dev: true, Log: logger(t.err, level, false)}, ln, httpx.Notifier{},
 		func(st started) {
 			if len(st.changed) > 0 && *address != "" {
 				fmt.Fprintf(t.err, "tallywood: wrote %s in %s for %s\n", strings.Join(st.changed, ", "), cfg.ClientDir, cfg.URL)

@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 	"monitor/alert":         {"monitor", "monitor/rule"},
 	"ca/fulcio":             {"ca"},
 	"internal/sign":         {"log/verify"},
-	"internal/bench":        {"log/verify"},
+	"internal/bench":        {"log/verify", "storage/driver"},
 	"internal/stack":        {"..."},
 	"cmd/tallywood":         {"internal/...", "storage/...", "log/verify", "monitor", "monitor/...", "ca/trust"},
 	"cmd/tallywood-witness": {"witness", "storage/posix"},

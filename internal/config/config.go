@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"tallywood/internal/keys"
@@ -20,9 +21,13 @@ type Config struct {
 	Address string `yaml:"address"`
 	// Public base URL, without a slash at the end. Default: http://ADDRESS, if that names a host.
 	URL string `yaml:"url,omitempty"`
+	// Base URL at which other processes on the same storage reach this one: they ask it whether it
+	// leads, and pass writes on to it. Default: url.
+	ReplicaURL string `yaml:"replica_url,omitempty"`
 	// Host and port of the Prometheus listener. Default: none.
 	MetricsAddress string `yaml:"metrics_address,omitempty"`
-	// The bucket that holds all state: file:DIR.
+	// The bucket that holds all state: s3://BUCKET/PREFIX?region=REGION (&endpoint=URL for stores
+	// other than AWS), gs://BUCKET/PREFIX, or file:DIR.
 	Storage string `yaml:"storage"`
 	// Directory for caches that are rebuilt when lost. Default: none; caches are in memory.
 	CacheDir string `yaml:"cache_dir,omitempty"`
@@ -63,8 +68,11 @@ type Log struct {
 	Policy string `yaml:"policy"`
 	// How long an add waits for the quorum before it is answered 503. Default: 3s.
 	QuorumTimeout Duration `yaml:"quorum_timeout,omitempty"`
-	// Least time between two publications. Default: 0s.
+	// Least time between two publications. Default: 0s, in an object store 200ms.
 	PublishInterval Duration `yaml:"publish_interval,omitempty"`
+	// "skip" leads the log even if too few witnesses answer to rule out that its storage was rolled
+	// back to an older copy. Default: none; the log waits for them.
+	RollbackCheck string `yaml:"rollback_check,omitempty"`
 	// active. (Frozen logs come with shards.) Default: active.
 	State string `yaml:"state,omitempty"`
 }
@@ -117,6 +125,9 @@ type DevOIDC struct {
 // DefaultQuorumTimeout leaves npm clients, which give up after five seconds, time to be answered.
 const DefaultQuorumTimeout = 3 * time.Second
 
+// objectStorePublishInterval is the default of publish_interval in an object store.
+const objectStorePublishInterval = 200 * time.Millisecond
+
 var logName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // Load reads and checks the server configuration at path, with the process's environment.
@@ -152,6 +163,9 @@ func Parse(data []byte, dir string, getenv func(string) (string, bool)) (*Config
 // SetAddress puts another listen address in place of the configured one; a base URL that was
 // the default follows it.
 func (c *Config) SetAddress(address string) {
+	if c.ReplicaURL == "http://"+c.Address {
+		c.ReplicaURL = "http://" + address
+	}
 	if c.URL == "http://"+c.Address {
 		c.URL = "http://" + address
 	}
@@ -167,10 +181,16 @@ func (c *Config) setDefaults() {
 			c.URL = "http://" + net.JoinHostPort(host, port)
 		}
 	}
+	if c.ReplicaURL == "" {
+		c.ReplicaURL = c.URL
+	}
 	for i := range c.Logs {
 		l := &c.Logs[i]
 		if l.QuorumTimeout == 0 {
 			l.QuorumTimeout = Duration(DefaultQuorumTimeout)
+		}
+		if l.PublishInterval == 0 && IsObjectStore(c.Storage) {
+			l.PublishInterval = Duration(objectStorePublishInterval) // each costs requests
 		}
 		if l.State == "" {
 			l.State = "active"
@@ -191,8 +211,11 @@ func (c *Config) checkServer() error {
 	}
 	if c.URL == "" && err == nil {
 		errs = append(errs, fmt.Errorf("url is missing: address %q names no host that clients could reach; want url: http(s)://HOST[:PORT], which goes into the trust files in client_dir", c.Address))
-	} else if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || (u.Path != "" || u.RawQuery != "")) {
-		errs = append(errs, fmt.Errorf("url %q is not http(s)://HOST[:PORT] without a slash at the end", c.URL))
+	}
+	for key, value := range map[string]string{"url": c.URL, "replica_url": c.ReplicaURL} {
+		if u, err := url.Parse(value); value != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || (u.Path != "" || u.RawQuery != "")) {
+			errs = append(errs, fmt.Errorf("%s %q is not http(s)://HOST[:PORT] without a slash at the end", key, value))
+		}
 	}
 	if c.DevOIDC != nil && !Loopback(host) {
 		errs = append(errs, fmt.Errorf("dev_oidc needs a loopback address: it gives anyone who can reach it any identity; address is %q", c.Address))
@@ -218,6 +241,9 @@ func (c *Config) checkLogs() error {
 	for i, l := range c.Logs {
 		fail := func(format string, args ...any) {
 			errs = append(errs, fmt.Errorf("log %d (%q): %w", i+1, l.Name, fmt.Errorf(format, args...)))
+		}
+		if l.RollbackCheck != "" && l.RollbackCheck != "skip" {
+			fail("rollback_check %q is not skip", l.RollbackCheck)
 		}
 		if !logName.MatchString(l.Name) {
 			fail("the name must be lower-case letters, digits and hyphens")
@@ -338,7 +364,10 @@ type fileField struct {
 
 // files returns the fields of that kind that are set, or must be.
 func (c *Config) files() []fileField {
-	out := []fileField{{"storage", &c.Storage}}
+	var out []fileField
+	if !IsObjectStore(c.Storage) {
+		out = append(out, fileField{"storage", &c.Storage})
+	}
 	for i := range c.Logs {
 		l := &c.Logs[i]
 		out = append(out, fileField{"log " + l.Name + ": key", &l.Key})
@@ -359,6 +388,12 @@ func (c *Config) files() []fileField {
 		out = append(out, fileField{"dev_oidc: key", &c.DevOIDC.Key})
 	}
 	return out
+}
+
+// IsObjectStore reports whether storage is the URL of a bucket in an object store, s3:// or gs://;
+// else it is a directory.
+func IsObjectStore(storage string) bool {
+	return strings.HasPrefix(storage, "s3://") || strings.HasPrefix(storage, "gs://")
 }
 
 // MarshalYAML writes c as Parse reads it: paths that are file: URLs in the file are URLs again.

@@ -178,7 +178,7 @@ func TestParseRefuses(t *testing.T) {
 		"no policy":          {"key: file:keys/log.pem, policy: client/policy.txt", "key: file:keys/log.pem, policy: ''", "quorum none"},
 		"no note key":        {"note_key: file:keys/ct-note.pem, ", "", "needs a note_key"},
 		"unknown ct log":     {"ct_log: certificates", "ct_log: other", "not a log of kind ct"},
-		"scheme":             {"file:./objects", "s3://bucket", `scheme "s3"`},
+		"scheme":             {"file:./objects", "az://bucket", `scheme "az"`},
 		"key without scheme": {"key: file:keys/tsa.pem", "key: keys/tsa.pem", "file:keys/tsa.pem"},
 		"name":               {"name: signatures", "name: ../signatures", "lower-case"},
 		"state":              {"policy: client/policy.txt}\n  - {name: cert", "policy: p, state: forzen}\n  - {name: cert", "not active"},

@@ -34,16 +34,17 @@ func (s *Stack) openCA(mux *http.ServeMux) error {
 	if s.cfg.CA == nil {
 		return nil
 	}
-	var ctLog ca.CTLog
+	var ctLog *logPart
 	for _, l := range s.logs {
 		if l.cfg.Name == s.cfg.CA.CTLog {
-			ctLog = l.ct
+			ctLog = l
 		}
 	}
-	h, err := s.newCA(ctLog)
+	h, err := s.newCA(ctLog.ct)
 	if err != nil {
 		return fmt.Errorf("opening ca: %w", err)
 	}
+	h = s.forward(ctLog, "", h) // certificates are issued where their SCTs come from
 	for _, path := range []string{"/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration",
 		"/api/v1/signingCert", "/api/v1/rootCert"} {
 		mux.Handle(path, h)

@@ -31,3 +31,9 @@ func Routes() http.Handler {
 	new(Stack).routePeople(mux)
 	return mux
 }
+
+// Replay returns what makes copies of r, what tells whether it may, and what ends that.
+func Replay(r *http.Request) (request func() *http.Request, complete func() bool, done func()) {
+	b := &replay{body: r.Body}
+	return func() *http.Request { return b.request(r) }, b.complete, b.close
+}

@@ -156,7 +156,10 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 		Name: l.Name, Origin: l.Origin, Kind: logKind[l.Kind], Bucket: s.bucket,
 		Signers: signers, VKeys: vkeys, Policy: part.policy,
 		QuorumTimeout: time.Duration(l.QuorumTimeout), PublishInterval: time.Duration(l.PublishInterval),
-		CacheDir: s.cfg.CacheDir, URL: s.cfg.URL, Log: s.log,
+		CacheDir: s.cfg.CacheDir, URL: s.cfg.ReplicaURL, Probe: s.probe(l.Name), SkipGate: l.RollbackCheck == "skip", Log: s.log,
+	}
+	if strings.HasPrefix(s.cfg.Storage, "gs://") {
+		o.SwapInterval = gcsSwapInterval
 	}
 	if part.cosigner != nil {
 		o.Cosigner = part.cosigner
@@ -177,14 +180,15 @@ func (s *Stack) serveLog(part *logPart) error {
 		if err != nil {
 			return err
 		}
-		part.handler = part.ct.Handler()
+		part.handler = s.forward(part, "/logs/"+l.Name, part.ct.Handler())
 		return nil
 	}
 	id, err := keys.LogID(l.Origin, part.keys.public)
 	if err != nil {
 		return err
 	}
-	part.handler, err = rekor.New(rekor.Options{Log: part.log, Bucket: s.bucket, LogID: id, Logger: s.log.With("origin", l.Origin)})
+	h, err := rekor.New(rekor.Options{Log: part.log, Bucket: s.bucket, LogID: id, Logger: s.log.With("origin", l.Origin)})
+	part.handler = s.forward(part, "/logs/"+l.Name, h)
 	return err
 }
 
@@ -193,6 +197,7 @@ func (s *Stack) routeLogs(mux *http.ServeMux) {
 	for _, l := range s.logs {
 		prefix := "/logs/" + l.cfg.Name
 		mux.Handle(prefix+"/", http.StripPrefix(prefix, l.handler))
+		mux.Handle("GET "+prefix+leaderPath, serveLeader(l.log))
 		if l.cfg.Kind == "ct" {
 			if s.cfg.CA == nil || s.cfg.CA.CTLog == l.cfg.Name {
 				mux.Handle("/ct/", http.StripPrefix("/ct", l.handler))

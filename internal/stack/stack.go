@@ -25,7 +25,6 @@ import (
 	"tallywood/log"
 	"tallywood/monitor"
 	"tallywood/storage"
-	"tallywood/storage/posix"
 	"tallywood/witness"
 )
 
@@ -53,6 +52,7 @@ type Stack struct {
 	verifier  *oidc.Verifier // of the authority's users; nil without one
 	monitor   *monitor.Monitor
 	handler   http.Handler
+	peers     *http.Client // for requests to other replicas
 	metrics   *metrics
 	closers   []io.Closer
 }
@@ -65,7 +65,7 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Stack{cfg: o.Config, dev: o.Dev, log: o.Log, metrics: newMetrics()}
+	s := &Stack{cfg: o.Config, dev: o.Dev, log: o.Log, metrics: newMetrics(), peers: newPeerClient()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -74,7 +74,7 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 	if err := errors.Join(checkMoved(s.cfg.Dir), s.readLogs()); err != nil {
 		return nil, err
 	}
-	if err := s.openBucket(); err != nil {
+	if err := s.openBucket(ctx); err != nil {
 		return nil, fmt.Errorf("opening storage %s: %w", s.cfg.Storage, err)
 	}
 	for _, l := range s.logs {
@@ -120,23 +120,6 @@ func Check(c *config.Config) error {
 type unopened struct {
 	storage.Bucket
 	ca.CTLog
-}
-
-func (s *Stack) openBucket() error {
-	b, err := posix.Open(s.cfg.Storage)
-	if err != nil {
-		return err
-	}
-	s.bucket = b
-	if !s.dev {
-		return nil
-	}
-	unlock, err := b.Lock("state/" + devLock)
-	if err != nil {
-		return err
-	}
-	s.closers = append(s.closers, closerFunc(unlock))
-	return nil
 }
 
 // closerFunc is a function as an io.Closer.

@@ -290,7 +290,15 @@ func (h *TreeHead) resume(ctx context.Context) error {
 func (h *TreeHead) resumeAt(last, pending int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.last, h.pending, h.resumed = last, pending, true
+	h.last, h.pending, h.resumed = max(h.last, last), pending, true
+}
+
+// Forget makes the TreeHead read the bucket anew before it signs: another process may have led the
+// log since. It is called at the start of each leadership; what was given out here stays known.
+func (h *TreeHead) Forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.resumed = false
 }
 
 // readTail learns the largest SCT time among the entries up to size that no tree head covers yet,

@@ -67,10 +67,12 @@ func (l *Log) swap(ctx context.Context) error {
 		switch {
 		case err == nil:
 			wait = backoff{}
+			next := time.Now().Add(l.o.SwapInterval)
 			if time.Since(l.hinted) >= hintInterval {
 				l.hinted = time.Now()
 				l.writeHint(ctx, l.newestSlot())
 			}
+			pause(ctx, time.Until(next))
 			continue
 		case ctx.Err() != nil:
 			return nil
@@ -128,7 +130,15 @@ func (l *Log) setStored(p Published) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stored, l.storedSize = p.Note, p.Size
+	l.storedSlot = max(l.storedSlot, p.slot) // 0 if it is not known: an older one is as good
 	l.notifyLocked()
+}
+
+// hasStored reports whether the bucket has had a checkpoint.
+func (l *Log) hasStored() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.storedSize >= 0
 }
 
 func (l *Log) isStored(note []byte) bool {

@@ -24,6 +24,7 @@ func (l *Log) sequence(ctx context.Context) error {
 			return nil
 		}
 		if err := l.commitBatch(ctx, b); err != nil {
+			l.admit(false) // before whoever waits looks why
 			b.resolve(0, fmt.Errorf("committing: %w: %w", errNotLeading, err))
 			return err
 		}
@@ -47,14 +48,16 @@ func (l *Log) commitBatch(ctx context.Context, b *batch) error {
 	if err := snap.checkRoot(); err != nil {
 		return err // before a record makes it permanent
 	}
+	l.setCommitting(time.Now())
 	next, err := l.commit(ctx, l.state, h, payload)
 	if err != nil {
-		return err
+		return err // and the leadership ends
 	}
 	l.state = next
 	now := time.Now()
 
 	l.mu.Lock()
+	l.committing = time.Time{}
 	snap.bytes = l.head.bytes + int64(b.bytes)
 	l.head, l.lastCount, l.lastAt = snap, len(b.entries), now
 	l.queued -= len(b.entries)
@@ -68,6 +71,12 @@ func (l *Log) commitBatch(ctx context.Context, b *batch) error {
 	l.mu.Unlock()
 	b.resolve(first, nil)
 	return nil
+}
+
+func (l *Log) setCommitting(since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.committing = since
 }
 
 // encodeBatch returns the encoded entries of b from index first on, their leaf hashes, and the

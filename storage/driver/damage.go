@@ -27,16 +27,21 @@ var errOvertaken = fmt.Errorf("another process has taken the log over: %w", ErrN
 // refuse is the refusal rule, storage-protocol section 4.2. An overtaken process sees odd things
 // in a healthy store; before damage is believed, the slots from next, its own next slot, and the
 // floor must show that it has not been overtaken. A next of -1 means that it is not known yet; odd
-// is the slot that was missing or did not fit, or -1. refuse returns errOvertaken or damage as it
-// is.
+// is the slot that was missing or did not fit, if damage does not say, or -1. refuse returns errOvertaken, damage as it is,
+// or, if the bucket does not say, an error that is not damage.
 func (l *Log) refuse(ctx context.Context, damage error, next, odd int64) error {
 	var d *DamageError
 	if !errors.As(damage, &d) {
 		return damage
 	}
+	if o := (*oddity)(nil); errors.As(damage, &o) {
+		odd = max(odd, o.slot)
+	}
 	switch overtaken, err := l.overtaken(ctx, next, odd); {
-	case err != nil:
+	case errors.As(err, &d):
 		return errors.Join(damage, err)
+	case err != nil:
+		return fmt.Errorf("finding out who leads, because of %q: %w", damage.Error(), err)
 	case overtaken:
 		return errOvertaken
 	}

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"tallywood/storage"
+	"tallywood/witness/policy"
 )
 
 // Errors of Add, AddCT and Await, always wrapped. Each means the same to a client: try again later.
@@ -61,9 +62,27 @@ type Options struct {
 	// ends. Nil: the policy is "quorum none" and checkpoints are published as signed.
 	Cosign func(ctx context.Context, checkpoint []byte, prove ProofFunc) ([]byte, error)
 
+	// Sizes asks every witness for the tree it last cosigned, without moving any forward, and
+	// Satisfied tells whether the witnesses that has names meet the quorum: the anti-rollback gate
+	// of a takeover. Both nil: the policy is "quorum none". SkipGate leads even if too few answer.
+	Sizes     func(ctx context.Context, checkpoint []byte) ([]policy.WitnessSize, error)
+	Satisfied func(has func(witness string) bool) bool
+	SkipGate  bool
+
+	// Probe asks the process at url whether it leads; ready tells it that this one could do better.
+	// Nil: a leader is believed to live as long as it commits.
+	Probe        func(ctx context.Context, url string, ready bool) (Alive, error)
+	SuspectAfter time.Duration // how long a silent leader's log must stand still; default 1 s
+
+	// Records are deleted that GCKeepSlots slots and GCKeepAge have gone by since they were published,
+	// every GCInterval (negative: never). Default 1,000, 1 hour, 1 minute.
+	GCInterval, GCKeepAge time.Duration
+	GCKeepSlots           int64
+
 	QuorumTimeout   time.Duration // how long Await waits for a publication; default 3 s
 	LateTimeout     time.Duration // how long a late quorum is still welcome; default 30 s
 	PublishInterval time.Duration // least time between publications; default 0: as soon as possible
+	SwapInterval    time.Duration // least time between writes of the bucket's checkpoint; default 0
 	Republish       time.Duration // refresh of an idle log's checkpoint; default 10 min, negative: off
 	DrainTimeout    time.Duration // how long Run goes on after its context ends; default 10 s
 
@@ -92,6 +111,7 @@ type Published struct {
 	Time time.Time // when this process published it, or opened the log and found it
 
 	round int64 // the round that brought it; 0: found in the bucket
+	slot  int64 // whose record has its size, if this process leads
 }
 
 // Log is one log in a Bucket. All methods may be called concurrently.
@@ -104,6 +124,9 @@ type Log struct {
 	stopped  chan struct{} // closed when Run has returned
 	appender atomic.Pointer[appender]
 	wake     chan struct{} // a batch was opened or filled
+	retired  chan struct{} // closed when another process is to lead
+	retire   func()        // closes it
+	patience atomic.Int64  // with a Put, in nanoseconds
 
 	tree    *tree
 	bundles *bundles
@@ -118,6 +141,8 @@ type Log struct {
 	sign  func(ctx context.Context, size int64, root []byte) ([]byte, error)
 	wrote [tileLevels + 1]partialID // the partial written last, by tile level; [tileLevels]: bundle
 
+	swept int64 // owned by the goroutine of Run that collects: records below are deleted
+
 	// Owned by the goroutine of Run that swaps the bucket's checkpoint.
 	hinted time.Time // when the head hint was written
 
@@ -131,6 +156,7 @@ type Log struct {
 	queuedSize int64     // their bytes
 	lastCount  int       // entries in the last batch
 	lastAt     time.Time // when it was committed
+	committing time.Time // when the commit in flight began; zero without
 	head       snapshot  // what is committed
 	work       []fullObject
 	writing    bool  // part of the work is being written
@@ -145,6 +171,8 @@ type Log struct {
 	rounds     map[*round]struct{}
 	stored     []byte // the bucket's checkpoint as last read or written
 	storedSize int64  // its size; -1 without
+	storedSlot int64  // of the record of that size
+	partials   []writtenPartial
 }
 
 func newLog(o Options) (*Log, error) {
@@ -152,9 +180,11 @@ func newLog(o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	retired := make(chan struct{})
 	return &Log{
 		o: o, verifier: verifier, unlock: func() error { return nil },
 		stopped: make(chan struct{}), wake: make(chan struct{}, 1),
+		retired: retired, retire: sync.OnceFunc(func() { close(retired) }),
 		changed: make(chan struct{}), rounds: make(map[*round]struct{}), storedSize: -1,
 	}, nil
 }

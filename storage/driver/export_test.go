@@ -141,3 +141,16 @@ func (b *bundle) flip() {
 	b.data = slices.Clone(b.data) // the written one is shared
 	b.data[len(b.data)-1] ^= 1
 }
+
+// Takes reports whether the replica takes entries.
+func Takes(r *Replica) bool {
+	_, leading, _ := r.Term()
+	return leading && Leading(r.current())
+}
+
+// SetJitter makes draw the source of jitter until restore.
+func SetJitter(draw func(time.Duration) time.Duration) (restore func()) {
+	old := jitter
+	jitter = draw
+	return func() { jitter = old }
+}

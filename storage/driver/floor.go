@@ -73,16 +73,21 @@ func (l *Log) createFloor(ctx context.Context, identity hash) error {
 }
 
 func (l *Log) readFloor(ctx context.Context) (floor, error) {
-	b, _, err := l.o.Bucket.Get(ctx, l.stateKey("floor"), storage.Range{})
+	f, _, err := l.readFloorVersion(ctx)
+	return f, err
+}
+
+func (l *Log) readFloorVersion(ctx context.Context) (floor, storage.Version, error) {
+	b, v, err := l.o.Bucket.Get(ctx, l.stateKey("floor"), storage.Range{})
 	if errors.Is(err, fs.ErrNotExist) {
-		return floor{}, damagef("the floor is gone")
+		return floor{}, "", damagef("the floor is gone")
 	}
 	if err != nil {
-		return floor{}, fmt.Errorf("reading floor: %w", err)
+		return floor{}, "", fmt.Errorf("reading floor: %w", err)
 	}
 	f, err := parseFloor(b)
 	if err != nil {
-		return floor{}, &DamageError{err}
+		return floor{}, "", &DamageError{err}
 	}
-	return f, nil
+	return f, v, nil
 }

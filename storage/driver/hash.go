@@ -28,6 +28,8 @@ func (h *hash) UnmarshalText(b []byte) error { return decodeHex(h[:], b) }
 func (i id) MarshalText() ([]byte, error)    { return hex.AppendEncode(nil, i[:]), nil }
 func (i *id) UnmarshalText(b []byte) error   { return decodeHex(i[:], b) }
 
+func (i id) String() string { return hex.EncodeToString(i[:]) }
+
 func decodeHex(dst, src []byte) error {
 	if len(src) != hex.EncodedLen(len(dst)) {
 		return fmt.Errorf("%d hex digits where %d are due", len(src), hex.EncodedLen(len(dst)))

@@ -87,9 +87,9 @@ func (l *Log) init(ctx context.Context) (identity, hash, error) {
 		return identity{}, hash{}, err
 	case err != nil:
 		return identity{}, hash{}, &DamageError{err}
-	case ident.Origin != l.o.Origin || !slices.Equal(ident.VKeys, l.o.VKeys):
-		return identity{}, hash{}, fmt.Errorf("%w: %s has origin %q and keys %q, not origin %q and keys %q",
-			ErrOtherLog, l.stateKey("identity"), ident.Origin, ident.VKeys, l.o.Origin, l.o.VKeys)
+	}
+	if err := l.own(ident); err != nil {
+		return identity{}, hash{}, err
 	}
 	if !floor {
 		if err := l.createFloor(ctx, sum(raw)); err != nil {
@@ -97,6 +97,15 @@ func (l *Log) init(ctx context.Context) (identity, hash, error) {
 		}
 	}
 	return ident, sum(raw), nil
+}
+
+// own fails unless the identity is that of this log.
+func (l *Log) own(ident identity) error {
+	if ident.Origin != l.o.Origin || !slices.Equal(ident.VKeys, l.o.VKeys) {
+		return fmt.Errorf("%w: %s has origin %q and keys %q, not origin %q and keys %q",
+			ErrOtherLog, l.stateKey("identity"), ident.Origin, ident.VKeys, l.o.Origin, l.o.VKeys)
+	}
+	return nil
 }
 
 // createIdentity creates the identity and returns the object that is there then: ours, or that of

@@ -143,8 +143,13 @@ func (l *Log) writePartials(ctx context.Context, snap snapshot) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, p := range snap.edges {
-		l.wrote[p.level] = p.partialID
+		if l.wrote[p.level] != p.partialID {
+			l.wrote[p.level] = p.partialID
+			l.partials = append(l.partials, writtenPartial{p.key, p.level % tileLevels, p.index})
+		}
 	}
 	return nil
 }

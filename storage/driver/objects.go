@@ -21,8 +21,13 @@ var (
 	current   = storage.PutOptions{ContentType: "text/plain; charset=utf-8", CacheControl: "no-cache"}
 )
 
-// putTimeout bounds one attempt of a Put, so that a lost request is repeated.
-const putTimeout = 20 * time.Second
+// putTimeout and what putRate allows for the data bound one attempt of a Put, so that a lost request
+// is repeated. A store that turns out to be slow gets more, up to putLimit.
+const (
+	putTimeout = 3 * time.Second
+	putLimit   = 12 * time.Second
+	putRate    = 1 << 20 // bytes per second
+)
 
 func (l *Log) slotKey(n int64) string      { return fmt.Sprintf("state/%s/log/%020d", l.o.Name, n) }
 func (l *Log) stateKey(name string) string { return "state/" + l.o.Name + "/" + name }
@@ -71,9 +76,19 @@ func (l *Log) create(ctx context.Context, key string, data []byte, o storage.Put
 }
 
 func (l *Log) put(ctx context.Context, key string, data []byte, o storage.PutOptions) (storage.Version, error) {
-	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	patience := max(putTimeout, time.Duration(l.patience.Load()))
+	pctx, cancel := context.WithTimeout(ctx, patience+time.Duration(len(data))*time.Second/putRate)
 	defer cancel()
-	return l.o.Bucket.Put(ctx, key, data, o)
+	begun := time.Now()
+	v, err := l.o.Bucket.Put(pctx, key, data, o)
+	switch {
+	case pctx.Err() == nil:
+		patience = 4 * time.Since(begun)
+	case ctx.Err() == nil:
+		patience = 2 * max(patience, time.Since(begun))
+	}
+	l.patience.Store(int64(min(patience, putLimit)))
+	return v, err
 }
 
 // sync makes durable what other processes linked below the prefixes, where a bucket knows that.
@@ -157,8 +172,11 @@ type backoff struct{ next time.Duration }
 // sleep pauses and reports whether ctx still goes on.
 func (b *backoff) sleep(ctx context.Context) bool {
 	b.next = min(max(2*b.next, 50*time.Millisecond), 2*time.Second)
-	return pause(ctx, b.next/2+rand.N(b.next/2))
+	return pause(ctx, b.next/2+jitter(b.next/2))
 }
+
+// jitter draws a duration below d. The simulator, which must be able to repeat a run, has its own.
+var jitter = rand.N[time.Duration]
 
 // pause waits for d and reports whether ctx still goes on.
 func pause(ctx context.Context, d time.Duration) bool {

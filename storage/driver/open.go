@@ -28,7 +28,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.lock(); err != nil {
+	if l.unlock, err = l.lock(); err != nil {
 		return nil, fmt.Errorf("opening log %q: %w", l.o.Name, err)
 	}
 	if err := l.open(ctx); err != nil {
@@ -38,19 +38,22 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 }
 
 // lock refuses a second process on the log, in buckets where that can be told.
-func (l *Log) lock() error {
-	b, ok := l.o.Bucket.(interface {
-		Lock(key string) (unlock func() error, err error)
-	})
+func (l *Log) lock() (unlock func() error, err error) {
+	b, ok := l.o.Bucket.(locker)
 	if !ok {
-		return nil
+		return func() error { return nil }, nil
 	}
-	unlock, err := b.Lock(l.stateKey("lock"))
-	if err != nil {
-		return fmt.Errorf("locking: %w", err)
+	if unlock, err = b.Lock(l.stateKey("lock")); err != nil {
+		return nil, fmt.Errorf("locking: %w", err)
 	}
-	l.unlock = unlock
-	return nil
+	return unlock, nil
+}
+
+// A locker is a bucket that can tell whether another process lives.
+type locker interface {
+	// Lock takes the lock named key for this process, or fails. Unlock, or the end of the process,
+	// gives it back.
+	Lock(key string) (unlock func() error, err error)
 }
 
 func (l *Log) open(ctx context.Context) error {
@@ -63,7 +66,7 @@ func (l *Log) open(ctx context.Context) error {
 	}
 	var wait backoff
 	for {
-		err := l.takeOver(ctx, ident.UUID, object)
+		err := l.takeOver(ctx, ident.UUID, object, nil)
 		if !errors.Is(err, errOvertaken) {
 			return err
 		}
@@ -79,8 +82,9 @@ func (l *Log) syncAll(ctx context.Context) error {
 	return l.sync(ctx, "logs/"+l.o.Name, "state/"+l.o.Name, l.stateKey("log"))
 }
 
-// takeOver is one attempt at leadership, storage-protocol section 4.1 steps a to d.
-func (l *Log) takeOver(ctx context.Context, log id, identity hash) error {
+// takeOver is one attempt at leadership, storage-protocol section 4.1 steps a to e. Unless it is nil,
+// seen is the state in which there was reason for it: whoever has written since leads.
+func (l *Log) takeOver(ctx context.Context, log id, identity hash, seen *state) error {
 	l.writer = newID() // never that of an earlier attempt
 	f, err := l.readFloor(ctx)
 	if err != nil {
@@ -93,12 +97,14 @@ func (l *Log) takeOver(ctx context.Context, log id, identity hash) error {
 	if err != nil {
 		return l.refuse(ctx, err, -1, f.N)
 	}
+	if seen != nil && (s.n != seen.n || s.rec != seen.rec) {
+		return errOvertaken
+	}
 	if err := l.rebuild(ctx, f, s); err != nil { // a2
-		odd := int64(-1)
-		if o := (*oddity)(nil); errors.As(err, &o) {
-			odd = o.slot
-		}
-		return l.refuse(ctx, err, s.n, odd)
+		return l.refuse(ctx, err, s.n, -1)
+	}
+	if err := l.passGate(ctx, f, s); err != nil {
+		return l.refuse(ctx, err, s.n, -1)
 	}
 	if s, err = l.announceLeader(ctx, s); err != nil { // b
 		return err
@@ -113,7 +119,29 @@ func (l *Log) takeOver(ctx context.Context, log id, identity hash) error {
 		return err
 	}
 	l.state = s
-	return l.finish(ctx) // d
+	if err := l.finish(ctx); err != nil { // d
+		return err
+	}
+	return l.awaitGate(ctx, f, s) // e
+}
+
+// awaitGate passes the gate again now that nobody else leads. While too few witnesses answer it
+// asks again, unless another process takes over.
+func (l *Log) awaitGate(ctx context.Context, f floor, s state) error {
+	var wait backoff
+	for {
+		err := l.passGate(ctx, f, s)
+		if !errors.Is(err, ErrGate) {
+			return l.refuse(ctx, err, s.n, -1)
+		}
+		l.o.Log.WarnContext(ctx, "not leading yet", "origin", l.o.Origin, "err", err)
+		if overtaken, oerr := l.overtaken(ctx, s.n, -1); oerr == nil && overtaken {
+			return errOvertaken
+		}
+		if !wait.sleep(ctx) {
+			return err
+		}
+	}
 }
 
 // announceLeader puts the LEADER record after s and returns the state after it.
@@ -137,7 +165,7 @@ func (l *Log) finish(ctx context.Context) error {
 	}
 	l.durable, l.integrated = l.head.size, l.head.size
 	if l.found {
-		l.stored, l.storedSize = l.published.Note, l.published.Size
+		l.stored, l.storedSize, l.storedSlot = l.published.Note, l.published.Size, l.published.slot
 	}
 	if !l.found || l.published.Size < l.head.size {
 		l.waiting = []milestone{{size: l.head.size, at: time.Now(), done: make(chan struct{})}}

@@ -35,6 +35,9 @@ func (o Options) check() (Options, note.Verifier, error) {
 	if o.BatchMaxSize < 0 || o.MaxOutstanding < 0 || o.MaxOutstandingBytes < 0 {
 		bad("negative limit")
 	}
+	if (o.Sizes == nil) != (o.Satisfied == nil) || o.Sizes != nil && o.Cosign == nil {
+		bad("Sizes and Satisfied go together, and with Cosign")
+	}
 	verifier, err := o.checkKeys()
 	if err != nil {
 		errs = append(errs, err)
@@ -42,6 +45,10 @@ func (o Options) check() (Options, note.Verifier, error) {
 	if err := errors.Join(errs...); err != nil {
 		return Options{}, nil, fmt.Errorf("checking options of log %q: %w", o.Name, err)
 	}
+	o.GCInterval = cmp.Or(o.GCInterval, time.Minute)
+	o.GCKeepAge = cmp.Or(o.GCKeepAge, time.Hour)
+	o.GCKeepSlots = cmp.Or(o.GCKeepSlots, 1000)
+	o.SuspectAfter = cmp.Or(o.SuspectAfter, time.Second)
 	o.QuorumTimeout = cmp.Or(o.QuorumTimeout, 3*time.Second)
 	o.LateTimeout = max(cmp.Or(o.LateTimeout, 30*time.Second), o.QuorumTimeout)
 	o.Republish = cmp.Or(o.Republish, 10*time.Minute)

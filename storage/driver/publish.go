@@ -39,6 +39,10 @@ func (l *Log) publish(ctx context.Context) error {
 			wait = backoff{}
 			continue
 		}
+		// Witnesses cosign nothing for a process that was overtaken without noticing.
+		if overtaken, oerr := l.overtaken(ctx, l.newestSlot()+1, -1); oerr == nil && overtaken {
+			return errOvertaken
+		}
 		l.o.Log.WarnContext(ctx, "publishing", "origin", l.o.Origin, "err", err)
 		if errors.Is(err, ErrNoQuorum) {
 			wait = backoff{} // the timeout was pause enough
@@ -93,7 +97,7 @@ func (l *Log) publishHead(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	l.lastRound++
-	p := Published{Size: snap.size, Root: snap.root, Note: signed, round: l.lastRound}
+	p := Published{Size: snap.size, Root: snap.root, Note: signed, round: l.lastRound, slot: snap.next - 1}
 	l.mu.Unlock()
 	if l.o.Cosign == nil {
 		l.announce(p)
@@ -231,6 +235,9 @@ func (l *Log) awaiting(size int64) (Published, chan struct{}, error) {
 	i, _ := slices.BinarySearchFunc(l.waiting, size, func(m milestone, size int64) int {
 		return int(min(max(m.size-size, -1), 1))
 	})
+	if i == len(l.waiting) && !l.started.Load() {
+		return Published{}, nil, fmt.Errorf("waiting for the publication of size %d: %w", size, ErrNotLeading)
+	}
 	if i == len(l.waiting) {
 		return Published{}, nil, fmt.Errorf("waiting for the publication of size %d: only %d are committed", size, l.head.size)
 	}

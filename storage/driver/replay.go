@@ -35,6 +35,12 @@ func (l *Log) rebuild(ctx context.Context, f floor, s state) error {
 	switch {
 	case err != nil:
 		return err
+	case found && s.n == f.N && f.Size > 0 && pub.Size == f.Size && pub.Root == f.Root:
+		// Imported, and without a record yet: its tree is where the floor begins.
+		if err := l.readEdge(ctx, at); err != nil {
+			return err
+		}
+		l.published, l.found = pub, true
 	case found && s.n == f.N:
 		return damagef("there is a checkpoint of size %d but no record", pub.Size)
 	case found:
@@ -44,6 +50,7 @@ func (l *Log) rebuild(ctx context.Context, f floor, s state) error {
 		if err := l.readEdge(ctx, at); err != nil {
 			return err
 		}
+		pub.slot = at.n - 1
 		l.published, l.found = pub, true
 	case f.N > 0:
 		return damagef("records are collected up to slot %d but there is no checkpoint", f.N)
@@ -52,37 +59,44 @@ func (l *Log) rebuild(ctx context.Context, f floor, s state) error {
 }
 
 // locate returns the state after the last record whose tree is the checkpoint's. Checkpoints exist
-// only at record boundaries and sizes grow with slots, so it bisects.
+// only at record boundaries.
 func (l *Log) locate(ctx context.Context, f floor, s state, pub Published) (state, error) {
-	low, high := f.N, s.n // the record is in slots [low, high)
+	h, line, low, err := l.search(ctx, f.N, s.n, pub.Size)
+	if err != nil {
+		return state{}, l.missing(low, err)
+	}
+	why := ""
+	switch {
+	case h.Log != s.log:
+		why = "belongs to another log"
+	case h.NewSize != pub.Size:
+		why = fmt.Sprintf("has size %d", h.NewSize)
+	case h.NewRoot != pub.Root:
+		why = "has another root"
+	default:
+		return after(h, line), nil
+	}
+	return state{}, &oddity{low, damagef("the checkpoint of size %d is of no record: slot %d %s", pub.Size, low, why)}
+}
+
+// search returns the header and the slot of the last record in [low, high) whose tree is not larger
+// than size, or the record at low. Sizes grow with slots, so it bisects. After an error the slot is
+// that which could not be read.
+func (l *Log) search(ctx context.Context, low, high, size int64) (header, hash, int64, error) {
 	for high-low > 1 {
 		mid := low + (high-low)/2
 		h, _, err := l.readHeader(ctx, mid)
 		if err != nil {
-			return state{}, l.missing(mid, err)
+			return header{}, hash{}, mid, err
 		}
-		if h.NewSize <= pub.Size {
+		if h.NewSize <= size {
 			low = mid
 		} else {
 			high = mid
 		}
 	}
 	h, line, err := l.readHeader(ctx, low)
-	if err != nil {
-		return state{}, l.missing(low, err)
-	}
-	switch {
-	case h.Log != s.log:
-		err = damagef("slot %d belongs to another log", low)
-	case h.NewSize != pub.Size:
-		err = damagef("the checkpoint of size %d is of no record: slot %d has size %d", pub.Size, low, h.NewSize)
-	case h.NewRoot != pub.Root:
-		err = damagef("the checkpoint of size %d is of no record: slot %d has another root", pub.Size, low)
-	}
-	if err != nil {
-		return state{}, &oddity{low, err}
-	}
-	return after(h, line), nil
+	return h, line, low, err
 }
 
 // missing turns the absence of a slot that must exist into damage.
@@ -163,8 +177,11 @@ func (l *Log) replay(ctx context.Context, at, s state) error {
 		if err != nil {
 			return l.missing(at.n, fmt.Errorf("reading slot %d: %w", at.n, err))
 		}
-		if at, err = l.replayRecord(at, raw); err != nil {
+		at, err = l.replayRecord(at, raw)
+		if o := (*oddity)(nil); err != nil && !errors.As(err, &o) {
 			return &oddity{at.n, err}
+		} else if err != nil {
+			return err
 		}
 	}
 	if at.rec != s.rec {
@@ -181,7 +198,8 @@ func (l *Log) replayRecord(at state, raw []byte) (state, error) {
 	}
 	next, err := at.follow(h, sum(raw[:size]))
 	if err != nil {
-		return at, &DamageError{err}
+		// One of the two may be a ghost. If it is the one before, it may be the last below the floor.
+		return at, &oddity{at.n - 1, &DamageError{err}}
 	}
 	payload := raw[size:]
 	if len(payload) > maxPayload || sum(payload) != h.Payload {

@@ -12,6 +12,9 @@ import (
 // releaseTimeout bounds the wait for the record that ends a leadership.
 const releaseTimeout = 5 * time.Second
 
+// retireTimeout bounds the drain of a leadership that ends because another process could do better.
+const retireTimeout = 500 * time.Millisecond
+
 // Run leads the log until ctx ends: it commits what is added, and signs and publishes what is
 // committed. Then it refuses adds, drains within Options.DrainTimeout and returns nil. Any other
 // return means that leading ended for the reason returned: ErrNotLeading when another process has
@@ -27,6 +30,11 @@ func (l *Log) Run(ctx context.Context) error {
 		return errors.New("running log: it has run already")
 	}
 	defer close(l.stopped)
+	for _, s := range l.o.Signers {
+		if f, ok := s.(forgetter); ok {
+			f.Forget()
+		}
+	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	a, err := l.newAppender(life)
@@ -35,28 +43,41 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 	l.sign = a.sign
 	g, gctx := errgroup.WithContext(life)
-	for _, loop := range []func(context.Context) error{l.sequence, l.writeTiles, l.publish, l.swap} {
+	for _, loop := range []func(context.Context) error{l.sequence, l.writeTiles, l.publish, l.swap, l.collect} {
 		g.Go(func() error { return loop(gctx) })
 	}
 	l.admit(true)
 	l.appender.Store(a)
+	bound := l.o.DrainTimeout
 	select {
 	case <-ctx.Done():
+	case <-l.retired:
+		bound = retireTimeout // what holds us up does not hold up who takes over
 	case <-gctx.Done():
 	}
 	l.admit(false)
 	l.appender.Store(nil)
-	l.drain(gctx, a)
+	l.drain(gctx, a, bound)
 	stop()
 	err = g.Wait()
 	l.late.Wait()
 	l.abandon()
+	if errors.Is(err, errUndecided) {
+		err = errors.Join(err, ErrNotLeading) // whoever leads next will find out
+	}
 	if err != nil && (ctx.Err() == nil || !errors.Is(err, errUndecided)) {
 		return fmt.Errorf("leading log %q: %w", l.o.Name, err)
 	}
 	l.release(ctx)
+	if ctx.Err() == nil {
+		return fmt.Errorf("leading log %q: handed over: %w", l.o.Name, ErrNotLeading)
+	}
 	return nil
 }
+
+// A forgetter is a signer that knows what it signed before, and has to look in the bucket what others
+// have since.
+type forgetter interface{ Forget() }
 
 func (l *Log) admit(yes bool) {
 	l.mu.Lock()
@@ -65,10 +86,16 @@ func (l *Log) admit(yes bool) {
 	l.wakeSequencer()
 }
 
+func (l *Log) admits() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.admitting
+}
+
 // drain waits, within a bound, until all that was admitted is committed, published and in the
 // bucket. Then it shuts Tessera's part down.
-func (l *Log) drain(ctx context.Context, a *appender) {
-	bound, cancel := context.WithTimeout(ctx, l.o.DrainTimeout)
+func (l *Log) drain(ctx context.Context, a *appender, d time.Duration) {
+	bound, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	if !l.await(bound, func() bool {
 		return l.queued == 0 && l.found && l.published.Size == l.head.size && l.storedSize >= l.published.Size

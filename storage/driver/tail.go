@@ -24,21 +24,28 @@ const hintInterval = 10 * time.Second
 // are dense, so it gallops from the floor, or from the hint if that slot exists, and then bisects.
 // It does not list: a listing may lag.
 func (l *Log) tail(ctx context.Context, f floor, log id) (state, error) {
-	low := f.N - 1 // the newest slot known to exist, or the one before the floor
+	low := f.N - 1
 	if h, err := l.readHint(ctx); err == nil && h.N > low {
 		if ok, err := l.exists(ctx, l.slotKey(h.N)); err == nil && ok {
 			low = h.N
 		}
 	}
+	s, _, err := l.newest(ctx, f, low, log)
+	return s, err
+}
+
+// newest is tail from low on, the newest slot known to exist or the one before the floor. It returns
+// the newest record's header too, zero if there is none.
+func (l *Log) newest(ctx context.Context, f floor, low int64, log id) (state, header, error) {
 	high, err := l.gallop(ctx, &low)
 	if err != nil {
-		return state{}, err
+		return state{}, header{}, err
 	}
 	for high-low > 1 {
 		mid := low + (high-low)/2
 		ok, err := l.exists(ctx, l.slotKey(mid))
 		if err != nil {
-			return state{}, fmt.Errorf("searching the newest slot: %w", err)
+			return state{}, header{}, fmt.Errorf("searching the newest slot: %w", err)
 		}
 		if ok {
 			low = mid
@@ -48,18 +55,18 @@ func (l *Log) tail(ctx context.Context, f floor, log id) (state, error) {
 	}
 	if high == f.N {
 		if f.N > 0 {
-			return state{}, damagef("slot %d, at the floor, is missing", f.N)
+			return state{}, header{}, damagef("slot %d, at the floor, is missing", f.N)
 		}
-		return f.state(log), nil
+		return f.state(log), header{}, nil
 	}
 	h, line, err := l.readHeader(ctx, low)
 	if err != nil {
-		return state{}, l.missing(low, err)
+		return state{}, header{}, l.missing(low, err)
 	}
 	if h.Log != log {
-		return state{}, damagef("slot %d belongs to another log", low)
+		return state{}, header{}, damagef("slot %d belongs to another log", low)
 	}
-	return after(h, line), nil
+	return after(h, line), h, nil
 }
 
 // gallop returns a missing slot above low, and moves low to the last existing one it met.

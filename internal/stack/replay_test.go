@@ -1,0 +1,78 @@
+package stack_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+
+	"tallywood/internal/stack"
+)
+
+// TestARequestIsSentAgain proxies a request to a replica that is not there, to one that hangs up when
+// it has read a part, and to one that answers.
+func TestARequestIsSentAgain(t *testing.T) {
+	text := strings.Repeat("a long entry ", 100_000)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	hangsUp := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadFull(r.Body, make([]byte, 100)); err != nil {
+			t.Error(err)
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	defer hangsUp.Close()
+	answers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body) // the test compares
+	}))
+	defer answers.Close()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request, complete, done := stack.Replay(r)
+		defer done()
+		for _, address := range []string{gone.URL, hangsUp.URL, answers.URL} {
+			target, err := url.Parse(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed := false
+			p := httputil.ReverseProxy{
+				Rewrite:      func(p *httputil.ProxyRequest) { p.SetURL(target) },
+				ErrorHandler: func(http.ResponseWriter, *http.Request, error) { failed = true },
+			}
+			p.ServeHTTP(w, request())
+			if failed != (address != answers.URL) || !complete() {
+				t.Errorf("%s: failed is %v; the body is complete: %v", address, failed, complete())
+			}
+		}
+	}))
+	defer server.Close()
+	res, err := http.Post(server.URL, "text/plain", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got, err := io.ReadAll(res.Body); err != nil || string(got) != text {
+		t.Errorf("%d bytes came back of %d, %v", len(got), len(text), err)
+	}
+}
+
+// TestALargeRequestIsSentOnce reads one that is larger than what is kept.
+func TestALargeRequestIsSentOnce(t *testing.T) {
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	r, err := http.NewRequest(http.MethodPost, "/", bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, complete, done := stack.Replay(r)
+	defer done()
+	if got, err := io.ReadAll(request().Body); err != nil || !bytes.Equal(got, data) || complete() {
+		t.Errorf("%d bytes, %v; complete: %v", len(got), err, complete())
+	}
+	if got, err := io.ReadAll(request().Body); err == nil {
+		t.Errorf("again: %d bytes and no error", len(got))
+	}
+}

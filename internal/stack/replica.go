@@ -1,0 +1,239 @@
+package stack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"time"
+
+	"tallywood/internal/httpx"
+	"tallywood/log"
+)
+
+// Several processes may run one log on one bucket; see package log. Each answers the others' probes
+// at /logs/<name>/leader, and passes on what only the leader can take.
+
+const (
+	// forwardedHeader marks a request that was passed on: it is not passed on again.
+	forwardedHeader = "Tallywood-Forwarded"
+	// leadingHeader is in the answer of a replica that does not lead to a request that was passed on.
+	leadingHeader = "Tallywood-Leading"
+
+	leaderPath  = "/leader"
+	maxAlive    = 4096 // bytes of an answer to a probe
+	forwardTime = 5 * time.Second
+	forwardWait = 50 * time.Millisecond
+)
+
+// newPeerClient returns the client for requests to other replicas.
+func newPeerClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
+			MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute,
+			TLSHandshakeTimeout: time.Second, ResponseHeaderTimeout: forwardTime,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// probe is log.Options.Probe of the log of the given name.
+func (s *Stack) probe(name string) func(ctx context.Context, base string, ready bool) (log.Alive, error) {
+	return func(ctx context.Context, base string, ready bool) (log.Alive, error) {
+		target := base + "/logs/" + name + leaderPath
+		if ready {
+			target += "?ready"
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+		if err != nil {
+			return log.Alive{}, fmt.Errorf("probing the leader: %w", err)
+		}
+		res, err := s.peers.Do(req)
+		if err != nil {
+			s.peers.CloseIdleConnections() // they may lead nowhere any more
+			return log.Alive{}, fmt.Errorf("probing the leader: %w", err)
+		}
+		defer res.Body.Close()
+		var a log.Alive
+		if res.StatusCode != http.StatusOK {
+			return log.Alive{}, fmt.Errorf("probing the leader: %d %s", res.StatusCode, http.StatusText(res.StatusCode))
+		}
+		if err := json.NewDecoder(io.LimitReader(res.Body, maxAlive)).Decode(&a); err != nil {
+			return log.Alive{}, fmt.Errorf("probing the leader: %w", err)
+		}
+		return a, nil
+	}
+}
+
+// serveLeader answers the probes of other replicas.
+func serveLeader(l *log.Log) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		// The prober may be gone; there is no one left to tell.
+		_ = json.NewEncoder(w).Encode(l.Alive(r.URL.Query().Has("ready")))
+	})
+}
+
+// A forwarder serves writes here while this process leads, and has the leader serve them otherwise.
+// While nobody leads they wait.
+type forwarder struct {
+	log    *log.Log
+	own    string // this process's URL
+	prefix string // of the paths at the leader, before those of the request
+	local  http.Handler
+	peers  http.RoundTripper
+}
+
+// forward returns local as it is while this process leads the log, else the leader's handler at
+// prefix.
+func (s *Stack) forward(l *logPart, prefix string, local http.Handler) http.Handler {
+	return &forwarder{log: l.log, own: s.cfg.ReplicaURL, prefix: prefix, local: local, peers: s.peers.Transport}
+}
+
+func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions:
+		f.local.ServeHTTP(w, r)
+		return
+	case r.Header.Get(forwardedHeader) != "":
+		f.local.ServeHTTP(&marked{w, f.log.Takes}, r)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), forwardTime)
+	defer cancel()
+	body := &replay{body: r.Body}
+	defer body.close()
+	for {
+		if f.try(ctx, w, r, body) {
+			return
+		}
+		select {
+		case <-time.After(forwardWait):
+			continue
+		case <-ctx.Done():
+		}
+		if f.log.Leading() && body.complete() {
+			f.local.ServeHTTP(w, body.request(r)) // it says what holds it up
+			return
+		}
+		httpx.RetryLater(w, time.Second, "no replica leads this log at the moment")
+		return
+	}
+}
+
+// try has the request served by whoever leads and reports whether that was done.
+func (f *forwarder) try(ctx context.Context, w http.ResponseWriter, r *http.Request, body *replay) bool {
+	if f.log.Takes() {
+		held := &withheld{ResponseWriter: w, hold: func() bool { return !f.log.Takes() && body.complete() }}
+		f.local.ServeHTTP(held, body.request(r))
+		return !held.held
+	}
+	leader, err := f.log.FindLeader(ctx)
+	if err != nil || leader.URL == "" || leader.URL == f.own || !body.complete() {
+		return false
+	}
+	target, err := url.Parse(leader.URL)
+	if err != nil {
+		return false
+	}
+	ctx, stop := f.whileLeading(ctx, leader)
+	defer stop()
+	done := true
+	proxy := httputil.ReverseProxy{
+		Transport: f.peers,
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(target)
+			p.Out.URL.Path, p.Out.URL.RawPath = f.prefix+r.URL.Path, ""
+			p.Out.Header.Set(forwardedHeader, "1")
+			p.SetXForwarded()
+		},
+		ModifyResponse: func(res *http.Response) error {
+			if res.Header.Get(leadingHeader) != "" {
+				return errors.New("it does not lead any more")
+			}
+			stop()
+			return nil
+		},
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { done = false },
+	}
+	proxy.ServeHTTP(w, body.request(r).WithContext(ctx))
+	return done
+}
+
+// whileLeading returns a context that ends when another replica is known to lead: a leader that
+// hangs does not answer what was passed on to it. After stop it goes on.
+func (f *forwarder) whileLeading(ctx context.Context, leader log.Leader) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(forwardWait)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			}
+			if now, err := f.log.Leader(); err == nil && now.Writer != leader.Writer {
+				cancel()
+				return
+			}
+		}
+	}()
+	return ctx, sync.OnceFunc(func() { close(done) })
+}
+
+// marked marks an answer that only says that this process does not lead.
+type marked struct {
+	http.ResponseWriter
+	takes func() bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (m *marked) WriteHeader(status int) {
+	if status == http.StatusServiceUnavailable && !m.takes() {
+		m.Header().Set(leadingHeader, "no")
+	}
+	m.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the writer below.
+func (m *marked) Unwrap() http.ResponseWriter { return m.ResponseWriter }
+
+// withheld keeps back an answer that only says that this process does not lead any more.
+type withheld struct {
+	http.ResponseWriter
+	hold func() bool
+	held bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *withheld) WriteHeader(status int) {
+	if status == http.StatusServiceUnavailable && w.hold() {
+		w.held = true
+		clear(w.ResponseWriter.Header())
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *withheld) Write(p []byte) (int, error) {
+	if w.held {
+		return len(p), nil
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the writer below.
+func (w *withheld) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,222 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	probeInterval = 300 * time.Millisecond
+	probeAgain    = 100 * time.Millisecond // after one that failed
+	probeTimeout  = 500 * time.Millisecond
+	probeFailures = 3 // in a row that make a leader suspect
+	// lookTimeout bounds a look into the bucket, so that requests lost on the way are repeated.
+	lookTimeout = 3 * time.Second
+)
+
+// An Alive is a leader's answer to a probe, storage-protocol section 4. Being wrong about it costs
+// availability, never safety.
+type Alive struct {
+	LogUUID string `json:"log_uuid"`
+	Writer  string `json:"writer"`  // of the leadership's LEADER record
+	Leading bool   `json:"leading"` // it leads and its commits come through
+	Slot    int64  `json:"slot"`    // the newest slot it has committed
+	Pending bool   `json:"pending"` // it is committing the next
+	Quorum  bool   `json:"quorum"`  // its checkpoints are cosigned
+}
+
+// A watch finds out when a standby has reason to lead. It is used by one goroutine.
+type watch struct {
+	r    *Replica
+	l    *Log // for reading; it never leads
+	lock func() error
+
+	at      state // after the newest record seen
+	end     bool  // that record says that its leadership has ended
+	since   int64 // slot of leader's record
+	leader  Leader
+	slot    int64     // the newest of which the leader told
+	ready   bool      // the leader has no quorum, but the witnesses answer us
+	failed  int       // probes in a row
+	moved   time.Time // when the log was last seen to grow, or since when it is watched
+	jitter  time.Duration
+	resting time.Time // no reason counts before
+}
+
+func newWatch(r *Replica) *watch {
+	l, err := newLog(r.o)
+	if err != nil {
+		panic(err) // the options were checked
+	}
+	w := &watch{r: r, l: l}
+	w.reset()
+	return w
+}
+
+// reset starts the watch over: somebody else is at it.
+func (w *watch) reset() {
+	w.failed, w.moved = 0, time.Now()
+	w.jitter = jitter(w.r.o.SuspectAfter)
+}
+
+// deposed is reset after a leadership of our own ended, for a while in which others may do better.
+func (w *watch) deposed() {
+	w.close()
+	w.reset()
+	w.resting = time.Now().Add(2 * w.r.o.SuspectAfter)
+}
+
+// close gives back the lock.
+func (w *watch) close() {
+	if w.lock != nil {
+		_ = w.lock() // the file of a lock is closed in any case
+		w.lock = nil
+	}
+}
+
+// wait blocks until there is reason to lead and reports whether there is, or ctx has ended.
+func (w *watch) wait(ctx context.Context) bool {
+	for {
+		reason, err := w.reason(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			w.r.explain(fmt.Errorf("looking for the leader: %w", err))
+			w.r.o.Log.WarnContext(ctx, "looking for the leader", "origin", w.r.o.Origin, "err", err)
+		case reason && time.Now().After(w.resting):
+			return ctx.Err() == nil
+		}
+		next := probeInterval
+		if err == nil && w.failed > 0 {
+			next = probeAgain
+		}
+		if !pause(ctx, next) {
+			return false
+		}
+	}
+}
+
+// reason reports whether nobody seems to lead.
+func (w *watch) reason(ctx context.Context) (bool, error) {
+	known := w.leader
+	if known.Writer != "" && w.alive(ctx) {
+		return false, nil
+	}
+	if err := w.look(ctx); err != nil {
+		return false, err
+	}
+	if w.at.n == 0 || w.end {
+		w.r.setLeader(Leader{}, errors.New("the last leader has left"))
+		return true, nil
+	}
+	if w.leader != known && w.alive(ctx) {
+		return false, nil
+	}
+	w.r.setLeader(Leader{}, fmt.Errorf("the leader at %q does not answer", w.leader.URL))
+	if b, ok := w.l.o.Bucket.(locker); ok && w.lock == nil {
+		if unlock, err := b.Lock(w.l.stateKey("lock")); err == nil {
+			w.lock = unlock
+		}
+	}
+	// Whoever holds the lock of a directory knows that no other process which had it is left.
+	if w.lock != nil {
+		return true, nil
+	}
+	return w.failed >= probeFailures && time.Since(w.moved) > w.r.o.SuspectAfter+w.jitter, nil
+}
+
+// look reads the newest record, and who leads since when.
+func (w *watch) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	for {
+		f, err := w.l.readFloor(ctx)
+		if err != nil {
+			return err
+		}
+		s, h, err := w.l.newest(ctx, f, max(f.N, w.at.n)-1, w.r.identity.UUID)
+		if err != nil {
+			return w.l.refuse(ctx, err, -1, f.N)
+		}
+		// What is missing may be collected, and what is there a ghost: only a floor that is no
+		// further makes it the tail.
+		if f, err = w.l.readFloor(ctx); err != nil {
+			return err
+		}
+		if f.N <= s.n {
+			return w.note(ctx, s, h)
+		}
+	}
+}
+
+// note takes in the state after the newest record h.
+func (w *watch) note(ctx context.Context, s state, h header) error {
+	if s.n != w.at.n || s.rec != w.at.rec {
+		w.moved, w.at, w.end = time.Now(), s, h.Released
+	}
+	if s.leader < 0 || s.leader == w.since && w.leader.Writer != "" {
+		return nil
+	}
+	lead, _, err := w.l.readHeader(ctx, s.leader)
+	if err != nil {
+		return err
+	}
+	w.since, w.failed = s.leader, 0
+	w.leader = Leader{URL: lead.URL, Writer: lead.Writer.String()}
+	return nil
+}
+
+// alive probes the leader.
+func (w *watch) alive(ctx context.Context) bool {
+	o := w.r.o
+	if o.Probe == nil || w.leader.URL == "" {
+		w.failed++
+		return false
+	}
+	pctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	a, err := o.Probe(pctx, w.leader.URL, w.ready)
+	if err != nil || a.LogUUID != w.r.identity.UUID.String() || a.Writer != w.leader.Writer || !a.Leading {
+		w.failed++
+		return false
+	}
+	w.failed = 0
+	if a.Slot > w.slot || a.Slot == w.slot && !a.Pending {
+		w.slot, w.moved = a.Slot, time.Now()
+	}
+	w.ready = false
+	if !a.Quorum {
+		w.ready = w.l.witnessesAnswer(ctx)
+	}
+	w.r.setLeader(w.leader, nil)
+	return true
+}
+
+// Alive answers a probe. ready tells that the process which probes could do better: a leader without
+// quorum then hands over.
+func (r *Replica) Alive(ready bool) Alive {
+	l, leading := r.role()
+	if !leading {
+		return Alive{LogUUID: r.identity.UUID.String()}
+	}
+	a := l.alive(r.o.SuspectAfter)
+	a.LogUUID = r.identity.UUID.String()
+	if ready && a.Leading && !a.Quorum {
+		l.retire()
+	}
+	return a
+}
+
+// alive describes a leadership: it leads unless a commit is under way for longer than patience. For
+// a quorum it may wait twice as long.
+func (l *Log) alive(patience time.Duration) Alive {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stuck := !l.committing.IsZero() && now.Sub(l.committing) > patience
+	return Alive{
+		Writer: l.writer.String(), Slot: l.head.next - 1,
+		Leading: l.admitting && !stuck, Pending: !l.committing.IsZero(), Quorum: l.staleLocked(now) <= 2*patience,
+	}
+}
