@@ -1,0 +1,9 @@
+//go:build race
+
+package driver_test
+
+// simDefault and zombieSeeds are fewer worlds where each takes five times as long.
+const (
+	simDefault  = 6
+	zombieSeeds = 4
+)
