@@ -15,9 +15,15 @@ import (
 )
 
 func benchCommand() command {
-	return command{name: "bench", args: "log URL [FLAGS]",
-		short: "measure a log under load, ours or another",
+	return command{name: "bench", args: "log|storage URL [FLAGS]",
+		short: "measure a log under load, ours or another, or a store",
 		long: `
+"bench storage URL" writes a log of its own into the bucket or directory at URL, through the
+storage driver alone, without HTTP, signatures or witnesses, and removes it again. It prints entries
+per second, times until entries are durable and published, bytes written, and requests with what
+they cost in an object store. With --against DIR a log of Tessera's own POSIX driver is measured in
+turns with it. Its flags are those that say so, --duration, --warmup, --pairs and --json.
+
 "bench log URL" posts hashedrekord entries that were signed beforehand to a log with the Rekor v2
 write API, in a closed loop, and prints throughput, latency percentiles and errors. Replies are
 verified: an index given twice or a proof that does not hold fails the run.
@@ -38,16 +44,22 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	fs.IntVar(&o.Count, "count", 0, "end after `N` entries (default: no limit)")
 	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random)")
 	fs.IntVar(&o.PID, "pid", 0, "`PID` of the server")
-	against := fs.String("against", "", "`URL` of a log to measure in turns with this one")
+	against := fs.String("against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one")
 	againstPID := fs.Int("against-pid", 0, "`PID` of that log's server")
 	pairs := fs.Int("pairs", 5, "`N` pairs of runs at each concurrency, with --against")
 	asJSON := fs.Bool("json", false, "print JSON")
+	st := storageFlags(fs)
 	operands, err := parse(fs, args, 2, 2)
 	if err != nil {
 		return err
 	}
-	if operands[0] != "log" {
-		return usagef("bench %s: want log", operands[0])
+	switch operands[0] {
+	case "log":
+	case "storage":
+		st.Duration, st.Warmup, st.Pairs, st.PeerDir = o.Duration, o.Warmup, *pairs, *against
+		return benchStorage(ctx, t, *st, operands[1], *asJSON)
+	default:
+		return usagef("bench %s: want log or storage", operands[0])
 	}
 	counts, err := counts(*concurrency)
 	if err != nil {
