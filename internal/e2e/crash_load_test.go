@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,30 +9,65 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"tallywood/witness/policy"
 )
 
-// load keeps crashAdders adders busy until the function it returns is called. An add that fails
-// is posted again until it succeeds, as a client would: its answer may have been lost.
-func (c *crash) load() (stop func()) {
+// A memory is what the world remembers of a log: all that was ever answered and seen.
+type memory struct {
+	client *http.Client
+	signer *signer
+	policy *policy.Policy
+
+	next     atomic.Int64 // entry
+	mu       sync.Mutex
+	receipts []receipt
+	byEntry  map[int64]int64       // index, by entry
+	byIndex  map[int64]int64       // entry, by index
+	entries  map[int64]signedEntry // those with a receipt
+	seen     map[tree]string       // trees of every checkpoint seen, and where
+	bySize   map[int64]tree        // the same, by size
+	notes    map[string]bool       // checkpoints of receipts whose signatures have been verified
+	wrong    []error
+}
+
+func newMemory(t *testing.T, seed uint64) *memory {
+	t.Helper()
+	signer, err := newSigner(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &memory{signer: signer,
+		// As many connections as adders, and no answer that never comes.
+		client:  &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: crashAdders + 8}},
+		byEntry: map[int64]int64{}, byIndex: map[int64]int64{}, entries: map[int64]signedEntry{},
+		seen: map[tree]string{}, bySize: map[int64]tree{}, notes: map[string]bool{}}
+}
+
+// load keeps n adders busy, each adding one new entry after the other with add, until the function
+// it returns is called.
+func (c *memory) load(n int, add func(ctx context.Context, n int64, e signedEntry)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	var next atomic.Int64
 	var adders sync.WaitGroup
-	for range crashAdders {
+	for range n {
 		adders.Go(func() {
 			for ctx.Err() == nil {
-				c.addOne(ctx, next.Add(1)-1)
+				n := c.next.Add(1) - 1
+				e, err := c.signer.entry(n)
+				if err != nil {
+					c.fault(err)
+					return
+				}
+				add(ctx, n, e)
 			}
 		})
 	}
 	return func() { cancel(); adders.Wait() }
 }
 
-func (c *crash) addOne(ctx context.Context, n int64) {
-	e, err := c.signer.entry(n)
-	if err != nil {
-		c.fault(err)
-		return
-	}
+// addOne posts an entry until it succeeds, as a client would: the answer to an add that fails may
+// have been lost.
+func (c *crash) addOne(ctx context.Context, n int64, e signedEntry) {
 	for ctx.Err() == nil {
 		r, err := add(ctx, c.client, c.base, n, e)
 		if err == nil {
@@ -55,7 +89,7 @@ func (c *crash) addOne(ctx context.Context, n int64) {
 }
 
 // take keeps a receipt, and wants it to fit those before it.
-func (c *crash) take(r receipt, e signedEntry) {
+func (c *memory) take(r receipt, e signedEntry) {
 	err := r.verify()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,7 +114,7 @@ func (c *crash) take(r receipt, e signedEntry) {
 }
 
 // seeLocked remembers a checkpoint's tree: of one size there is one.
-func (c *crash) seeLocked(tr tree, where string) {
+func (c *memory) seeLocked(tr tree, where string) {
 	if other, ok := c.bySize[tr.size]; ok && other != tr {
 		c.wrong = append(c.wrong, fmt.Errorf("FORK at size %d: root %v in %s, %v in %s", tr.size, other.root, c.seen[other], tr.root, where))
 	}
@@ -89,19 +123,14 @@ func (c *crash) seeLocked(tr tree, where string) {
 	}
 }
 
-func (c *crash) fault(err error) {
+func (c *memory) fault(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wrong = append(c.wrong, err)
 }
 
-// watch looks at the published checkpoint and at those of the witnesses, as often as it can.
-func (c *crash) watch(base string) (stop func()) {
-	origin := fmt.Sprintf("%x", sha256.Sum256([]byte("log.localhost")))
-	places := []string{base + "/checkpoint", base + "/logs/signatures/checkpoint"}
-	for n := 1; n <= 3; n++ {
-		places = append(places, fmt.Sprintf("%s/witness/%d/%s/checkpoint", base, n, origin))
-	}
+// watch looks at the checkpoints at the given URLs, as often as it can.
+func (c *memory) watch(places ...string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
@@ -126,15 +155,21 @@ func (c *crash) watch(base string) (stop func()) {
 	return func() { cancel(); watcher.Wait() }
 }
 
-func (c *crash) count() int {
+func (c *memory) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.receipts)
 }
 
-// verify reads the whole log as a stranger and checks everything that was ever promised against
-// it. It returns the size of the tree.
-func (c *crash) verify(t *testing.T) int64 {
+// verify reads the whole log at base as a stranger and checks everything that was ever promised
+// against it. It returns the size of the tree.
+func (c *memory) verify(t *testing.T, base string) int64 {
+	t.Helper()
+	return c.verifyView(t, func() (*view, error) { return look(c.client, base, c.policy) }).tree.size
+}
+
+// verifyView is verify with a way to read the log.
+func (c *memory) verifyView(t *testing.T, read func() (*view, error)) *view {
 	t.Helper()
 	c.mu.Lock()
 	var most int64
@@ -150,7 +185,7 @@ func (c *crash) verify(t *testing.T) int64 {
 	var v *view
 	eventually(t, fmt.Sprintf("published checkpoint of at least %d entries", most), func() bool {
 		var err error
-		if v, err = look(c.client, c.base, c.policy); err != nil {
+		if v, err = read(); err != nil {
 			t.Fatalf("reading the log: %v", err)
 		}
 		return v.tree.size >= most
@@ -168,13 +203,19 @@ func (c *crash) verify(t *testing.T) int64 {
 			t.Errorf("index %d holds another entry than the receipt says", r.index)
 		}
 	}
+	c.reportWrong(t)
+	return v
+}
+
+// reportWrong fails the test with what was found wrong by now.
+func (c *memory) reportWrong(t *testing.T) {
+	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, err := range c.wrong {
 		t.Error(err)
 	}
 	c.wrong = nil
-	return v.tree.size
 }
 
 // settled adds once more: the stack is whole after all that.

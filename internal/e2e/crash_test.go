@@ -1,13 +1,14 @@
 package e2e_test
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 var (
 	kills = flag.Int("kills", 8, "how often the crash test kills the stack")
-	seed  = flag.Uint64("seed", 0, "seed of the crash test's random moments; 0 takes one from the clock")
+	seed  = flag.Uint64("seed", 0, "seed of the random moments of the tests that kill; 0 takes one from the clock")
 )
 
 // The adders of the crash test, all at once.
@@ -25,16 +26,14 @@ const crashAdders = 200
 // TestKilledAtRandomMomentsTheLogKeepsItsWord kills the whole stack again and again while it
 // starts and while it is loaded. What it ever answered must hold for ever.
 func TestKilledAtRandomMomentsTheLogKeepsItsWord(t *testing.T) {
-	if *seed == 0 {
-		*seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("to repeat the random moments: -seed %d -kills %d", *seed, *kills)
-	c := newCrash(t, *seed)
+	seed := pickSeed()
+	t.Logf("to repeat the random moments: -seed %d -kills %d", seed, *kills)
+	c := newCrash(t, seed)
 	began := time.Now()
 	s := c.start(t, 0)
 	startup := time.Since(began)
-	stopLoad := c.load()
-	stopWatch := c.watch(s.url)
+	stopLoad := c.load(crashAdders, c.addOne)
+	stopWatch := c.watch(c.places()...)
 	for n := range *kills {
 		time.Sleep(50*time.Millisecond + time.Duration(c.rand.Float64()*float64(time.Second)))
 		s.kill()
@@ -44,7 +43,7 @@ func TestKilledAtRandomMomentsTheLogKeepsItsWord(t *testing.T) {
 			early = "; once more while it started"
 		}
 		s = c.start(t, n+1)
-		size := c.verify(t)
+		size := c.verify(t, c.base)
 		t.Logf("kill %d%s: what was promised holds in a tree of size %d; %d receipts by now", n+1, early, size, c.count())
 		if t.Failed() {
 			break
@@ -52,47 +51,30 @@ func TestKilledAtRandomMomentsTheLogKeepsItsWord(t *testing.T) {
 	}
 	stopLoad()
 	stopWatch()
-	c.verify(t)
+	c.verify(t, c.base)
 	c.settled(t, s)
 	if c.count() < 200 {
 		t.Errorf("only %d receipts were given", c.count())
 	}
 }
 
-// A crash is what the world remembers of a stack that is killed.
-type crash struct {
-	dir, data, address, base string
-	client                   *http.Client
-	signer                   *signer
-	rand                     *rand.Rand
-	pace                     time.Duration // between two adds of an adder: bounds the tree of a long run
-	policy                   *policy.Policy
+func pickSeed() uint64 {
+	return cmp.Or(*seed, uint64(time.Now().UnixNano()))
+}
 
-	mu       sync.Mutex
-	receipts []receipt
-	byEntry  map[int64]int64       // index, by entry
-	byIndex  map[int64]int64       // entry, by index
-	entries  map[int64]signedEntry // those with a receipt
-	seen     map[tree]string       // trees of every checkpoint seen, and where
-	bySize   map[int64]tree        // the same, by size
-	notes    map[string]bool       // checkpoints of receipts whose signatures have been verified
-	wrong    []error
+// A crash is a stack that is killed, and what the world remembers of it.
+type crash struct {
+	*memory
+	data, address, base string
+	rand                *rand.Rand
+	pace                time.Duration // between two adds of an adder: bounds the tree of a long run
 }
 
 func newCrash(t *testing.T, seed uint64) *crash {
 	t.Helper()
-	dir := t.TempDir()
-	signer, err := newSigner(seed)
-	if err != nil {
-		t.Fatal(err)
-	}
 	address := freeAddress(t)
-	return &crash{dir: dir, data: filepath.Join(dir, "data"), address: address, base: "http://" + address, signer: signer,
-		pace: time.Duration(*kills) * 10 * time.Millisecond,
-		// As many connections as adders, and no answer that never comes.
-		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: crashAdders + 8}},
-		rand:   rand.New(rand.NewPCG(seed, 0)), byEntry: map[int64]int64{}, byIndex: map[int64]int64{},
-		entries: map[int64]signedEntry{}, seen: map[tree]string{}, bySize: map[int64]tree{}, notes: map[string]bool{}}
+	return &crash{memory: newMemory(t, seed), data: filepath.Join(t.TempDir(), "data"), address: address, base: "http://" + address,
+		rand: rand.New(rand.NewPCG(seed, 0)), pace: time.Duration(*kills) * 10 * time.Millisecond}
 }
 
 // args are those of the n-th start: by turns the two commands that run the same stack.
@@ -101,6 +83,16 @@ func (c *crash) args(n int) []string {
 		return []string{"tallywood", "serve", "--config", filepath.Join(c.data, "config.yaml")}
 	}
 	return []string{"tallywood", "up", "--data", c.data, "--address", c.address}
+}
+
+// places are where checkpoints of the stack can be seen: the log and its witnesses.
+func (c *crash) places() []string {
+	origin := fmt.Sprintf("%x", sha256.Sum256([]byte("log.localhost")))
+	places := []string{c.base + "/checkpoint", c.base + "/logs/signatures/checkpoint"}
+	for n := 1; n <= 3; n++ {
+		places = append(places, fmt.Sprintf("%s/witness/%d/%s/checkpoint", c.base, n, origin))
+	}
+	return places
 }
 
 // start starts the stack and waits until clients may begin.
