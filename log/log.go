@@ -81,6 +81,7 @@ type Options struct {
 	Cosigner Cosigner       // nil only if Policy says `quorum none`
 
 	QuorumTimeout   time.Duration // how long an add waits for publication; default 3 s
+	CommitInterval  time.Duration // least time between commits, but for a full batch; default 0
 	PublishInterval time.Duration // least time between publications; default 0: as soon as possible
 	SwapInterval    time.Duration // least time between writes of the bucket's checkpoint; default 0
 
@@ -116,7 +117,7 @@ func (o *Options) check() error {
 	if len(o.VKeys) != len(o.Signers) {
 		bad("%d vkeys for %d signers", len(o.VKeys), len(o.Signers))
 	}
-	if o.QuorumTimeout < 0 || o.PublishInterval < 0 {
+	if o.QuorumTimeout < 0 || o.CommitInterval < 0 || o.PublishInterval < 0 {
 		bad("negative duration")
 	}
 	switch {
@@ -191,7 +192,8 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	do := driver.Options{
 		Bucket: o.Bucket, Name: o.Name, Origin: o.Origin, Layout: o.Kind.layout(),
 		Signers: o.Signers, VKeys: o.VKeys,
-		QuorumTimeout: o.QuorumTimeout, PublishInterval: o.PublishInterval, SwapInterval: o.SwapInterval,
+		QuorumTimeout: o.QuorumTimeout, CommitInterval: o.CommitInterval,
+		PublishInterval: o.PublishInterval, SwapInterval: o.SwapInterval,
 		URL: o.URL, Probe: o.Probe, SkipGate: o.SkipGate, Log: o.Log,
 	}
 	if !o.Policy.None() {

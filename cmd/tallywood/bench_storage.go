@@ -16,6 +16,8 @@ func storageFlags(fs *flag.FlagSet) *bench.StorageOptions {
 	o := new(bench.StorageOptions)
 	fs.IntVar(&o.Batch, "batch", 4096, "storage: `N` entries in a batch at most")
 	fs.IntVar(&o.InFlight, "in-flight", 0, "storage: `N` adds under way at most (default: twice --batch)")
+	fs.DurationVar(&o.Commit, "commit-interval", 0, "storage: `TIME` from one commit to the next at least, but for a full batch")
+	fs.DurationVar(&o.Publish, "publish-interval", 0, "storage: `TIME` from one publication to the next at least")
 	fs.Float64Var(&o.Rate, "rate", 0, "storage: `N` adds per second, evenly (default: as fast as they end)")
 	fs.IntVar(&o.Size, "size", 1024, "storage: `BYTES` of an entry")
 	fs.DurationVar(&o.PutLatency, "put-latency", 0, "storage: `TIME` that every Put takes longer")

@@ -22,6 +22,8 @@ type StorageOptions struct {
 	PutLatency time.Duration // added to every Put, as a far store has it; default 0
 	Batch      int           // entries per batch at most; default 4,096
 	InFlight   int           // adds under way at most; default twice Batch
+	Commit     time.Duration // from one commit to the next, but for a full batch; default 0
+	Publish    time.Duration // from one publication to the next; default 0: as soon as that is done
 	Rate       float64       // adds per second, evenly spaced; default 0: as fast as they end
 	Size       int           // bytes of an entry; default 1,024
 	Duration   time.Duration // of a run, after Warmup; default 10 s
@@ -43,8 +45,8 @@ func (o *StorageOptions) init() error {
 	if o.Bucket == nil {
 		errs = append(errs, errors.New("no bucket"))
 	}
-	if o.Batch < 1 || o.InFlight < 1 || o.Rate < 0 || o.PutLatency < 0 || o.Size < 16 || o.Size > 65_000 {
-		errs = append(errs, errors.New("batch and adds in flight are at least 1, entries 16 to 65,000 bytes long, rate and latency not negative"))
+	if o.Batch < 1 || o.InFlight < 1 || o.Rate < 0 || o.PutLatency < 0 || o.Commit < 0 || o.Publish < 0 || o.Size < 16 || o.Size > 65_000 {
+		errs = append(errs, errors.New("batch and adds in flight are at least 1, entries 16 to 65,000 bytes long, rate and times not negative"))
 	}
 	if o.PeerDir != "" && o.Pairs < minPairs {
 		errs = append(errs, fmt.Errorf("%d pairs, and fewer than %d say nothing", o.Pairs, minPairs))

@@ -68,6 +68,9 @@ type Log struct {
 	Policy string `yaml:"policy"`
 	// How long an add waits for the quorum before it is answered 503. Default: 3s.
 	QuorumTimeout Duration `yaml:"quorum_timeout,omitempty"`
+	// Least time from one commit to the next: entries that come sooner share a record, unless
+	// they fill one. An add waits as much longer. Default: 0s.
+	CommitInterval Duration `yaml:"commit_interval,omitempty"`
 	// Least time between two publications. Default: 0s, in an object store 200ms.
 	PublishInterval Duration `yaml:"publish_interval,omitempty"`
 	// "skip" leads the log even if too few witnesses answer to rule out that its storage was rolled
@@ -127,6 +130,9 @@ const DefaultQuorumTimeout = 3 * time.Second
 
 // objectStorePublishInterval is the default of publish_interval in an object store.
 const objectStorePublishInterval = 200 * time.Millisecond
+
+// maxMergeWait is what a log may wait for more entries; the merge delay of certificate logs is a minute.
+const maxMergeWait = Duration(30 * time.Second)
 
 var logName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
@@ -265,6 +271,13 @@ func (c *Config) checkLogs() error {
 		}
 		if l.Policy == "" {
 			fail("policy is missing; a log without witnesses says so with a policy file of the line \"quorum none\" and its own key")
+		}
+		switch {
+		case l.Kind == "rekor" && l.CommitInterval+l.PublishInterval >= l.QuorumTimeout:
+			fail("adds wait for a publication, so commit_interval (%v) and publish_interval (%v) together must be shorter than quorum_timeout (%v)",
+				time.Duration(l.CommitInterval), time.Duration(l.PublishInterval), time.Duration(l.QuorumTimeout))
+		case l.CommitInterval+l.PublishInterval > maxMergeWait:
+			fail("commit_interval and publish_interval together are longer than %v: a certificate log must publish within a minute", time.Duration(maxMergeWait))
 		}
 		if l.State != "active" {
 			fail("state %q is not active", l.State)

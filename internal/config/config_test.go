@@ -182,6 +182,9 @@ func TestParseRefuses(t *testing.T) {
 		"key without scheme": {"key: file:keys/tsa.pem", "key: keys/tsa.pem", "file:keys/tsa.pem"},
 		"name":               {"name: signatures", "name: ../signatures", "lower-case"},
 		"state":              {"policy: client/policy.txt}\n  - {name: cert", "policy: p, state: forzen}\n  - {name: cert", "not active"},
+		"long intervals":     {"origin: log.localhost", "commit_interval: 1s, publish_interval: 2s, origin: log.localhost", "shorter than quorum_timeout"},
+		"negative interval":  {"origin: log.localhost", "commit_interval: -1s, origin: log.localhost", "not a duration"},
+		"merge delay":        {"kind: ct", "publish_interval: 50s, kind: ct", "within a minute"},
 		"type":               {"{path: /dev/oidc}", "[1]", "line"},
 	} {
 		text := strings.Replace(server, c.old, c.new, 1)

@@ -155,8 +155,9 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 	o := log.Options{
 		Name: l.Name, Origin: l.Origin, Kind: logKind[l.Kind], Bucket: s.bucket,
 		Signers: signers, VKeys: vkeys, Policy: part.policy,
-		QuorumTimeout: time.Duration(l.QuorumTimeout), PublishInterval: time.Duration(l.PublishInterval),
-		CacheDir: s.cfg.CacheDir, URL: s.cfg.ReplicaURL, Probe: s.probe(l.Name), SkipGate: l.RollbackCheck == "skip", Log: s.log,
+		QuorumTimeout: time.Duration(l.QuorumTimeout), CommitInterval: time.Duration(l.CommitInterval),
+		PublishInterval: time.Duration(l.PublishInterval),
+		CacheDir:        s.cfg.CacheDir, URL: s.cfg.ReplicaURL, Probe: s.probe(l.Name), SkipGate: l.RollbackCheck == "skip", Log: s.log,
 	}
 	if strings.HasPrefix(s.cfg.Storage, "gs://") {
 		o.SwapInterval = gcsSwapInterval

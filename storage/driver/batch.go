@@ -188,10 +188,16 @@ func (l *Log) nextBatch(ctx context.Context) *batch {
 	}
 }
 
-// growLocked returns how much longer the batch should grow: on a busy log until it is old enough
-// or nothing arrives any more.
+// growLocked returns how much longer the batch should grow: until its turn has come, and on a busy
+// log until it is old enough or nothing arrives any more.
 func (l *Log) growLocked(b *batch) time.Duration {
-	if len(l.queue) > 1 || l.lastCount < busyBatch || !l.admitting || l.fullLocked(b, 0) {
+	if len(l.queue) > 1 || !l.admitting || l.fullLocked(b, 0) {
+		return 0
+	}
+	if turn := l.o.CommitInterval - time.Since(l.lastAt); turn > 0 {
+		return turn
+	}
+	if l.lastCount < busyBatch {
 		return 0
 	}
 	if time.Since(l.lastAt) > busyFor {

@@ -81,6 +81,7 @@ type Options struct {
 
 	QuorumTimeout   time.Duration // how long Await waits for a publication; default 3 s
 	LateTimeout     time.Duration // how long a late quorum is still welcome; default 30 s
+	CommitInterval  time.Duration // least time from one commit to the next, but for a full batch; default 0
 	PublishInterval time.Duration // least time between publications; default 0: as soon as possible
 	SwapInterval    time.Duration // least time between writes of the bucket's checkpoint; default 0
 	Republish       time.Duration // refresh of an idle log's checkpoint; default 10 min, negative: off
@@ -95,7 +96,7 @@ type Options struct {
 	MaxOutstandingBytes int64
 
 	// MaxUnpublished is the age of the oldest committed but unpublished entry from which on adds
-	// are refused. Default 5 s; with the StaticCT layout 60 s.
+	// are refused. Default 5 s after PublishInterval; with the StaticCT layout 60 s.
 	MaxUnpublished time.Duration
 
 	URL   string       // where replicas reach this process, recorded in LEADER records; optional

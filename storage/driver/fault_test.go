@@ -165,11 +165,7 @@ func TestFaultAtEveryOperation(t *testing.T) {
 		if total < 30 {
 			t.Fatalf("only %d operations", total)
 		}
-		step := 1
-		if testing.Short() {
-			step = 7
-		}
-		for n := 0; n < total; n += step {
+		for n := 0; n < total; n += faultStep {
 			for _, mode := range modes {
 				t.Run(fmt.Sprintf("%d/%d/%v", before, n, mode), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { faulty(t, h, objects, n, mode) })

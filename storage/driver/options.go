@@ -32,8 +32,8 @@ func (o Options) check() (Options, note.Verifier, error) {
 	if len(o.URL) > maxURL {
 		bad("URL of %d bytes is longer than %d", len(o.URL), maxURL)
 	}
-	if o.BatchMaxSize < 0 || o.MaxOutstanding < 0 || o.MaxOutstandingBytes < 0 {
-		bad("negative limit")
+	if o.BatchMaxSize < 0 || o.MaxOutstanding < 0 || o.MaxOutstandingBytes < 0 || o.CommitInterval < 0 || o.PublishInterval < 0 {
+		bad("negative limit or interval")
 	}
 	if (o.Sizes == nil) != (o.Satisfied == nil) || o.Sizes != nil && o.Cosign == nil {
 		bad("Sizes and Satisfied go together, and with Cosign")
@@ -58,7 +58,7 @@ func (o Options) check() (Options, note.Verifier, error) {
 	o.MaxOutstanding = cmp.Or(o.MaxOutstanding, 16_384)
 	o.MaxOutstandingBytes = cmp.Or(o.MaxOutstandingBytes, 64<<20)
 	if o.MaxUnpublished == 0 {
-		o.MaxUnpublished = 5 * time.Second
+		o.MaxUnpublished = 5*time.Second + o.PublishInterval
 		if o.Layout.indexed {
 			o.MaxUnpublished = 60 * time.Second
 		}

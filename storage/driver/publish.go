@@ -26,7 +26,7 @@ type round struct {
 func (l *Log) publish(ctx context.Context) error {
 	var wait backoff
 	var began time.Time
-	for l.due(ctx) && pause(ctx, time.Until(began.Add(l.o.PublishInterval))) {
+	for l.due(ctx) && l.rest(ctx, began.Add(l.o.PublishInterval)) {
 		began = time.Now()
 		err := l.publishHead(ctx)
 		var damage *DamageError
@@ -73,6 +73,15 @@ func (l *Log) due(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+// rest waits until the time of the next publication, or until the leadership ends, which does not
+// wait for it. It reports whether ctx still goes on.
+func (l *Log) rest(ctx context.Context, until time.Time) bool {
+	ended, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	l.await(ended, func() bool { return !l.admitting })
+	return ctx.Err() == nil
 }
 
 // publishHead makes the newest committed size durable in tiles, signs it, has it cosigned and

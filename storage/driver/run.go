@@ -84,6 +84,7 @@ func (l *Log) admit(yes bool) {
 	defer l.mu.Unlock()
 	l.admitting = yes
 	l.wakeSequencer()
+	l.notifyLocked()
 }
 
 func (l *Log) admits() bool {

@@ -6,4 +6,5 @@ package driver_test
 const (
 	simDefault  = 40
 	zombieSeeds = 24
+	faultStep   = 1 // every operation fails
 )

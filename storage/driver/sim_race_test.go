@@ -6,4 +6,5 @@ package driver_test
 const (
 	simDefault  = 6
 	zombieSeeds = 4
+	faultStep   = 5 // every fifth operation fails
 )
