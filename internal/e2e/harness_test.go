@@ -49,7 +49,8 @@ func install(t *testing.T, pkg, version string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	cmd := exec.Command("go", "install", pkg+"@"+version)
+	// Compiling takes most of the time, so it is not made to optimise.
+	cmd := exec.Command("go", "install", "-gcflags=all=-N -l", "-ldflags=-s -w", pkg+"@"+version)
 	cmd.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-buildvcs=false")
 	cmd.Dir = bin // outside the module: its go.mod must not decide the client's versions
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -24,6 +24,9 @@ const (
 	s3rver        = "s3rver@3.7.1"
 )
 
+// unoptimised makes a program compile faster that does not have to be fast.
+const unoptimised = "-gcflags=all=-N -l"
+
 // Credentials of the S3 servers.
 const (
 	AccessKey = "test"
@@ -67,7 +70,7 @@ func FakeGCSServer(t testing.TB) (endpoint string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exited := start(t, exec.Command(install(t, fakeGCSServer), "-scheme", "http", "-backend", "memory",
+	exited := start(t, exec.Command(install(t, fakeGCSServer, unoptimised), "-scheme", "http", "-backend", "memory",
 		"-host", host, "-port", port, "-public-host", address, "-log-level", "error"))
 	return await(t, address, exited)
 }
@@ -96,9 +99,9 @@ func S3rver(t testing.TB, bucket string) (endpoint string) {
 
 var installMu sync.Mutex
 
-// install returns the path of a program of the Go module proxy, which it installs unless an earlier
-// test has.
-func install(t testing.TB, module string) string {
+// install returns the path of a program of the Go module proxy, which it installs, with flags, unless
+// an earlier test has.
+func install(t testing.TB, module string, flags ...string) string {
 	t.Helper()
 	installMu.Lock()
 	defer installMu.Unlock()
@@ -113,7 +116,7 @@ func install(t testing.TB, module string) string {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(fresh)
-	cmd := exec.Command("go", "install", module)
+	cmd := exec.Command("go", append([]string{"install", "-ldflags=-s -w"}, append(flags, module)...)...)
 	cmd.Env = append(os.Environ(), "GOBIN="+fresh, "GOFLAGS=-buildvcs=false")
 	cmd.Dir = fresh // outside the module: its go.mod must not decide the program's versions
 	if out, err := cmd.CombinedOutput(); err != nil {
