@@ -165,14 +165,13 @@ func (c *memory) count() int {
 // against it. It returns the size of the tree.
 func (c *memory) verify(t *testing.T, base string) int64 {
 	t.Helper()
-	return c.verifyView(t, func() (*view, error) { return look(c.client, base, c.policy) }).tree.size
+	return c.verifyView(t, 0, func() (*view, error) { return look(c.client, base, c.policy) }).tree.size
 }
 
-// verifyView is verify with a way to read the log.
-func (c *memory) verifyView(t *testing.T, read func() (*view, error)) *view {
+// verifyView is verify with a way to read the log, which must come to have most entries at least.
+func (c *memory) verifyView(t *testing.T, most int64, read func() (*view, error)) *view {
 	t.Helper()
 	c.mu.Lock()
-	var most int64
 	for tr := range c.seen {
 		most = max(most, tr.size)
 	}
