@@ -2,13 +2,13 @@ package bench
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -152,6 +152,9 @@ func measure(ctx context.Context, o StorageOptions, name string, open func(conte
 	return r, e.close(context.WithoutCancel(ctx))
 }
 
+// adderCount is how many goroutines keep adds under way, each of them many.
+const adderCount = 64
+
 // A storageLoad adds entries and takes the times.
 type storageLoad struct {
 	o      StorageOptions
@@ -186,20 +189,12 @@ func (l *storageLoad) run(ctx context.Context, d time.Duration) time.Duration {
 	watching, stop := context.WithCancel(ctx)
 	var watcher, adders sync.WaitGroup
 	watcher.Go(func() { l.watch(watching) })
-	var next atomic.Int64
-	for range l.o.InFlight {
-		adders.Go(func() {
-			for ctx.Err() == nil {
-				at := time.Now()
-				if l.o.Rate > 0 {
-					at = began.Add(time.Duration(float64(next.Add(1)-1) / l.o.Rate * float64(time.Second)))
-				}
-				if at.After(end) || !wait(ctx, time.Until(at)) || time.Now().After(end) {
-					return
-				}
-				l.addOne(ctx)
-			}
-		})
+	if l.o.Rate > 0 {
+		l.addEvenly(ctx, began, end, &adders)
+	} else {
+		for i := range adderCount {
+			adders.Go(func() { l.addAlways(ctx, end, (l.o.InFlight+i)/adderCount) })
+		}
 	}
 	adders.Wait()
 	elapsed := time.Since(began)
@@ -211,19 +206,71 @@ func (l *storageLoad) run(ctx context.Context, d time.Duration) time.Duration {
 	return elapsed
 }
 
-func (l *storageLoad) addOne(ctx context.Context) {
+// addEvenly adds entries at the rate, whether or not those before have ended, up to InFlight.
+func (l *storageLoad) addEvenly(ctx context.Context, began, end time.Time, adders *sync.WaitGroup) {
+	free := make(chan struct{}, l.o.InFlight)
+	for n := 0; ; n++ {
+		at := began.Add(time.Duration(float64(n) / l.o.Rate * float64(time.Second)))
+		if at.After(end) || !wait(ctx, time.Until(at)) {
+			return
+		}
+		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		added := l.add(ctx)
+		adders.Go(func() {
+			l.await(ctx, added)
+			<-free
+		})
+	}
+}
+
+// addAlways keeps n adds under way. One goroutine does so for many, whose stacks would otherwise cost
+// more than the log: entries become durable in the order in which they were added.
+func (l *storageLoad) addAlways(ctx context.Context, end time.Time, n int) {
+	var under []adding
+	for ctx.Err() == nil && n > 0 {
+		now := time.Now()
+		for len(under) < n && now.Before(end) {
+			under = append(under, l.add(ctx))
+		}
+		if len(under) == 0 {
+			return
+		}
+		l.await(ctx, under[0])
+		under = under[1:]
+	}
+}
+
+// An adding is an add under way.
+type adding struct {
+	future tessera.IndexFuture
+	began  time.Time
+}
+
+// add adds an entry that is like no other.
+func (l *storageLoad) add(ctx context.Context) adding {
 	data := make([]byte, l.o.Size)
-	rand.Read(data) // never fails
+	for i := 0; i+8 <= len(data); i += 8 {
+		binary.LittleEndian.PutUint64(data[i:], rand.Uint64())
+	}
 	began := time.Now()
-	index, err := l.engine.add(ctx, tessera.NewEntry(data))()
-	took := time.Since(began)
+	return adding{l.engine.add(ctx, tessera.NewEntry(data)), began}
+}
+
+// await takes the time at which an add ended.
+func (l *storageLoad) await(ctx context.Context, a adding) {
+	index, err := a.future()
+	took := time.Since(a.began)
 	l.mu.Lock()
 	if err != nil {
 		l.errors++
 		l.err = err
 	} else {
 		l.durable = append(l.durable, took)
-		l.pending = append(l.pending, addedEntry{int64(index.Index), began})
+		l.pending = append(l.pending, addedEntry{int64(index.Index), a.began})
 	}
 	l.mu.Unlock()
 	if err != nil { // it asks for a pause

@@ -50,14 +50,28 @@ func newBundles() *bundles {
 }
 
 // append adds encoded entries and returns the indexes of the bundles they completed, pending from
-// now on.
-func (b *bundles) append(entries [][]byte) []int64 {
+// now on. joined is the entries concatenated; bundles that lie in it whole share its memory, so it
+// must not change any more.
+func (b *bundles) append(entries [][]byte, joined []byte) []int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var done []int64
-	for _, e := range entries {
-		b.edge.data = append(b.edge.data, e...)
-		b.edge.ends = append(b.edge.ends, len(b.edge.data))
+	for len(entries) > 0 {
+		n := min(bundleWidth-len(b.edge.ends), len(entries))
+		if n < bundleWidth && b.edge.data == nil {
+			b.edge.data = make([]byte, 0, bundleWidth*(len(joined)/len(entries)))
+		}
+		size := 0
+		for _, e := range entries[:n] {
+			size += len(e)
+			b.edge.ends = append(b.edge.ends, len(b.edge.data)+size)
+		}
+		if n == bundleWidth {
+			b.edge.data = joined[:size:size]
+		} else {
+			b.edge.data = append(b.edge.data, joined[:size]...)
+		}
+		entries, joined = entries[n:], joined[size:]
 		if len(b.edge.ends) == bundleWidth {
 			full := b.edge
 			b.pending[full.index] = &full

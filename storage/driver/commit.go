@@ -37,7 +37,7 @@ func (l *Log) sequence(ctx context.Context) error {
 func (l *Log) commitBatch(ctx context.Context, b *batch) error {
 	first := l.state.size
 	entries, leaves, payload := l.encodeBatch(b, first)
-	work, err := l.extend(entries, leaves)
+	work, err := l.extend(entries, leaves, payload)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,9 @@ func (l *Log) encodeBatch(b *batch, first int64) (entries, leaves [][]byte, payl
 			encoded = q.entry.MarshalBundleData(uint64(first) + uint64(i))
 		}
 		leaves[i] = q.entry.LeafHash()
+		start := len(payload)
 		payload = append(payload, encoded...)
-		entries[i] = encoded
+		entries[i] = payload[start:len(payload):len(payload)]
 	}
 	return entries, leaves, payload
 }

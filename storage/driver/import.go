@@ -75,7 +75,7 @@ func (l *Log) importEntries(ctx context.Context, p Published, fetch Fetch, progr
 			return err
 		}
 		for _, b := range read {
-			work, err := l.extend(b.entries, b.leaves)
+			work, err := l.extend(b.entries, b.leaves, b.data)
 			if err != nil {
 				return err
 			}
@@ -91,7 +91,10 @@ func (l *Log) importEntries(ctx context.Context, p Published, fetch Fetch, progr
 	return l.writePartials(ctx, l.snapshot(0, p.Size, p.Root))
 }
 
-type sourceBundle struct{ entries, leaves [][]byte }
+type sourceBundle struct {
+	data            []byte
+	entries, leaves [][]byte
+}
 
 // fetchBundles reads n entry bundles and checks the full ones against the checkpoint.
 func (l *Log) fetchBundles(ctx context.Context, p Published, fetch Fetch, hashes tlog.HashReader, first, n int64) ([]sourceBundle, error) {
@@ -141,7 +144,7 @@ func (l *Log) fetchBundle(ctx context.Context, p Published, fetch Fetch, index i
 	if int64(len(leaves)) < width {
 		return sourceBundle{}, fmt.Errorf("reading %s: it has %d entries, not %d", path, len(leaves), width)
 	}
-	s := sourceBundle{leaves: leaves[:width]}
+	s := sourceBundle{data: data, leaves: leaves[:width]}
 	for i := range width {
 		s.entries = append(s.entries, b.entry(int(i)))
 	}

@@ -34,8 +34,9 @@ type snapshot struct {
 	edges []partial
 }
 
-// extend appends entries to the tree and the bundles in memory and returns what is full now.
-func (l *Log) extend(entries, leaves [][]byte) ([]fullObject, error) {
+// extend appends entries to the tree and the bundles in memory and returns what is full now. joined
+// is the entries concatenated, which bundles keep.
+func (l *Log) extend(entries, leaves [][]byte, joined []byte) ([]fullObject, error) {
 	tiles, err := l.tree.append(leaves)
 	if err != nil {
 		return nil, err
@@ -44,7 +45,7 @@ func (l *Log) extend(entries, leaves [][]byte) ([]fullObject, error) {
 	for _, t := range tiles {
 		work = append(work, fullObject{tileID: t})
 	}
-	for _, index := range l.bundles.append(entries) {
+	for _, index := range l.bundles.append(entries, joined) {
 		work = append(work, fullObject{tileID{0, index}, true})
 	}
 	return work, nil

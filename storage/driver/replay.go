@@ -216,7 +216,7 @@ func (l *Log) replayRecord(at state, raw []byte) (state, error) {
 	for i := range entries {
 		entries[i] = b.entry(i)
 	}
-	work, err := l.extend(entries, leaves)
+	work, err := l.extend(entries, leaves, payload)
 	if err != nil {
 		return at, err
 	}
