@@ -55,6 +55,7 @@ type PutOptions struct {
 	If           Condition // zero: always
 	ContentType  string    // optional
 	CacheControl string    // optional
+	Unversioned  bool      // the caller has no use for the version, and Put may leave it empty
 }
 
 // A Bucket is an object store. All methods may be called concurrently.

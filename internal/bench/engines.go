@@ -90,7 +90,7 @@ func newSlotLog(ctx context.Context, o StorageOptions, count *counter64) (engine
 	name := "bench-" + strings.ToLower(rand.Text())
 	r, err := driver.OpenReplica(ctx, driver.Options{
 		Bucket: counted{o.Bucket, count, o.PutLatency}, Name: name, Origin: benchOrigin, Layout: driver.TlogTiles(),
-		Signers: []note.Signer{signer}, VKeys: []string{vkey}, BatchMaxSize: o.Batch, MaxOutstanding: 4 * o.InFlight, CommitInterval: o.Commit, PublishInterval: o.Publish,
+		Signers: []note.Signer{signer}, VKeys: []string{vkey}, BatchMaxSize: o.Batch, MaxOutstanding: max(4*o.InFlight, 1024), CommitInterval: o.Commit, PublishInterval: o.Publish,
 	})
 	if err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ func newTesseraPOSIX(ctx context.Context, o StorageOptions, _ *counter64) (engin
 	a, shutdown, reader, err := tessera.NewAppender(running, d, tessera.NewAppendOptions().
 		WithCheckpointSigner(signer).
 		WithBatching(uint(o.Batch), 50*time.Millisecond).
-		WithPushback(uint(4*o.InFlight)).
+		WithPushback(uint(max(4*o.InFlight, 1024))).
 		WithCheckpointInterval(100*time.Millisecond))
 	if err != nil {
 		stop()

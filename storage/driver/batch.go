@@ -27,6 +27,8 @@ type batch struct {
 	opened  time.Time
 	arrived time.Time // when the last entry was added
 
+	encoding chan payload // gives what encodeAhead made; nil: nothing is encoded ahead
+
 	done  chan struct{} // closed when the fields below are set
 	first int64         // index of entries[0]
 	err   error
@@ -103,6 +105,9 @@ func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
 		b = l.queue[len(l.queue)-1]
 	}
 	if b == nil || l.fullLocked(b, len(encoded)) {
+		if b != nil {
+			l.encodeAhead(b)
+		}
 		b = &batch{opened: now, done: make(chan struct{})}
 		l.queue = append(l.queue, b)
 		l.wakeSequencer()
@@ -113,6 +118,7 @@ func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
 	l.queued++
 	l.queuedSize += int64(len(encoded))
 	if len(b.entries) == l.o.BatchMaxSize {
+		l.encodeAhead(b)
 		l.wakeSequencer()
 	}
 	return b.future(len(b.entries) - 1)

@@ -36,13 +36,13 @@ func (l *Log) sequence(ctx context.Context) error {
 // process leads no more.
 func (l *Log) commitBatch(ctx context.Context, b *batch) error {
 	first := l.state.size
-	entries, leaves, payload := l.encodeBatch(b, first)
-	work, err := l.extend(entries, leaves, payload)
+	payload := l.encodedBatch(b, first)
+	work, err := l.extend(payload.entries, payload.leaves, payload.joined())
 	if err != nil {
 		return err
 	}
 	h := l.state.nextHeader(typeBatch, l.writer)
-	h.Count, h.Payload = int64(len(entries)), sum(payload)
+	h.Count, h.Payload = int64(len(payload.entries)), payload.sum
 	h.NewSize, h.NewRoot, h.Range = l.tree.head()
 	snap := l.snapshot(h.N+1, h.NewSize, h.NewRoot)
 	if err := snap.checkRoot(); err != nil {
@@ -79,34 +79,15 @@ func (l *Log) setCommitting(since time.Time) {
 	l.committing = since
 }
 
-// encodeBatch returns the encoded entries of b from index first on, their leaf hashes, and the
-// entries concatenated. The entries share the memory of the concatenation.
-func (l *Log) encodeBatch(b *batch, first int64) (entries, leaves [][]byte, payload []byte) {
-	entries, leaves = make([][]byte, len(b.entries)), make([][]byte, len(b.entries))
-	payload = make([]byte, 0, b.bytes)
-	for i, q := range b.entries {
-		encoded := q.encoded
-		if l.o.Layout.indexed {
-			encoded = q.entry.MarshalBundleData(uint64(first) + uint64(i))
-		}
-		leaves[i] = q.entry.LeafHash()
-		start := len(payload)
-		payload = append(payload, encoded...)
-		entries[i] = payload[start:len(payload):len(payload)]
-	}
-	return entries, leaves, payload
-}
-
 // commit puts the record h with payload after s and returns the state after it. The answer is
 // definite: nil, errOvertaken because another writer's record has the slot, or errUndecided when
 // ctx ended before the bucket said.
-func (l *Log) commit(ctx context.Context, s state, h header, payload []byte) (state, error) {
+func (l *Log) commit(ctx context.Context, s state, h header, payload payload) (state, error) {
 	line, err := h.encode()
 	if err != nil {
 		return state{}, err
 	}
-	data := make([]byte, 0, len(line)+len(payload))
-	data = append(append(data, line...), payload...)
+	data := payload.after(line)
 	stored, err := l.create(ctx, l.slotKey(s.n), data, private, maxHeader)
 	if err != nil {
 		l.undecided = true

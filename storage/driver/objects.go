@@ -46,7 +46,7 @@ func (l *Log) bundleKey(n int64, width int) string {
 // record the beginning of the object is enough, so at most limit bytes are read, 0 meaning all.
 // Any error means undecided: the write may have been applied, or may yet be.
 func (l *Log) create(ctx context.Context, key string, data []byte, o storage.PutOptions, limit ...int64) ([]byte, error) {
-	o.If = storage.Absent()
+	o.If, o.Unversioned = storage.Absent(), true
 	r := storage.Range{}
 	if len(limit) > 0 {
 		r.Length = limit[0]
@@ -116,7 +116,7 @@ type object struct {
 // equal; a partial may have been collected after its full successor was written.
 func (l *Log) materialize(ctx context.Context, o object) error {
 	opts := immutable
-	opts.If = storage.Absent()
+	opts.If, opts.Unversioned = storage.Absent(), true
 	var wait backoff
 	for {
 		_, err := l.put(ctx, o.key, o.data, opts)

@@ -148,7 +148,7 @@ func (l *Log) awaitGate(ctx context.Context, f floor, s state) error {
 func (l *Log) announceLeader(ctx context.Context, s state) (state, error) {
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
-	return l.commit(ctx, s, s.leaderHeader(l.writer, l.o.URL), nil)
+	return l.commit(ctx, s, s.leaderHeader(l.writer, l.o.URL), payload{})
 }
 
 // finish writes what the replayed records want written and makes the log ready to run.

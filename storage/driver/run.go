@@ -130,7 +130,7 @@ func (l *Log) release(ctx context.Context) {
 	defer cancel()
 	h := l.state.nextHeader(typeBatch, l.writer)
 	h.Released = true
-	next, err := l.commit(ctx, l.state, h, nil)
+	next, err := l.commit(ctx, l.state, h, payload{})
 	if err != nil {
 		l.o.Log.WarnContext(ctx, "releasing the leadership", "origin", l.o.Origin, "err", err)
 		return

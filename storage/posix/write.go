@@ -24,6 +24,9 @@ func (b *Bucket) Put(ctx context.Context, key string, data []byte, opts storage.
 	if err := b.put(ctx, key, data, opts.If); err != nil {
 		return "", fmt.Errorf("putting %q: %w", key, err)
 	}
+	if opts.Unversioned {
+		return "", nil
+	}
 	return version(data), nil
 }
 
