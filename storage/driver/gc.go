@@ -38,7 +38,11 @@ func (l *Log) collect(ctx context.Context) error {
 			continue
 		}
 		past = append(past, publishedAt{time.Now(), slot})
-		err := errors.Join(l.sweepPartials(ctx, size, &listed), l.sweepSlots(ctx, size, l.pickFloor(&past)))
+		n := l.pickFloor(&past)
+		err := l.sweepPartials(ctx, size, &listed)
+		if err == nil { // the floor says where a successor is to look for partials
+			err = l.sweepSlots(ctx, size, n)
+		}
 		if unusable(err) {
 			return err
 		}
@@ -153,27 +157,35 @@ type writtenPartial struct {
 // Of a predecessor's it learns by listing, once.
 func (l *Log) sweepPartials(ctx context.Context, size int64, listed *bool) error {
 	if !*listed {
-		if err := l.listPartials(ctx, size); err != nil {
+		head, _ := l.Head() // a predecessor wrote some of what it did not live to publish
+		if err := l.listPartials(ctx, head); err != nil {
 			return err
 		}
 		*listed = true
 	}
 	var keys []string
+	var swept []writtenPartial
 	l.mu.Lock()
 	kept := make([]writtenPartial, 0, len(l.partials))
 	for _, p := range l.partials {
 		if p.index < size>>(layout.TileHeight*(p.level+1)) {
-			keys = append(keys, p.key)
+			keys, swept = append(keys, p.key), append(swept, p)
 		} else {
 			kept = append(kept, p)
 		}
 	}
 	l.partials = kept
 	l.mu.Unlock()
-	return l.deleteAll(ctx, keys)
+	err := l.deleteAll(ctx, keys)
+	if err != nil { // next time
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.partials = append(l.partials, swept...)
+	}
+	return err
 }
 
-// listPartials lists the partials of the tiles at the right edge, and of those that were filled
+// listPartials lists the partials of the tiles at the right edge of size, and of those that were filled
 // since the floor was written.
 func (l *Log) listPartials(ctx context.Context, size int64) error {
 	f, err := l.readFloor(ctx)

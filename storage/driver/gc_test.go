@@ -8,6 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/transparency-dev/tessera"
+
+	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
@@ -85,5 +88,87 @@ func TestGarbageIsCollected(t *testing.T) {
 		add(t, l, size, size+10)
 		quit(t, l, stop)
 		checkLog(t, options(t, b), size+10)
+	})
+}
+
+// TestPartialsOutliveNoFailure has the bucket delete no partial while tiles fill up and the floor
+// would move past them, and then again: to the process that wrote them, or to the next one.
+func TestPartialsOutliveNoFailure(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			inner := mem.New()
+			b := faultbucket.New(inner)
+			b.FailWhen(faultbucket.On(faultbucket.Delete, "logs/"), faultbucket.Fail)
+			l := open(t, gcOptions(t, b))
+			stop := lead(t, l)
+			size := int64(0)
+			grow := func(n int) {
+				for range n {
+					add(t, l, size, size+10)
+					size += 10
+					time.Sleep(200 * time.Millisecond)
+				}
+			}
+			grow(60)
+			if restart {
+				quit(t, l, stop)
+				l = open(t, gcOptions(t, b))
+				stop = lead(t, l)
+			}
+			b.Heal()
+			grow(60)
+			quit(t, l, stop)
+			for key := range dump(t, inner) {
+				if full, _, partial := strings.Cut(key, ".p/"); partial && get(t, inner, full) != nil {
+					t.Errorf("restart %v: %s is left", restart, key)
+				}
+			}
+			if f := readFloor(t, inner); f.N < 50 {
+				t.Errorf("restart %v: the floor is %+v", restart, f)
+			}
+		})
+	}
+}
+
+// TestPartialsOfUnpublishedSizesAreCollected has a process die before what it wrote partials for is
+// published, and the next one look for them before that, too.
+func TestPartialsOfUnpublishedSizesAreCollected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := new(quorum)
+		b := mem.New()
+		o := gcOptions(t, b)
+		o.Cosign = q.cosign
+		first := open(t, o)
+		stop := lead(t, first)
+		add(t, first, 0, 5)
+		settle(t, b, 5)
+		q.set(func(q *quorum) { q.hang = true })
+		for _, n := range []int64{300, 310} {
+			for size, _ := first.Head(); size < n; size++ {
+				if _, err := first.Add(t.Context(), tessera.NewEntry(data(size)))(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(4 * time.Second)
+		}
+		quit(t, first, stop)
+		if get(t, b, "logs/test/tile/0/001.p/44") == nil {
+			t.Fatal("no partial tile was written for size 300")
+		}
+		second := open(t, o)
+		stop = lead(t, second)
+		time.Sleep(2 * o.GCInterval)
+		q.set(func(q *quorum) { q.hang = false })
+		settle(t, b, 310)
+		for size := int64(310); size < 600; size += 10 {
+			add(t, second, size, size+10)
+			time.Sleep(o.GCInterval)
+		}
+		quit(t, second, stop)
+		for key := range dump(t, b) {
+			if full, _, partial := strings.Cut(key, ".p/"); partial && get(t, b, full) != nil {
+				t.Errorf("%s is left", key)
+			}
+		}
 	})
 }
