@@ -17,6 +17,8 @@
 // an operating system, but Crash, which stands for a power failure then, takes it back unless a
 // later operation has made it durable.
 //
+// Several processes that share a bucket each have a Bucket of their own, made by Sibling.
+//
 // Operations are numbered from 0 in the order in which they begin. A Delete of k keys counts as k
 // operations, so that a fault can fall between two of them. Optional methods of the wrapped bucket
 // are passed on: Sync is an operation, Lock is not. Every method may be called concurrently.
@@ -44,93 +46,21 @@ var ErrInjected = errors.New("injected fault")
 // ErrCrashed is wrapped, beside ErrInjected, by the errors of a Bucket that has crashed.
 var ErrCrashed = errors.New("process is dead")
 
-// A Mode says what a fault does to the operation it falls on.
-type Mode int
-
-// The modes. All but None make the operation return an error that wraps ErrInjected.
-const (
-	None       Mode = iota // the operation goes through
-	Fail                   // not applied
-	Lose                   // applied, the response lost
-	Late                   // not applied now, but when Land is called; a Get, List or Sync just fails
-	Crash                  // not applied; every later operation fails with ErrCrashed
-	CrashAfter             // applied, the response lost; every later operation fails with ErrCrashed
-
-	// Unsynced applies a Put or Delete, fails, and leaves it to Crash to take it back: unless a later
-	// Put or Delete in the same directory, or a Sync of that, went through. Others just fail.
-	Unsynced
-	// Broken is Unsynced of a store that from then on takes no Put, Delete or Sync. The errors say
-	// so by a method Unusable, which returns true.
-	Broken
-)
-
-var modeNames = [...]string{"none", "fail", "lose", "late", "crash", "crash after", "unsynced", "broken"}
-
 // unusableError is wrapped, beside ErrInjected, by the errors of a Bucket that is broken.
 type unusableError struct{}
 
 func (unusableError) Error() string  { return "nothing can be written any more" }
 func (unusableError) Unusable() bool { return true }
 
-// String returns the mode in lower-case words, for the names of subtests.
-func (m Mode) String() string {
-	if m < 0 || int(m) >= len(modeNames) {
-		return fmt.Sprintf("mode %d", int(m))
-	}
-	return modeNames[m]
-}
-
-// A Kind is the method an operation calls.
-type Kind string
-
-// The kinds of operation.
-const (
-	Get    Kind = "get"
-	Put    Kind = "put"
-	Delete Kind = "delete"
-	List   Kind = "list"
-	Sync   Kind = "sync"
-)
-
-// An Op is one operation that a Bucket has seen.
-type Op struct {
-	N    int               // its number, from 0
-	Kind Kind              // what it does
-	Key  string            // its key; List: the prefix; Sync: the prefixes, separated by spaces
-	If   storage.Condition // Put: its condition
-	Mode Mode              // the fault planned for it
-}
-
-// On returns a matcher for the operations of kind on keys that begin with prefix.
-// The empty kind stands for every kind.
-func On(kind Kind, prefix string) func(Op) bool {
-	return func(op Op) bool {
-		return (kind == "" || op.Kind == kind) && strings.HasPrefix(op.Key, prefix)
-	}
-}
-
-// keep is the mode of a rule that leaves the mode to the other rules.
-const keep Mode = -1
-
-// A rule is one line of the plan. Of the rules that match an operation the newest decides its
-// mode; their delays add up.
-type rule struct {
-	match func(Op) bool
-	mode  Mode
-	delay time.Duration
-}
-
 // A Bucket passes operations to the bucket it wraps, except where its plan says otherwise.
 type Bucket struct {
 	inner storage.Bucket
-
-	// reaching is held for reading while an operation is inside inner, so that Crash can wait.
-	reaching sync.RWMutex
+	plan  *plan
 
 	mu      sync.Mutex // guards the fields below
-	rules   []rule
-	ops     []Op
 	crashed bool
+	inside  int                           // operations that are inside inner
+	left    *sync.Cond                    // one of them has left
 	late    []func(context.Context) error // the operations Land applies
 	unlock  map[int]func() error          // the locks held, by the order they were taken in
 	locks   int                           // locks taken so far
@@ -148,43 +78,17 @@ var _ storage.Bucket = (*Bucket)(nil)
 
 // New returns a Bucket over b without any faults.
 func New(b storage.Bucket) *Bucket {
-	return &Bucket{inner: b, unlock: make(map[int]func() error), undo: make(map[string]content)}
+	return over(b, new(plan))
 }
 
-// FailAt plans mode for operation n.
-func (b *Bucket) FailAt(n int, mode Mode) {
-	b.FailWhen(func(op Op) bool { return op.N == n }, mode)
-}
+// Sibling returns the Bucket of another process over b. The plans and numbers of operations are
+// those of the first: an operation of either has the next number. Each crashes for itself.
+func (b *Bucket) Sibling(inner storage.Bucket) *Bucket { return over(inner, b.plan) }
 
-// FailWhen plans mode for every later operation that match accepts. match is called once for each
-// operation, one at a time, and must not call the Bucket. A newer plan overrides an older one, so
-// FailWhen(match, None) exempts.
-func (b *Bucket) FailWhen(match func(Op) bool, mode Mode) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.rules = append(b.rules, rule{match: match, mode: mode})
-}
-
-// DelayWhen delays every later operation that match accepts by d, or until its context ends, before
-// anything else happens to it.
-func (b *Bucket) DelayWhen(match func(Op) bool, d time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.rules = append(b.rules, rule{match: match, mode: keep, delay: d})
-}
-
-// Heal drops all plans. A crashed Bucket stays crashed.
-func (b *Bucket) Heal() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.rules = nil
-}
-
-// Ops returns the operations seen so far, in the order in which they began.
-func (b *Bucket) Ops() []Op {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Clone(b.ops)
+func over(b storage.Bucket, p *plan) *Bucket {
+	f := &Bucket{inner: b, plan: p, unlock: make(map[int]func() error), undo: make(map[string]content)}
+	f.left = sync.NewCond(&f.mu)
+	return f
 }
 
 // Crash kills the process that uses the Bucket, as far as the wrapped bucket can tell: when Crash
@@ -195,10 +99,10 @@ func (b *Bucket) Crash() {
 	b.crashed = true
 	held := b.unlock
 	b.unlock = make(map[int]func() error)
+	for b.inside > 0 {
+		b.left.Wait()
+	}
 	b.mu.Unlock()
-
-	b.reaching.Lock()
-	defer b.reaching.Unlock()
 	for _, unlock := range held {
 		// The lock of a process that dies is released whatever happens; nobody is left to tell.
 		_ = unlock()
@@ -214,6 +118,13 @@ func (b *Bucket) Crash() {
 	}
 }
 
+// Crashed reports whether the process that uses the Bucket has died.
+func (b *Bucket) Crashed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.crashed
+}
+
 // restore makes the wrapped bucket hold at key what it did.
 func (b *Bucket) restore(key string, old content) error {
 	if !old.exists {
@@ -223,8 +134,8 @@ func (b *Bucket) restore(key string, old content) error {
 	return err
 }
 
-// Land applies the operations that were Late and not applied yet, in order: the requests a network
-// held back. It works on a crashed Bucket too, and returns the errors of the wrapped bucket.
+// Land applies the operations that were Late or Again and not applied so yet, in order: the requests
+// a network held back or repeats. It works on a crashed Bucket too, and returns the errors of the wrapped bucket.
 func (b *Bucket) Land(ctx context.Context) error {
 	b.mu.Lock()
 	late := b.late
@@ -239,12 +150,15 @@ func (b *Bucket) Land(ctx context.Context) error {
 
 // Get implements storage.Bucket.
 func (b *Bucket) Get(ctx context.Context, key string, r storage.Range) (data []byte, v storage.Version, err error) {
-	err = b.do(ctx, Op{Kind: Get, Key: key}, func(ctx context.Context) (err error) {
+	op, err := b.run(ctx, Op{Kind: Get, Key: key}, func(ctx context.Context) (err error) {
 		data, v, err = b.inner.Get(ctx, key, r)
 		return err
 	})
 	if err != nil {
 		return nil, "", err
+	}
+	if op.Mode == Cut {
+		data = data[:len(data)/2]
 	}
 	return data, v, nil
 }
@@ -344,29 +258,49 @@ func (b *Bucket) Lock(key string) (unlock func() error, err error) {
 	}, nil
 }
 
-// do records op, finds its fault and runs apply accordingly.
 func (b *Bucket) do(ctx context.Context, op Op, apply func(context.Context) error) error {
-	op, delay := b.begin(op)
+	_, err := b.run(ctx, op, apply)
+	return err
+}
+
+// run records op, finds its fault and runs apply accordingly.
+func (b *Bucket) run(ctx context.Context, op Op, apply func(context.Context) error) (Op, error) {
+	op, delay := b.plan.begin(op)
 	if delay > 0 {
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():
-			return fmt.Errorf("%s %q: %w", op.Kind, op.Key, ctx.Err())
+			return op, fmt.Errorf("%s %q: %w", op.Kind, op.Key, ctx.Err())
 		}
 	}
-	b.reaching.RLock()
-	defer b.reaching.RUnlock()
+	err := b.reach(ctx, op, apply)
+	if (op.Mode == Hang || op.Mode == HangAfter) && !errors.Is(err, ErrCrashed) {
+		select {
+		case <-time.After(hangLimit):
+		case <-ctx.Done():
+			err = fmt.Errorf("%w: %w", err, ctx.Err())
+		}
+	}
+	return op, err
+}
+
+// reach runs apply as the fault of op demands.
+func (b *Bucket) reach(ctx context.Context, op Op, apply func(context.Context) error) error {
 	injected := fmt.Errorf("%s %q: %w", op.Kind, op.Key, ErrInjected)
 	if err := b.enter(op, apply); err != nil {
 		return fmt.Errorf("%w: %w", injected, err)
 	}
+	defer b.leave()
 	switch op.Mode {
-	case None:
+	case None, Again, Cut:
 		err := apply(ctx)
 		b.synced(op, err)
 		return err
-	case Lose, CrashAfter:
+	case Lose, CrashAfter, HangAfter, Refuse:
 		b.synced(op, apply(ctx)) // its result is exactly what gets lost
+		if op.Mode == Refuse && op.If != (storage.Condition{}) {
+			return fmt.Errorf("%w: %w", injected, storage.ErrPrecondition)
+		}
 	case Unsynced, Broken:
 		if err := b.applyUnsynced(ctx, op, apply); err != nil {
 			return fmt.Errorf("%w: %w", injected, err)
@@ -423,25 +357,6 @@ func (b *Bucket) synced(op Op, err error) {
 	}
 }
 
-// begin numbers and records op with the fault planned for it.
-func (b *Bucket) begin(op Op) (Op, time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	op.N = len(b.ops)
-	var delay time.Duration
-	for _, r := range b.rules {
-		if !r.match(op) {
-			continue
-		}
-		delay += r.delay
-		if r.mode != keep {
-			op.Mode = r.mode
-		}
-	}
-	b.ops = append(b.ops, op)
-	return op, delay
-}
-
 // enter returns an error unless op, after its delay, finds the process alive and the store working,
 // and notes what op does to the Bucket itself.
 func (b *Bucket) enter(op Op, apply func(context.Context) error) error {
@@ -457,12 +372,21 @@ func (b *Bucket) enter(op Op, apply func(context.Context) error) error {
 	switch op.Mode {
 	case Crash, CrashAfter:
 		b.crashed = true
-	case Late:
+	case Late, Again:
 		if writes {
 			b.late = append(b.late, apply)
 		}
 	case Broken:
 		b.broken = true
 	}
+	b.inside++
 	return nil
+}
+
+// leave is called after each operation that entered.
+func (b *Bucket) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.inside--
+	b.left.Broadcast()
 }
