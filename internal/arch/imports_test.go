@@ -25,13 +25,14 @@ var allowed = map[string][]string{
 	"ca/fulcio":             {"ca"},
 	"internal/sign":         {"log/verify"},
 	"internal/bench":        {"log/verify", "storage/driver"},
+	"internal/trial":        {"storage/driver"},
 	"internal/stack":        {"..."},
 	"cmd/tallywood":         {"internal/...", "storage/...", "log/verify", "monitor", "monitor/...", "ca/trust"},
 	"cmd/tallywood-witness": {"witness", "storage/posix"},
 }
 
 // packages that tests may use from anywhere; they exist for that.
-var testOnly = []string{"storage/storagetest", "internal/faultbucket", "internal/e2e"}
+var testOnly = []string{"storage/storagetest", "internal/faultbucket", "internal/trial", "internal/e2e"}
 
 type pkg struct {
 	ImportPath string

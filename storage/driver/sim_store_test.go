@@ -58,7 +58,7 @@ func (w *world) put(who, key string, data []byte, c storage.Condition) (simObjec
 	o := simObject{data, w.store.version(data)}
 	w.store.objects[key] = o
 	w.note(who, "put", key, "applied")
-	w.referee.put(who, key, data)
+	w.referee.Put(who, key, data)
 	return o, nil
 }
 
@@ -79,12 +79,10 @@ func (w *world) get(who, key string) (simObject, error) {
 func (w *world) remove(who, key string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	old, exists := w.store.objects[key]
+	_, exists := w.store.objects[key]
 	delete(w.store.objects, key)
 	w.note(who, "delete", key, strconv.FormatBool(exists))
-	if exists {
-		w.referee.removed(who, key, old.data)
-	}
+	w.referee.Removed(who, key)
 }
 
 // Errors of requests that got no proper answer.
@@ -209,7 +207,7 @@ func (w *world) haunted(key string) bool {
 	fmt.Fprint(h, w.seed, key)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.store.objects[key].data != nil || w.referee.floor.N == 0 || h.Sum64()%4 == 0 {
+	if w.store.objects[key].data != nil || w.referee.Floor.N == 0 || h.Sum64()%4 == 0 {
 		return false
 	}
 	if w.store.haunt[key].IsZero() {
@@ -225,7 +223,7 @@ func (w *world) holds(key string) bool {
 	fmt.Sscanf(key, "state/test/log/%d", &n)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	collected := n < int64(len(w.referee.slots)) && w.referee.slots[n].removed
+	collected := n < int64(len(w.referee.Slots)) && w.referee.Slots[n].Removed
 	return !w.calm.Load() && !collected && time.Now().Before(w.store.haunt[key])
 }
 

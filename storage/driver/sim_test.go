@@ -81,9 +81,9 @@ func simulate(t *testing.T, seed uint64) (result simResult) {
 		w.adding.Wait()
 		w.running.Wait()
 		f := w.referee
-		result.records, result.leaderships, result.ghosts = len(f.slots), len(f.writers), f.ghosts
+		result.records, result.leaderships, result.ghosts = len(f.Slots), len(f.Writers), f.Ghosts
 		result.acks = w.acks
-		if f.rolledBack {
+		if f.RolledBack {
 			result.rolledBack = 1
 		}
 	})
@@ -122,8 +122,8 @@ func (w *world) watch(ctx context.Context, keep int) (older map[string]simObject
 			p.lookAt()
 		}
 		w.mu.Lock()
-		slots := len(w.referee.slots)
-		if slots >= keep && older == nil && w.referee.published.N > 0 {
+		slots := len(w.referee.Slots)
+		if slots >= keep && older == nil && w.referee.Published.N > 0 {
 			older = maps.Clone(w.store.objects)
 		}
 		w.mu.Unlock()
@@ -230,7 +230,7 @@ func (w *world) add(p *process, n int, id uint64, prove bool) bool {
 		last = int64(index.Index)
 		w.mu.Lock()
 		w.acks++
-		w.referee.acked(p.name, last, fmt.Sprintf("%x %d", id, i))
+		w.referee.Acked(p.name, last, fmt.Sprintf("%x %d", id, i))
 		w.mu.Unlock()
 	}
 	if last < 0 || w.violation.Load() != nil {
@@ -241,8 +241,8 @@ func (w *world) add(p *process, n int, id uint64, prove bool) bool {
 		return false
 	}
 	w.mu.Lock()
-	w.referee.cosigned(p.name, pub.Note)
-	leaf := tlog.RecordHash([]byte(w.referee.entries[last]))
+	w.referee.Cosigned(p.name, pub.Note)
+	leaf := tlog.RecordHash([]byte(w.referee.Entries[last]))
 	w.mu.Unlock()
 	if pub.Size <= last {
 		w.fail("%s acknowledged index %d by a checkpoint of size %d", p.name, last, pub.Size)
@@ -393,7 +393,7 @@ func (w *world) rest() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.referee.end()
+	w.referee.End()
 }
 
 // resurrect brings back an older copy of the store, or of its state alone, and starts the processes
@@ -408,7 +408,7 @@ func (w *world) resurrect(older map[string]simObject, stateOnly bool) {
 	}
 	w.store.objects = objects
 	w.era.Add(1)
-	w.referee.rolledBack = true
+	w.referee.RolledBack = true
 	w.refusals = 0
 	w.note("", "rolled back", "", "")
 	w.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"tallywood/internal/trial"
 	"tallywood/storage/driver"
 	"tallywood/witness/policy"
 )
@@ -47,7 +48,7 @@ type world struct {
 
 	mu        sync.Mutex
 	store     simStore
-	referee   *referee
+	referee   *trial.Referee
 	witnesses []*simWitness
 	hosts     []*host
 	trace     [traceLen]operation
@@ -100,7 +101,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.doubt = []float64{0.05, 0.15, 0.25}[r.IntN(3)]
 	w.naps = []float64{0.002, 0.01, 0.03}[r.IntN(3)]
 	w.store = simStore{objects: map[string]simObject{}, haunt: map[string]time.Time{}, byContent: r.IntN(2) == 0}
-	w.referee = newReferee(w)
+	w.referee = trial.NewReferee("test", origin, w.fail)
 	for i := range 3 + r.IntN(2) {
 		w.hosts = append(w.hosts, &host{url: string(rune('a' + i))})
 	}
@@ -117,6 +118,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		for i := range 3 {
 			w.witnesses = append(w.witnesses, &simWitness{name: fmt.Sprintf("w%d", i), cosigned: map[int64]tlog.Hash{}})
 		}
+		w.referee.Cosigners, w.referee.Quorum = w.cosigners, quorumOf3
 	}
 	return w
 }
@@ -206,7 +208,7 @@ func (p *process) judge(err error) bool {
 	if p.dead || !errors.As(err, &damage) {
 		return false
 	}
-	if p.w.refusals++; !p.w.referee.rolledBack {
+	if p.w.refusals++; !p.w.referee.RolledBack {
 		p.w.fail("%s refused a healthy store: %v", p.name, err)
 	}
 	p.w.note(p.name, "refused", "", err.Error())
@@ -337,7 +339,7 @@ type simSigner struct {
 func (s simSigner) Sign(msg []byte) ([]byte, error) {
 	s.p.w.mu.Lock()
 	if !s.p.dead {
-		s.p.w.referee.sign(s.p.name, msg)
+		s.p.w.referee.Sign(s.p.name, msg)
 	}
 	s.p.w.mu.Unlock()
 	return s.Signer.Sign(msg)
@@ -369,7 +371,7 @@ func (a alarms) Handle(_ context.Context, r slog.Record) error {
 	}
 	a.p.w.note(a.p.name, "says", r.Message, what)
 	var damage *driver.DamageError
-	if errors.As(err, &damage) && !a.p.w.referee.rolledBack {
+	if errors.As(err, &damage) && !a.p.w.referee.RolledBack {
 		a.p.w.fail("%s raised an alarm in a healthy store: %s: %v", a.p.name, r.Message, err)
 	}
 	return nil
@@ -391,6 +393,17 @@ func (w *world) satisfied(has func(string) bool) bool {
 		}
 	}
 	return n >= quorumOf3
+}
+
+// cosigners returns how many witnesses have cosigned the checkpoint. The mutex is held.
+func (w *world) cosigners(checkpoint []byte, t tlog.Tree) int {
+	n := 0
+	for _, v := range w.witnesses {
+		if bytes.Contains(checkpoint, []byte("\u2014 "+v.name+" ")) && v.cosigned[t.N] == t.Hash {
+			n++
+		}
+	}
+	return n
 }
 
 // answers reports whether v answers p now, and what it cosigned last.
@@ -421,7 +434,7 @@ func (p *process) sizes(ctx context.Context, _ []byte) ([]policy.WitnessSize, er
 // cosign asks one witness after the other until there are enough, again and again.
 func (p *process) cosign(ctx context.Context, checkpoint []byte, prove driver.ProofFunc) ([]byte, error) {
 	p.w.mu.Lock()
-	t, ok := p.w.referee.parse(p.name, checkpoint)
+	t, ok := p.w.referee.Parse(p.name, checkpoint)
 	p.w.mu.Unlock()
 	if !ok {
 		return nil, errNoPath
