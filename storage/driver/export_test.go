@@ -154,3 +154,17 @@ func SetJitter(draw func(time.Duration) time.Duration) (restore func()) {
 	jitter = draw
 	return func() { jitter = old }
 }
+
+// Establish makes a log of what the bucket publishes: tiles of the given size, whose root and
+// checkpoint the caller knows.
+func Establish(ctx context.Context, o Options, p Published) error {
+	l, err := newLog(o)
+	if err != nil {
+		return err
+	}
+	l.tree, l.bundles = newTree(l.readTile), newBundles()
+	if err := l.readEdge(ctx, state{size: p.Size, root: p.Root}); err != nil {
+		return err
+	}
+	return l.establish(ctx, p)
+}

@@ -74,14 +74,16 @@ func (l *Log) importEntries(ctx context.Context, p Published, fetch Fetch, progr
 		if err != nil {
 			return err
 		}
+		var work []fullObject
 		for _, b := range read {
-			work, err := l.extend(b.entries, b.leaves, b.data)
+			done, err := l.extend(b.entries, b.leaves, b.data)
 			if err != nil {
 				return err
 			}
-			if err := l.writeAll(ctx, work); err != nil {
-				return err
-			}
+			work = append(work, done...)
+		}
+		if err := l.writeAll(ctx, work); err != nil {
+			return err
 		}
 		progress(min((first+n)*bundleWidth, p.Size), p.Size)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -164,4 +165,29 @@ func TestImportWantsThePublishedLog(t *testing.T) {
 	if _, err := driver.Import(t.Context(), o, fetchFrom(tesseraLog(t, 3), nil), quiet); err == nil || !strings.Contains(err.Error(), "checkpoint") {
 		t.Errorf("another key: %v", err)
 	}
+}
+
+// TestImportWritesInParallel: on a far bucket as fast as on one nearby, nearly.
+func TestImportWritesInParallel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := newVast(200*256+77, 4)
+		fetch := func(_ context.Context, path string) ([]byte, error) {
+			if path == "checkpoint" {
+				return source.checkpoint(t), nil
+			}
+			if data, ok := source.made("logs/test/" + path); ok {
+				return data, nil
+			}
+			return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+		}
+		f := &far{vast: newVast(0, 4)}
+		begun := time.Now()
+		p, err := driver.Import(t.Context(), options(t, f), fetch, quiet)
+		if took := time.Since(begun); err != nil || p.Size != source.size || took > 30*time.Second {
+			t.Errorf("imported %d entries in %v: %v", p.Size, took, err)
+		}
+		if most := f.most.Load(); most > 64 {
+			t.Errorf("%d requests at a time", most)
+		}
+	})
 }
