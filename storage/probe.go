@@ -16,7 +16,7 @@ import (
 const (
 	probeCreators = 32              // parallel creates of one key
 	probeSwappers = 8               // parallel writers of one counter
-	probeSwaps    = 4               // swaps each of them makes
+	probeSwaps    = 8               // swaps each of them tries
 	probeCounting = 3 * time.Second // how long they try: some stores take one write a second
 	probeAttempts = 3               // at a check that ends without a verdict
 	probeWait     = 1100 * time.Millisecond
@@ -320,7 +320,8 @@ func (p probe) count(ctx context.Context, dir string) (string, error) {
 	return "", nil
 }
 
-// increment swaps the counter at key forward until it has done its share or its time is over.
+// increment tries to swap the counter at key forward until it has done its share, whether the swaps
+// were accepted or refused, or its time is over.
 func (p probe) increment(ctx context.Context, key string, accepted, unknown *atomic.Int64) error {
 	for swaps := 0; swaps < probeSwaps && ctx.Err() == nil; {
 		data, v, err := p.b.Get(ctx, key, Range{})
@@ -336,7 +337,9 @@ func (p probe) increment(ctx context.Context, key string, accepted, unknown *ato
 		case err == nil:
 			accepted.Add(1)
 			swaps++
-		case !errors.Is(err, ErrPrecondition):
+		case errors.Is(err, ErrPrecondition):
+			swaps++
+		default:
 			unknown.Add(1)
 			select {
 			case <-time.After(probeWait):

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"tallywood/storage"
 	"tallywood/storage/mem"
@@ -130,6 +132,57 @@ func TestProbeNamesTheMissingGuarantee(t *testing.T) {
 			}
 		})
 	}
+}
+
+// racing compares a version and then writes, in two steps.
+type racing struct{ storage.Bucket }
+
+func (r racing) Put(ctx context.Context, key string, data []byte, o storage.PutOptions) (storage.Version, error) {
+	if want, ok := o.If.Version(); ok {
+		_, is, err := r.Get(ctx, key, storage.Range{})
+		if err != nil || is != want {
+			return "", storage.ErrPrecondition
+		}
+		time.Sleep(time.Millisecond)
+		o.If = storage.Condition{}
+	}
+	return r.Bucket.Put(ctx, key, data, o)
+}
+
+func TestProbeFindsSwapsThatRace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, err := storage.Probe(t.Context(), racing{mem.New()}, "state/log/probe")
+		var broken *storage.BrokenError
+		if !errors.As(err, &broken) || !strings.Contains(err.Error(), "updates were lost") {
+			t.Errorf("%v; want that updates were lost", err)
+		}
+	})
+}
+
+// far takes 20 ms for each request.
+type far struct{ storage.Bucket }
+
+func (f far) Get(ctx context.Context, key string, r storage.Range) ([]byte, storage.Version, error) {
+	time.Sleep(20 * time.Millisecond)
+	return f.Bucket.Get(ctx, key, r)
+}
+
+func (f far) Put(ctx context.Context, key string, data []byte, o storage.PutOptions) (storage.Version, error) {
+	time.Sleep(20 * time.Millisecond)
+	return f.Bucket.Put(ctx, key, data, o)
+}
+
+// TestProbeOfAFarStoreTakesNoSecond: every start waits for it.
+func TestProbeOfAFarStoreTakesNoSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		if _, err := storage.Probe(t.Context(), far{mem.New()}, "state/log/probe"); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took > 500*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+	})
 }
 
 func TestProbeTellsAnEmulatorFromAPublicStore(t *testing.T) {
