@@ -189,7 +189,7 @@ func (l *Log) inspect(ctx context.Context, ident identity) (Status, error) {
 	if err != nil || f.Seq == 0 {
 		return s, err
 	}
-	at, err := l.tail(ctx, f, ident.UUID)
+	at, err := l.tail(ctx, f, -1, ident.UUID)
 	if err != nil {
 		return s, err
 	}

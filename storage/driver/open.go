@@ -93,7 +93,11 @@ func (l *Log) takeOver(ctx context.Context, log id, identity hash, seen *state) 
 	if f.N == 0 && f.Rec != identity {
 		return damagef("the floor is not that of the identity")
 	}
-	s, err := l.tail(ctx, f, log) // a
+	at := int64(-1)
+	if seen != nil {
+		at = seen.n - 1
+	}
+	s, err := l.tail(ctx, f, at, log) // a
 	if err != nil {
 		return l.refuse(ctx, err, -1, f.N)
 	}

@@ -21,17 +21,30 @@ type hint struct {
 const hintInterval = 10 * time.Second
 
 // tail finds the first missing slot at or after the floor and returns the state before it. Slots
-// are dense, so it gallops from the floor, or from the hint if that slot exists, and then bisects.
-// It does not list: a listing may lag.
-func (l *Log) tail(ctx context.Context, f floor, log id) (state, error) {
+// are dense, so it gallops from the floor, from slot at or from the hint, whichever is furthest and
+// exists, and then bisects. It does not list: a listing may lag.
+func (l *Log) tail(ctx context.Context, f floor, at int64, log id) (state, error) {
 	low := f.N - 1
-	if h, err := l.readHint(ctx); err == nil && h.N > low {
-		if ok, err := l.exists(ctx, l.slotKey(h.N)); err == nil && ok {
-			low = h.N
+	if at > low {
+		if ok, err := l.exists(ctx, l.slotKey(at)); err == nil && ok {
+			low = at
 		}
+	}
+	if low < f.N {
+		low = l.fromHint(ctx, low)
 	}
 	s, _, err := l.newest(ctx, f, low, log)
 	return s, err
+}
+
+// fromHint returns the slot that the hint names if it exists and is beyond low, else low.
+func (l *Log) fromHint(ctx context.Context, low int64) int64 {
+	if h, err := l.readHint(ctx); err == nil && h.N > low {
+		if ok, err := l.exists(ctx, l.slotKey(h.N)); err == nil && ok {
+			return h.N
+		}
+	}
+	return low
 }
 
 // newest is tail from low on, the newest slot known to exist or the one before the floor. It returns

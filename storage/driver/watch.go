@@ -135,7 +135,11 @@ func (w *watch) look(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s, h, err := w.l.newest(ctx, f, max(f.N, w.at.n)-1, w.r.identity.UUID)
+		low := max(f.N, w.at.n) - 1
+		if w.at.n == 0 { // the first look
+			low = w.l.fromHint(ctx, low)
+		}
+		s, h, err := w.l.newest(ctx, f, low, w.r.identity.UUID)
 		if err != nil {
 			return w.l.refuse(ctx, err, -1, f.N)
 		}
