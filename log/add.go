@@ -125,6 +125,8 @@ func (l *Log) acceptingLocked() error {
 	switch term, leading, _ := l.driver.Term(); {
 	case !leading:
 		return fmt.Errorf("%w: %w", ErrUnavailable, driver.ErrNotLeading)
+	case l.caughtUp != term && l.rebuild != nil:
+		return &RebuildError{l.rebuild.now()}
 	case l.caughtUp != term:
 		return fmt.Errorf("%w: the duplicate index is behind the log", ErrUnavailable)
 	case len(l.flights) >= maxFlights:

@@ -62,6 +62,10 @@ func (t boltTree) decode() (tree, error) {
 
 const boltFormat = 1
 
+// rebuiltFill is how full the pages of a rebuilt index are. Keys that come later are spread over all
+// of them, and should not split each at once.
+const rebuiltFill = 0.9
+
 var (
 	metaBucket = []byte("meta")
 	metaKey    = []byte("meta")
@@ -216,6 +220,9 @@ func (b *boltStore) put(records []record, p progress) error {
 	err := guard(func() error {
 		return db.Update(func(tx *bbolt.Tx) error {
 			keys := tx.Bucket(keysBucket)
+			if b.at.all.size == 0 { // sorted from end to end, see spool
+				keys.FillPercent = rebuiltFill
+			}
 			for i := range records {
 				if err := b.putRecord(keys, &records[i]); err != nil {
 					return err

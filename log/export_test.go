@@ -103,3 +103,37 @@ func CheckIndex(path string) (size int64, err error) {
 	}
 	return b.at.all.size, nil
 }
+
+// SetSpoolRun makes n how many records are sorted in memory, until restore.
+func SetSpoolRun(n int) (restore func()) {
+	old := spoolRun
+	spoolRun = n
+	return func() { spoolRun = old }
+}
+
+// Sort sorts records of the given keys, whose indexes and timestamps count up, some at a time. It
+// returns them in order, and how many runs there were in the file.
+func Sort(path string, keys [][32]byte, some int) (sorted []Position, runs int, err error) {
+	s := &spool{path: path}
+	for first := 0; first < len(keys); first += some {
+		var records []record
+		for i := first; i < min(first+some, len(keys)); i++ {
+			records = append(records, record{keys[i], int64(i), uint64(i) << 40})
+		}
+		if err := s.add(records); err != nil {
+			return nil, 0, err
+		}
+	}
+	for records, err := range s.sorted() {
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, r := range records {
+			if r.key != keys[r.index] {
+				return nil, 0, fmt.Errorf("record %d has another key", r.index)
+			}
+			sorted = append(sorted, Position{Index: r.index, Timestamp: r.timestamp})
+		}
+	}
+	return sorted, len(s.runs), s.close()
+}

@@ -1,8 +1,6 @@
 package log
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -64,7 +62,9 @@ const (
 	lookInterval = time.Second
 	// retryInterval spaces attempts after errors.
 	retryInterval = time.Second
-	// readBatch is how many entries are read from the log for one write to the store.
+	// lastFlush bounds what is done for the index at the end: the next start can do the rest.
+	lastFlush = 3 * time.Second
+	// readBatch is how many entries read from the log are one write to the store.
 	readBatch = 1 << 16
 )
 
@@ -72,6 +72,10 @@ const (
 func (l *Log) openIndex(ctx context.Context) error {
 	if l.o.CacheDir == "" {
 		l.index = newMemStore()
+		if size, _ := l.driver.Head(); size > longRead {
+			l.o.Log.Warn("duplicate index is in memory and read from the log at each start: set a cache directory",
+				"origin", l.o.Origin, "size", size)
+		}
 		return nil
 	}
 	if err := os.MkdirAll(l.o.CacheDir, 0o700); err != nil {
@@ -169,6 +173,8 @@ func (l *Log) follow(ctx context.Context) {
 		l.mu.Unlock()
 		sleep(ctx, retryInterval)
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
+	defer cancel()
 	size, root := l.driver.Head()
 	if err := l.flush(ctx, tree{size, root}); err != nil {
 		l.o.Log.Warn("duplicate index is left behind", "origin", l.o.Origin, "err", err)
@@ -237,43 +243,9 @@ func (l *Log) keepGrown(ctx context.Context, s store, leading bool) error {
 	return nil
 }
 
-// readLog brings the store to head by reading the entries it lacks.
-func (l *Log) readLog(ctx context.Context, head tree) error {
-	at := l.index.state()
-	at.within = head
-	var records []record
-	index := at.all.size
-	for encoded, err := range l.driver.Entries(ctx, index, head.size) {
-		if err != nil {
-			return fmt.Errorf("reading entry %d: %w", index, err)
-		}
-		key, timestamp, err := l.o.Kind.identify(encoded)
-		if err != nil {
-			return fmt.Errorf("reading entry %d: %w", index, err)
-		}
-		records = append(records, record{key, index, timestamp})
-		index++
-		if len(records) == readBatch && index < head.size {
-			if err := l.put(records, at); err != nil {
-				return err
-			}
-			records = records[:0]
-		}
-	}
-	if index != head.size {
-		return fmt.Errorf("reading entries: the log ended at %d of %d", index, head.size)
-	}
-	return l.put(records, progress{head, head})
-}
-
 // put writes records and ends the flights of their keys.
 func (l *Log) put(records []record, p progress) error {
-	slices.SortFunc(records, func(a, b record) int {
-		if c := bytes.Compare(a.key[:], b.key[:]); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.index, b.index)
-	})
+	slices.SortFunc(records, byKey)
 	if err := l.index.put(records, p); err != nil {
 		return fmt.Errorf("writing duplicate index: %w", err)
 	}
@@ -310,6 +282,7 @@ func (l *Log) keepUp(ctx context.Context, changed <-chan struct{}) error {
 		case <-changed:
 			return nil
 		case <-ctx.Done():
+			return nil
 		}
 		size, root := l.driver.Head()
 		select {
@@ -317,6 +290,7 @@ func (l *Log) keepUp(ctx context.Context, changed <-chan struct{}) error {
 		case <-changed: // adds wait for a leader that has caught up
 			return nil
 		case <-ctx.Done():
+			return nil
 		}
 		if err := l.flush(ctx, tree{size, root}); err != nil {
 			return err
@@ -341,7 +315,7 @@ func (l *Log) flush(ctx context.Context, head tree) error {
 	case int64(len(records)) == head.size-from:
 		return l.put(records, progress{head, head})
 	}
-	return l.readLog(context.WithoutCancel(ctx), head)
+	return l.readLog(ctx, head)
 }
 
 // takeLocked removes the landed records below size and returns those from index from on.

@@ -169,6 +169,7 @@ type Log struct {
 	mu       sync.Mutex // guards what follows
 	caughtUp int64      // the leadership in which every entry below the head is in index, flights or both; 0 none
 	broken   error      // why index cannot be believed any more
+	rebuild  *rebuild   // of index, while it reads the log
 	epoch    int        // counts how often that happened
 	flights  map[[32]byte]*flight
 	landed   []record // sequenced, not in index yet

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -93,6 +94,7 @@ func (l *Log) submit(w http.ResponseWriter, r *http.Request, precert bool) {
 func (l *Log) fail(w http.ResponseWriter, err error) {
 	var rejection *rejectionError
 	var large *log.TooLargeError
+	var rebuilding *log.RebuildError
 	switch {
 	case errors.As(err, &rejection):
 		httpx.Error(w, rejection.status, rejection.Error())
@@ -102,6 +104,9 @@ func (l *Log) fail(w http.ResponseWriter, err error) {
 		l.logger.Warn("certificate not logged", "err", err)
 		httpx.RetryLater(w, retryLeast+rand.N(retrySpread),
 			"no SCT is issued: what the log holds has waited too long for publication, most likely for want of cosignatures; try again later")
+	case errors.As(err, &rebuilding): // and so is this
+		httpx.RetryLater(w, rebuilding.RetryAfter(),
+			fmt.Sprintf("no SCT is issued: the log takes certificates when its duplicate index is rebuilt; so far %v", rebuilding.Rebuild))
 	case errors.Is(err, log.ErrUnavailable), errors.Is(err, log.ErrNoQuorum),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		l.logger.Warn("certificate not logged", "err", err)

@@ -146,6 +146,7 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	var invalid *entry.InvalidError
 	var large *entry.TooLargeError
+	var rebuilding *log.RebuildError
 	switch {
 	case errors.As(err, &invalid):
 		httpx.Error(w, http.StatusBadRequest, invalid.Error())
@@ -154,6 +155,9 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, log.ErrUnpublished): // before ErrUnavailable, which it comes with
 		httpx.RetryLater(w, retryNoQuorum,
 			"nothing was logged: what the log holds has waited too long for publication, most likely for want of cosignatures; try again later")
+	case errors.As(err, &rebuilding): // and so is this
+		httpx.RetryLater(w, rebuilding.RetryAfter(),
+			fmt.Sprintf("nothing was logged: the log takes entries when its duplicate index is rebuilt; so far %v", rebuilding.Rebuild))
 	case errors.Is(err, log.ErrUnavailable), errors.Is(err, context.Canceled): // or nobody listens
 		httpx.RetryLater(w, retryUnavailable, "the log takes no entries at the moment; try again")
 	case errors.Is(err, log.ErrNoQuorum):

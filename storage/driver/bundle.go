@@ -3,7 +3,6 @@ package driver
 import (
 	"context"
 	"fmt"
-	"iter"
 	"sync"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -16,7 +15,6 @@ const (
 	bundleWidth = layout.EntryBundleWidth
 
 	cachedBundles = 32 // full entry bundles kept in memory once they are durable
-	readAhead     = 8  // entry bundles fetched at a time by Entries
 )
 
 // A bundle is an entry bundle, or the beginning of one.
@@ -179,58 +177,4 @@ func (l *Log) Entry(ctx context.Context, index int64) ([]byte, error) {
 		return nil, fmt.Errorf("reading entry %d: %w", index, err)
 	}
 	return b.entry(int(index % bundleWidth)), nil
-}
-
-// Entries yields the committed entries from index from up to but not including to, as Entry does.
-// After an error it ends.
-func (l *Log) Entries(ctx context.Context, from, to int64) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		if size, _ := l.Head(); from < 0 || to > size {
-			yield(nil, fmt.Errorf("reading entries %d to %d: the log has %d", from, to, size))
-			return
-		}
-		for b, err := range l.bundlesAhead(ctx, from, to) {
-			if err != nil {
-				yield(nil, fmt.Errorf("reading entries %d to %d: %w", from, to, err))
-				return
-			}
-			first := b.index * bundleWidth
-			for i := max(from, first); i < min(to, first+bundleWidth); i++ {
-				if !yield(b.entry(int(i-first)), nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// bundlesAhead yields the bundles of the entries from up to to in order, and reads ahead.
-func (l *Log) bundlesAhead(ctx context.Context, from, to int64) iter.Seq2[*bundle, error] {
-	type result struct {
-		b   *bundle
-		err error
-	}
-	return func(yield func(*bundle, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		var reading sync.WaitGroup
-		defer reading.Wait()
-		defer cancel()
-		next := from / bundleWidth
-		var ahead []chan result
-		for n := next; n*bundleWidth < to; n++ {
-			for ; len(ahead) < readAhead && next*bundleWidth < to; next++ {
-				c, index := make(chan result, 1), next
-				reading.Go(func() {
-					b, err := l.bundle(ctx, index)
-					c <- result{b, err}
-				})
-				ahead = append(ahead, c)
-			}
-			r := <-ahead[0]
-			ahead = ahead[1:]
-			if !yield(r.b, r.err) || r.err != nil {
-				return
-			}
-		}
-	}
 }

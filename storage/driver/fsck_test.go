@@ -91,19 +91,32 @@ func TestFsck70001(t *testing.T) {
 func checkEntries(t *testing.T, l *driver.Log, from, to int64) {
 	t.Helper()
 	i := from
-	for e, err := range l.Entries(t.Context(), from, to) {
+	for e, err := range driver.Visit(t.Context(), l, from, to, visited) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(e[2:]) != string(data(i)) {
-			t.Fatalf("entry %d is %q", i, e)
+		if e.first != i {
+			t.Fatalf("entries %d and on come after %d", e.first, i)
 		}
-		i++
+		for _, e := range e.entries {
+			if string(e[2:]) != string(data(i)) {
+				t.Fatalf("entry %d is %q", i, e)
+			}
+			i++
+		}
 	}
 	if i != to {
 		t.Fatalf("entries end at %d, not %d", i, to)
 	}
 }
+
+// visit is what a bundle was visited with.
+type visit struct {
+	first   int64
+	entries [][]byte
+}
+
+func visited(first int64, entries [][]byte) (visit, error) { return visit{first, entries}, nil }
 
 // certificate is a static-ct entry; half of them are precertificates.
 func certificate(i int64) *ctonly.Entry {
@@ -197,12 +210,12 @@ func TestReadsOutOfRange(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	for _, err := range l.Entries(t.Context(), 1, 4) {
+	for _, err := range driver.Visit(t.Context(), l, 1, 4, visited) {
 		if err == nil {
 			t.Error("entries: no error")
 		}
 	}
-	for range l.Entries(t.Context(), 0, 3) {
+	for range driver.Visit(t.Context(), l, 0, 3, visited) {
 		break // must not leak or block
 	}
 	quit(t, l, stop)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"sync"
 	"time"
 
@@ -343,9 +342,4 @@ func (r *Replica) ConsistencyProof(ctx context.Context, oldSize, size int64) ([]
 // Entry is Log.Entry.
 func (r *Replica) Entry(ctx context.Context, index int64) ([]byte, error) {
 	return r.current().Entry(ctx, index)
-}
-
-// Entries is Log.Entries.
-func (r *Replica) Entries(ctx context.Context, from, to int64) iter.Seq2[[]byte, error] {
-	return r.current().Entries(ctx, from, to)
 }
