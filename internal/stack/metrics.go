@@ -99,10 +99,15 @@ type logCollector struct{ logs []*logPart }
 var (
 	descSize  = prometheus.NewDesc("tallywood_log_published_size", "Entries under the newest published checkpoint.", []string{"log"}, nil)
 	descReady = prometheus.NewDesc("tallywood_log_ready", "1 if the log takes entries, else 0.", []string{"log"}, nil)
+	descLacks = prometheus.NewDesc("tallywood_log_index_lacks", "Entries that the duplicate index is about to take from the log, all of them while it is rebuilt.", []string{"log"}, nil)
 )
 
 // Describe implements prometheus.Collector.
-func (c *logCollector) Describe(ch chan<- *prometheus.Desc) { ch <- descSize; ch <- descReady }
+func (c *logCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descSize
+	ch <- descReady
+	ch <- descLacks
+}
 
 // Collect implements prometheus.Collector.
 func (c *logCollector) Collect(ch chan<- prometheus.Metric) {
@@ -112,6 +117,8 @@ func (c *logCollector) Collect(ch chan<- prometheus.Metric) {
 			ready = 1
 		}
 		ch <- prometheus.MustNewConstMetric(descReady, prometheus.GaugeValue, ready, l.cfg.Name)
+		rebuild, _ := l.log.Rebuilding()
+		ch <- prometheus.MustNewConstMetric(descLacks, prometheus.GaugeValue, float64(rebuild.Total-rebuild.Written), l.cfg.Name)
 		if cp, ok := l.log.Published(); ok {
 			ch <- prometheus.MustNewConstMetric(descSize, prometheus.GaugeValue, float64(cp.Size()), l.cfg.Name)
 		}

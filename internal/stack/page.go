@@ -31,6 +31,9 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"ag
 // lastEntries is how many entries of each log the page shows.
 const lastEntries = 5
 
+// followed is how many entries a standby's duplicate index may lack because the log grows.
+const followed = 4096
+
 // maxAlerts is how many alerts the page shows.
 const maxAlerts = 10
 
@@ -54,6 +57,7 @@ type pageLog struct {
 	Time                            time.Time // newest cosignature; zero: none
 	Cosigned                        int
 	Err                             error
+	Rebuild                         string // of the duplicate index; "": it is complete
 	Entries                         []pageEntry
 }
 
@@ -165,6 +169,9 @@ func lastAlerts(logs []monitor.LogStatus) []monitor.Event {
 func (s *Stack) pageLog(ctx context.Context, l *logPart) pageLog {
 	p := pageLog{Name: l.cfg.Name, Origin: l.cfg.Origin, VKey: l.vkey, Path: "/logs/" + l.cfg.Name,
 		Takes: map[string]string{"rekor": "every signature", "ct": "every certificate"}[l.cfg.Kind], Err: l.log.Ready()}
+	if r, ok := l.log.Rebuilding(); ok && r.Total > followed {
+		p.Rebuild = r.String()
+	}
 	cp, ok := l.log.Published()
 	if !ok {
 		return p

@@ -104,7 +104,10 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.local.ServeHTTP(w, r)
 		return
 	case r.Header.Get(forwardedHeader) != "":
-		f.local.ServeHTTP(&marked{w, f.log.Takes}, r)
+		f.local.ServeHTTP(&marked{w, func() bool { return f.log.Takes() || f.keepsWaiting() }}, r)
+		return
+	case f.keepsWaiting():
+		f.local.ServeHTTP(w, r)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), forwardTime)
@@ -127,6 +130,13 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpx.RetryLater(w, time.Second, "no replica leads this log at the moment")
 		return
 	}
+}
+
+// keepsWaiting reports whether this process leads, and will take nothing for longer than a request can
+// wait. It says so itself.
+func (f *forwarder) keepsWaiting() bool {
+	r, ok := f.log.Rebuilding()
+	return ok && r.Left > forwardTime && f.log.Leading()
 }
 
 // try has the request served by whoever leads and reports whether that was done.
