@@ -15,7 +15,7 @@ import (
 )
 
 func benchCommand() command {
-	return command{name: "bench", args: "log|storage URL [FLAGS]",
+	return command{name: "bench", args: "log|storage|fill URL [FLAGS]",
 		short: "measure a log under load, ours or another, or a store",
 		long: `
 "bench storage URL" writes a log of its own into the bucket or directory at URL, through the
@@ -23,6 +23,10 @@ storage driver alone, without HTTP, signatures or witnesses, and removes it agai
 per second, times until entries are durable and published, bytes written, and requests with what
 they cost in an object store. With --against DIR a log of Tessera's own POSIX driver is measured in
 turns with it. Its flags are those that say so, --duration, --warmup, --pairs and --json.
+
+"bench fill URL" makes a log of --entries valid, different signatures in the bucket or directory at
+URL, with the key --key, for "tallywood serve" to go on with: to see how it fares with a long log. No
+witness cosigns it. Cut short, it goes on where it was; it adds to no log but its own.
 
 "bench log URL" posts hashedrekord entries that were signed beforehand to a log with the Rekor v2
 write API, in a closed loop, and prints throughput, latency percentiles and errors. Replies are
@@ -42,13 +46,13 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	fs.DurationVar(&o.Duration, "duration", 10*time.Second, "`TIME` of each measurement")
 	fs.DurationVar(&o.Warmup, "warmup", time.Second, "`TIME` of load before it")
 	fs.IntVar(&o.Count, "count", 0, "end after `N` entries (default: no limit)")
-	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random)")
+	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random; fill: 0)")
 	fs.IntVar(&o.PID, "pid", 0, "`PID` of the server")
 	against := fs.String("against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one")
 	againstPID := fs.Int("against-pid", 0, "`PID` of that log's server")
 	pairs := fs.Int("pairs", 5, "`N` pairs of runs at each concurrency, with --against")
 	asJSON := fs.Bool("json", false, "print JSON")
-	st := storageFlags(fs)
+	st, fill := storageFlags(fs), fillFlags(fs)
 	operands, err := parse(fs, args, 2, 2)
 	if err != nil {
 		return err
@@ -58,8 +62,10 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	case "storage":
 		st.Duration, st.Warmup, st.Pairs, st.PeerDir = o.Duration, o.Warmup, *pairs, *against
 		return benchStorage(ctx, t, *st, operands[1], *asJSON)
+	case "fill":
+		return fill.run(ctx, t, fs, operands[1], o.Seed, *asJSON)
 	default:
-		return usagef("bench %s: want log or storage", operands[0])
+		return usagef("bench %s: want log, storage or fill", operands[0])
 	}
 	counts, err := counts(*concurrency)
 	if err != nil {

@@ -21,5 +21,12 @@ func CorpusBodies(seed uint64, n int) ([][]byte, error) {
 	return bodies, nil
 }
 
+// SetFillBatch makes n how many entries of a filled log are a record, until restore.
+func SetFillBatch(n int64) (restore func()) {
+	old := fillBatch
+	fillBatch = n
+	return func() { fillBatch = old }
+}
+
 // ReplyIndex is what a reply's index is taken for.
 var ReplyIndex = replyIndex

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -59,9 +60,7 @@ func serve(t *testing.T, wrap func(http.Handler) http.Handler) (string, *policy.
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- l.Run(ctx) }()
+	run(t, l)
 	h, err := rekor.New(rekor.Options{Log: l, Bucket: bucket, LogID: id})
 	if err != nil {
 		t.Fatal(err)
@@ -70,20 +69,25 @@ func serve(t *testing.T, wrap func(http.Handler) http.Handler) (string, *policy.
 		h = wrap(h)
 	}
 	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL, p
+}
+
+// run runs l until the test ends, and waits until it is ready.
+func run(t *testing.T, l *log.Log) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
 	t.Cleanup(func() {
-		server.Close()
 		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if err := l.Close(); err != nil {
+		if err := errors.Join(<-done, l.Close()); err != nil {
 			t.Error(err)
 		}
 	})
 	for l.Ready() != nil {
 		time.Sleep(time.Millisecond)
 	}
-	return server.URL, p
 }
 
 // bend changes the replies of every nth request from the nth on.
