@@ -120,7 +120,7 @@ func tryStart(more int, args ...string) (*process, error) {
 		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(max(60*time.Second, time.Duration(*longLog)*time.Millisecond)) // an index may be rebuilt
 	for seen := -1; seen < more; {
 		select {
 		case line, ok := <-lines:
