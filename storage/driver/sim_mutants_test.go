@@ -95,7 +95,7 @@ func (m mutant) build(t *testing.T) string {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "test", "-c", "-vet=off", "-overlay", file, "-o", binary, ".")
+	cmd := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", file, "-o", binary, ".")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("compiling: %v\n%s", err, out)
 	}
@@ -111,7 +111,7 @@ var mutants = []mutant{
 	}
 	next, err := l.commit(ctx, l.state, h, payload)
 `}}},
-	{name: "no floor re-check", seeds: 200, edits: []edit{{"open.go",
+	{name: "no floor re-check", seeds: 200, first: 95, edits: []edit{{"open.go",
 		"	if f.N >= s.n {\n",
 		"	if false {\n"}}},
 	{name: "LEADER records collected", seeds: 20, edits: []edit{{"gc.go",
@@ -257,7 +257,7 @@ func (l *Log) committed(b *batch, h header, snap snapshot, work []fullObject, fi
 	{name: "signed without full tiles", seeds: 20, edits: []edit{{"publish.go",
 		"	if !l.await(ctx, func() bool { return l.durable >= snap.size }) {\n",
 		"	if false {\n"}}},
-	{name: "no gate", seeds: 20, edits: []edit{{"gate.go",
+	{name: "no gate", seeds: 60, first: 15, edits: []edit{{"gate.go",
 		"	if l.o.Sizes == nil {\n		return nil\n",
 		"	if true {\n		return nil\n"}}},
 	{name: "a foreign record taken for its own", seeds: 20, edits: []edit{{"commit.go",
@@ -281,8 +281,8 @@ func (l *Log) committed(b *batch, h header, snap snapshot, work []fullObject, fi
 	{name: "a checkpoint taken for the head", seeds: 20, edits: []edit{{"replay.go",
 		"	return l.replay(ctx, at, s)\n",
 		"	return nil\n"}}},
-	{name: "own record taken for a foreign one", seeds: 25, sound: true, edits: []edit{{"objects.go",
+	{name: "own record taken for a foreign one", seeds: 10, sound: true, edits: []edit{{"objects.go",
 		"		if errors.Is(err, storage.ErrPrecondition) {\n			var stored []byte\n",
 		"		if errors.Is(err, storage.ErrPrecondition) && r.Length > 0 {\n			return nil, errOvertaken\n		}\n		if errors.Is(err, storage.ErrPrecondition) {\n			var stored []byte\n"}}},
-	{name: "nothing changed", seeds: 40, first: 1000, sound: true},
+	{name: "nothing changed", seeds: 8, first: 1000, sound: true},
 }
