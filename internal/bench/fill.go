@@ -20,15 +20,15 @@ import (
 	"tallywood/storage/driver"
 )
 
-// fillBatch is how many entries are a record. A test makes it smaller.
-var fillBatch int64 = 4096
+// fillBatch is how many entries are a record, of 7 MB: most of what one may have. A test makes it smaller.
+var fillBatch int64 = 1 << 14
 
 const (
-	// fillAhead is how many batches may wait for publication. The driver refuses more than 65,536
-	// entries.
-	fillAhead = 8
+	// fillAhead is how many batches may wait for publication beside the two that are being committed.
+	// The driver refuses more than 65,536 entries.
+	fillAhead = 1
 	// fillPublish spaces publications: each writes the right edge anew.
-	fillPublish = time.Second
+	fillPublish = 200 * time.Millisecond
 	fillSwap    = 1100 * time.Millisecond // what GCS takes of one object
 )
 
@@ -107,7 +107,7 @@ func newFill(ctx context.Context, o FillOptions) (*fill, error) {
 	f.replica, err = driver.OpenReplica(ctx, driver.Options{
 		Bucket: o.Bucket, Name: o.Name, Origin: o.Origin, Layout: driver.TlogTiles(),
 		Signers: []note.Signer{signer}, VKeys: []string{f.vkey},
-		BatchMaxSize: int(fillBatch), MaxOutstanding: 4 * fillAhead * int(fillBatch), MaxUnpublished: time.Hour,
+		BatchMaxSize: int(fillBatch), MaxOutstanding: 4 * int(fillBatch), MaxUnpublished: time.Hour,
 		PublishInterval: fillPublish, SwapInterval: fillSwap,
 	})
 	if err != nil {
@@ -174,7 +174,7 @@ type chunk struct {
 // last are being committed.
 func (f *fill) add(ctx context.Context, from int64) error {
 	g, gctx := errgroup.WithContext(ctx)
-	added := make(chan chunk, 2)
+	added := make(chan chunk)
 	g.Go(func() error {
 		defer close(added)
 		signing := f.sign(from)
