@@ -24,6 +24,7 @@ import (
 const (
 	maxConns      = 256              // connections kept to an endpoint: writers put in parallel
 	headerTimeout = 30 * time.Second // for the first byte of an answer
+	stallTimeout  = 15 * time.Second // for the next byte of one, and for an answer as a whole if it is short
 	readAttempts  = 4                // at a request that changes nothing
 )
 

@@ -16,11 +16,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/api/iterator"
 
+	"tallywood/internal/httpx"
 	"tallywood/storage"
 )
 
-// parallelDeletes is how many objects are deleted at a time: the store deletes one by one.
-const parallelDeletes = 32
+const (
+	parallelDeletes = 32   // objects deleted at a time: the store deletes one by one
+	pageSize        = 1000 // keys of one listing: the store's limit
+)
 
 // Get implements storage.Bucket. The version is the object's generation.
 func (b *Bucket) Get(ctx context.Context, key string, r storage.Range) ([]byte, storage.Version, error) {
@@ -30,9 +33,17 @@ func (b *Bucket) Get(ctx context.Context, key string, r storage.Range) ([]byte, 
 	if r.Offset < 0 || r.Length < 0 {
 		return nil, "", fmt.Errorf("getting %q: negative range %+v", key, r)
 	}
-	data, v, err := b.get(ctx, b.reading(key), r)
-	for attempt := 1; errors.Is(err, io.ErrUnexpectedEOF) && attempt < readAttempts; attempt++ {
-		data, v, err = b.get(ctx, b.reading(key), r)
+	var data []byte
+	var v storage.Version
+	var err error
+	for range readAttempts {
+		err = httpx.Steady(ctx, stallTimeout, func(ctx context.Context, beat func()) (err error) {
+			data, v, err = b.get(ctx, b.reading(key), r, beat)
+			return err
+		})
+		if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, httpx.ErrStalled) {
+			break
+		}
 	}
 	if errors.Is(err, gcs.ErrObjectNotExist) {
 		err = fs.ErrNotExist
@@ -43,7 +54,7 @@ func (b *Bucket) Get(ctx context.Context, key string, r storage.Range) ([]byte, 
 	return data, v, nil
 }
 
-func (b *Bucket) get(ctx context.Context, o *gcs.ObjectHandle, r storage.Range) ([]byte, storage.Version, error) {
+func (b *Bucket) get(ctx context.Context, o *gcs.ObjectHandle, r storage.Range, beat func()) ([]byte, storage.Version, error) {
 	length := r.Length
 	if length == 0 {
 		length = -1
@@ -59,7 +70,7 @@ func (b *Bucket) get(ctx context.Context, o *gcs.ObjectHandle, r storage.Range) 
 	if err != nil {
 		return nil, "", err
 	}
-	data, err := io.ReadAll(in)
+	data, err := io.ReadAll(httpx.Beating(in, beat))
 	if err := errors.Join(err, in.Close()); err != nil {
 		return nil, "", err
 	}
@@ -123,7 +134,7 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	g.SetLimit(parallelDeletes)
 	for _, key := range keys {
 		g.Go(func() error {
-			err := b.reading(key).Delete(gctx)
+			err := httpx.Steady(gctx, stallTimeout, func(ctx context.Context, _ func()) error { return b.reading(key).Delete(ctx) })
 			if err == nil || errors.Is(err, gcs.ErrObjectNotExist) {
 				return nil
 			}
@@ -141,17 +152,20 @@ func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[string, erro
 			yield("", fmt.Errorf("listing %q in %s: %w", prefix, b.name, err))
 			return
 		}
-		for it := b.bucket.Objects(ctx, query); ; {
-			attrs, err := it.Next()
-			if errors.Is(err, iterator.Done) {
-				return
-			}
+		for token, more := "", true; more; more = token != "" {
+			var page []*gcs.ObjectAttrs
+			err := httpx.Steady(ctx, stallTimeout, func(ctx context.Context, _ func()) (err error) {
+				token, err = iterator.NewPager(b.bucket.Objects(ctx, query), pageSize, token).NextPage(&page)
+				return err
+			})
 			if err != nil {
 				yield("", fmt.Errorf("listing %q in %s: %w", prefix, b.name, err))
 				return
 			}
-			if !yield(strings.TrimPrefix(attrs.Name, b.prefix), nil) {
-				return
+			for _, attrs := range page {
+				if !yield(strings.TrimPrefix(attrs.Name, b.prefix), nil) {
+					return
+				}
 			}
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 
+	"tallywood/internal/httpx"
 	"tallywood/storage"
 )
 
@@ -39,8 +40,8 @@ func (b *Bucket) Get(ctx context.Context, key string, r storage.Range) (data []b
 	if r.Offset < 0 || r.Length < 0 {
 		return nil, "", fmt.Errorf("getting %q: negative range %+v", key, r)
 	}
-	err = b.retry(ctx, func() error {
-		data, v, err = b.get(ctx, key, r)
+	err = b.retry(ctx, func(ctx context.Context, beat func()) error {
+		data, v, err = b.get(ctx, key, r, beat)
 		return err
 	})
 	if err != nil {
@@ -49,7 +50,7 @@ func (b *Bucket) Get(ctx context.Context, key string, r storage.Range) (data []b
 	return data, v, nil
 }
 
-func (b *Bucket) get(ctx context.Context, key string, r storage.Range) ([]byte, storage.Version, error) {
+func (b *Bucket) get(ctx context.Context, key string, r storage.Range, beat func()) ([]byte, storage.Version, error) {
 	in := &s3.GetObjectInput{Bucket: &b.bucket, Key: aws.String(b.prefix + key), Range: rangeHeader(r)}
 	out, err := b.client.GetObject(ctx, in)
 	if code(err) == invalidPart || status(err) == http.StatusRequestedRangeNotSatisfiable {
@@ -59,7 +60,7 @@ func (b *Bucket) get(ctx context.Context, key string, r storage.Range) ([]byte, 
 		return nil, "", b.readError(err)
 	}
 	defer out.Body.Close()
-	data, err := io.ReadAll(out.Body)
+	data, err := io.ReadAll(httpx.Beating(out.Body, beat))
 	if err != nil {
 		return nil, "", err
 	}
@@ -146,7 +147,7 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	}
 	for len(keys) > 0 {
 		n := min(len(keys), maxDeletes)
-		if err := b.retry(ctx, func() error { return b.deleteSome(ctx, keys[:n]) }); err != nil {
+		if err := b.retry(ctx, func(ctx context.Context, _ func()) error { return b.deleteSome(ctx, keys[:n]) }); err != nil {
 			return fmt.Errorf("deleting %q and %d more from %s: %w", keys[0], n-1, b.name, err)
 		}
 		keys = keys[n:]
@@ -187,7 +188,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[string, erro
 		in := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: aws.String(b.prefix + prefix)}
 		for {
 			var out *s3.ListObjectsV2Output
-			err := b.retry(ctx, func() (err error) {
+			err := b.retry(ctx, func(ctx context.Context, _ func()) (err error) {
 				out, err = b.client.ListObjectsV2(ctx, in)
 				return b.hint(err)
 			})
@@ -235,11 +236,12 @@ func code(err error) string {
 	return ""
 }
 
-// retry repeats a request that may be repeated while its failure may pass.
-func (b *Bucket) retry(ctx context.Context, request func() error) error {
+// retry repeats a request that may be repeated while its failure may pass. A request ends when nothing
+// of its answer has come for a while, which is not so as long as it calls beat.
+func (b *Bucket) retry(ctx context.Context, request func(ctx context.Context, beat func()) error) error {
 	wait := firstWait
 	for attempt := 1; ; attempt++ {
-		err := request()
+		err := httpx.Steady(ctx, stallTimeout, request)
 		b.distrust(err)
 		if err == nil || attempt == reads || !passing(err) || ctx.Err() != nil {
 			return err

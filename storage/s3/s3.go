@@ -27,6 +27,7 @@ const (
 	maxConns       = 256              // connections kept per host: writers put in parallel
 	headerTimeout  = 10 * time.Second // for the first byte of an answer
 	connectTimeout = 5 * time.Second
+	stallTimeout   = connectTimeout + headerTimeout // for the next byte of one
 )
 
 var _ storage.Bucket = (*Bucket)(nil)
