@@ -58,7 +58,7 @@ var faultMutants = []faultMutant{
 		"			err = l.compare(ctx, o)\n		}\n		if true {\n			if err == nil || errors.Is(err, context.DeadlineExceeded) {\n"}}}, nil, bySingle},
 	{mutant{name: "a floor believed without an answer", edits: []edit{{"gc.go",
 		"		return errors.Join(fmt.Errorf(\"moving the floor: %w\", err), rerr)\n",
-		"		return errors.Join()\n"}}}, nil, byPairs("1100")},
+		"		return errors.Join()\n"}}}, nil, byPairs("1")},
 	{mutant{name: "records taken for deleted", edits: []edit{{"gc.go",
 		"	if err := l.deleteAll(ctx, keys); err != nil {\n		return err\n	}\n",
 		"	_ = l.deleteAll(ctx, keys)\n"}}}, nil, bySingle},

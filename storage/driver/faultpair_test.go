@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
-	"regexp"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -86,58 +83,31 @@ func TestFaultsSingly(t *testing.T) {
 // wrote.
 const lateLand = 4
 
-// TestFaultsInPairs makes two operations of a story fail. The first is one of a class that is drawn
-// among all, since there are hundreds of some; the second any later one, or one of the next, or the
-// next on the same key, as the repetition of the first may be. The long run takes some minutes:
+// TestFaultsInPairs makes two operations of a story fail, drawn as trial.DrawPair says. The long run
+// takes some minutes:
 //
 //	go test ./storage/driver -run '^TestFaultsInPairs$' -v -timeout 1h -fault.pairs 10000 -fault.first 1000
 func TestFaultsInPairs(t *testing.T) {
 	defer quietly()()
-	ops := suffers(t, misfortune{})
-	byClass := map[string][]int{}
-	for _, op := range ops {
-		byClass[class(op)] = append(byClass[class(op)], op.N)
+	var ops []string
+	for _, op := range suffers(t, misfortune{}) {
+		ops = append(ops, string(op.Kind)+" "+op.Key)
 	}
-	classes := slices.Sorted(maps.Keys(byClass))
 	for seed := *faultFirst; seed < *faultFirst+uint64(*faultPairs); seed++ {
 		r := rand.New(rand.NewPCG(seed, 0))
-		of := byClass[classes[r.IntN(len(classes))]]
-		suffers(t, drawPair(r, of[r.IntN(len(of))], len(ops)))
+		pair := trial.DrawPair(r, ops)
+		suffers(t, misfortune{land: r.IntN(2) * lateLand, decide: func(op faultbucket.Op) faultbucket.Mode {
+			if !pair.Falls(op.N, string(op.Kind)+" "+op.Key) {
+				return faultbucket.None
+			}
+			of := faultsOf[op.Kind]
+			return of[r.IntN(len(of))]
+		}})
 		if t.Failed() {
 			t.Fatalf("repeat this by: go test ./storage/driver -run '^TestFaultsInPairs$' -fault.first %d -fault.pairs 1", seed)
 		}
 	}
-	t.Logf("%d pairs of faults at %d operations of %d classes", *faultPairs, len(ops), len(classes))
-}
-
-var (
-	digits  = regexp.MustCompile(`\d+`)
-	partial = regexp.MustCompile(`\.p/.*`)
-)
-
-// class names what an operation does, whatever the slot, and whatever the index of a tile.
-func class(op faultbucket.Op) string {
-	return string(op.Kind) + " " + digits.ReplaceAllString(partial.ReplaceAllString(op.Key, ".p"), "N")
-}
-
-// drawPair draws what becomes of operation first and of another of about total.
-func drawPair(r *rand.Rand, first, total int) misfortune {
-	relation, second, key, done := r.IntN(3), first+1+r.IntN(max(total-first, 1)), "", 0
-	if relation == 1 {
-		second = first + 1 + r.IntN(8)
-	}
-	return misfortune{land: r.IntN(2) * lateLand, decide: func(op faultbucket.Op) faultbucket.Mode {
-		switch {
-		case done == 0 && op.N == first:
-			key = op.Key
-		case done == 1 && relation == 2 && op.Key == key, done == 1 && relation < 2 && op.N == second:
-		default:
-			return faultbucket.None
-		}
-		done++
-		of := faultsOf[op.Kind]
-		return of[r.IntN(len(of))]
-	}}
+	t.Logf("%d pairs of faults at %d operations", *faultPairs, len(ops))
 }
 
 // quietly makes trials take turns, so that they can be repeated, and says no word of Tessera's.
@@ -157,7 +127,6 @@ func quietly() (restore func()) {
 // suffers plays the long story, in which nothing may be violated, and returns its operations.
 func suffers(t *testing.T, m misfortune) []faultbucket.Op {
 	t.Helper()
-	goroutines := runtime.NumGoroutine()
 	ops, violation := m.trial(t)
 	var suffered []string
 	for _, op := range ops {
@@ -168,13 +137,11 @@ func suffers(t *testing.T, m misfortune) []faultbucket.Op {
 	if violation != "" {
 		t.Errorf("%q, landing after %d: violation: %s", suffered, m.land, violation)
 	}
-	if n := runtime.NumGoroutine(); n > goroutines {
-		t.Errorf("%q: %d goroutines are left of %d", suffered, n, goroutines)
-	}
 	return ops
 }
 
-// trial plays the long story and returns its operations and what was violated.
+// trial plays the long story and returns its operations and what was violated. The bubble does not end
+// while a goroutine is left.
 func (m misfortune) trial(t *testing.T) (ops []faultbucket.Op, violation string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := trial.New(t)
