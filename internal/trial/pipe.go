@@ -1,0 +1,64 @@
+package trial
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// A Wire is a server that is reached by Dial, over a connection in memory: what waits on one waits
+// durably, so that the time of a bubble of testing/synctest goes on.
+type Wire struct {
+	server *http.Server
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+	done   chan struct{}
+}
+
+// Serve serves h until Close.
+func Serve(h http.Handler) *Wire {
+	w := &Wire{server: &http.Server{Handler: h}, conns: make(chan net.Conn), closed: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		_ = w.server.Serve(w) // says that it was closed
+	}()
+	return w
+}
+
+// Dial connects to the server, whatever the address.
+func (w *Wire) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case w.conns <- server:
+		return client, nil
+	case <-w.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Accept, Close and Addr implement net.Listener. Close ends the server and its connections.
+func (w *Wire) Accept() (net.Conn, error) {
+	select {
+	case c := <-w.conns:
+		return c, nil
+	case <-w.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (w *Wire) Close() error {
+	w.once.Do(func() { close(w.closed) })
+	return nil
+}
+
+func (w *Wire) Addr() net.Addr { return &net.UnixAddr{Name: "wire", Net: "memory"} }
+
+// End closes all connections.
+func (w *Wire) End() {
+	_ = w.server.Close() // closes w, too, which cannot fail
+	<-w.done
+}
