@@ -25,8 +25,8 @@ they cost in an object store. With --against DIR a log of Tessera's own POSIX dr
 turns with it. Its flags are those that say so, --duration, --warmup, --pairs and --json.
 
 "bench fill URL" makes a log of --entries valid, different signatures in the bucket or directory at
-URL, with the key --key, for "tallywood serve" to go on with: to see how it fares with a long log. No
-witness cosigns it. Cut short, it goes on where it was; it adds to no log but its own.
+URL, with the key --key, for "tallywood serve" to go on with: to see how it fares with a long log.
+No witness cosigns it. Cut short, it goes on where it was; it adds to no log but its own.
 
 "bench log URL" posts hashedrekord entries that were signed beforehand to a log with the Rekor v2
 write API, in a closed loop, and prints throughput, latency percentiles and errors. Replies are
