@@ -168,3 +168,6 @@ func Establish(ctx context.Context, o Options, p Published) error {
 	}
 	return l.establish(ctx, p)
 }
+
+// ErrUnsteady is what Verify and Inspect give up with.
+var ErrUnsteady = errUnsteady
