@@ -11,8 +11,10 @@ import (
 	"tallywood/storage/driver"
 )
 
-// patience is how long a client waits for an index.
-const patience = 10 * time.Second
+const (
+	patience = 10 * time.Second      // of a client that waits for an index
+	poll     = 20 * time.Millisecond // between two looks at what has come of something
+)
 
 // Long is a story in which every operation of the driver occurs: a log is created, grows over the
 // width of a tile, and goes from one replica to another by a handover, by a death without a word and
@@ -112,7 +114,7 @@ func (w *Trial) run(parts []func()) {
 
 // settle waits until the bucket's checkpoint covers all that is committed.
 func (w *Trial) settle() {
-	for end := time.Now().Add(w.Limit); w.Unpublished() > 0 && w.Violation() == ""; time.Sleep(w.Pace / 10) {
+	for end := time.Now().Add(w.Limit); w.Unpublished() > 0 && w.Violation() == ""; time.Sleep(poll) {
 		if time.Now().After(end) {
 			w.fail("%d entries were not published in the bucket in %v", w.Unpublished(), w.Limit)
 		}
@@ -148,7 +150,7 @@ func (w *Trial) add(n int) {
 		if time.Now().After(end) {
 			w.fail("the log took no entries for %v", w.Limit)
 		}
-		time.Sleep(w.Pace / 10)
+		time.Sleep(poll)
 		w.look()
 	}
 }
