@@ -15,11 +15,21 @@ type Wire struct {
 	closed chan struct{}
 	once   sync.Once
 	done   chan struct{}
+
+	serving sync.WaitGroup // connections
 }
 
 // Serve serves h until Close.
 func Serve(h http.Handler) *Wire {
-	w := &Wire{server: &http.Server{Handler: h}, conns: make(chan net.Conn), closed: make(chan struct{}), done: make(chan struct{})}
+	w := &Wire{conns: make(chan net.Conn), closed: make(chan struct{}), done: make(chan struct{})}
+	w.server = &http.Server{Handler: h, ConnState: func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			w.serving.Add(1)
+		case http.StateClosed:
+			w.serving.Done()
+		}
+	}}
 	go func() {
 		defer close(w.done)
 		_ = w.server.Serve(w) // says that it was closed
@@ -57,8 +67,9 @@ func (w *Wire) Close() error {
 
 func (w *Wire) Addr() net.Addr { return &net.UnixAddr{Name: "wire", Net: "memory"} }
 
-// End closes all connections.
+// End closes all connections and waits until the server does nothing any more.
 func (w *Wire) End() {
 	_ = w.server.Close() // closes w, too, which cannot fail
 	<-w.done
+	w.serving.Wait()
 }
