@@ -45,7 +45,11 @@ type faultMutant struct {
 	found    []string
 }
 
-var bySingle = []string{"-test.run", "^TestFaultsSingly$", "-fault.every", "7"}
+// bySingle are all faults, up to the first that finds the mutant; sampled is one in seven.
+var (
+	bySingle = []string{"-test.run", "^TestFaultsSingly$", "-fault.every", "1"}
+	sampled  = []string{"-test.run", "^TestFaultsSingly$", "-fault.every", "7"}
+)
 
 // byPairs are 400 pairs, of which some are known to find the mutant.
 func byPairs(first string) []string {
@@ -70,7 +74,7 @@ var faultMutants = []faultMutant{
 		"	if err != nil && !errors.Is(err, fs.ErrExist) {\n		return Published{}, \"\", false, nil\n"}}}, nil, bySingle},
 	{mutant{name: "a second failure of a tile write believed", edits: []edit{
 		{"objects.go",
-			"	opts.If = storage.Absent()\n	var wait backoff\n	for {\n		_, err := l.put(ctx, o.key, o.data, opts)\n		if err == nil {\n",
-			"	opts.If = storage.Absent()\n	var wait backoff\n	for attempt := 1; ; attempt++ {\n		_, err := l.put(ctx, o.key, o.data, opts)\n		if err == nil || attempt == 2 && !errors.Is(err, storage.ErrPrecondition) {\n"},
-	}}, [][]string{bySingle}, byPairs("500")},
+			"	opts.If, opts.Unversioned = storage.Absent(), true\n	var wait backoff\n	for {\n		_, err := l.put(ctx, o.key, o.data, opts)\n		if err == nil {\n",
+			"	opts.If, opts.Unversioned = storage.Absent(), true\n	var wait backoff\n	for attempt := 1; ; attempt++ {\n		_, err := l.put(ctx, o.key, o.data, opts)\n		if err == nil || attempt == 2 && !errors.Is(err, storage.ErrPrecondition) {\n"},
+	}}, [][]string{sampled}, byPairs("500")},
 }
