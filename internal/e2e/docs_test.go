@@ -164,7 +164,7 @@ func (p *page) install(t *testing.T, commands string) {
 			continue
 		}
 		cmd := exec.Command("go", args[1:]...)
-		cmd.Dir, cmd.Env = repository, append(os.Environ(), "GOBIN="+t.TempDir(), "GOFLAGS=-buildvcs=false")
+		cmd.Dir, cmd.Env = repository, append(os.Environ(), "GOBIN="+t.TempDir(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -buildvcs=false")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %s: %v\n%s", p.name, line, err, out)
 		}
