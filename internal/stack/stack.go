@@ -196,7 +196,8 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 	if s.monitor != nil {
 		g.Go(func() error {
 			awaitLogs(gctx, started)
-			if err := s.monitor.Run(gctx); err != nil {
+			// It may be told to end while it still reads its state: that is no failure of it.
+			if err := s.monitor.Run(gctx); err != nil && (gctx.Err() == nil || !errors.Is(err, context.Canceled)) {
 				return fmt.Errorf("running monitor: %w", err)
 			}
 			return nil
