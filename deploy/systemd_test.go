@@ -248,6 +248,7 @@ func (m *machine) checkCalls(t *testing.T, u unit) {
 		call := callOf.FindStringSubmatch(line)
 		switch {
 		case call == nil && resumed.MatchString(line):
+		case strings.Contains(line, " ???( <unfinished"): // a thread that was gone before its call could be read
 		case call == nil:
 			t.Fatalf("%s: a line of strace that this test cannot read: %s", u.name, line)
 		case !allowed[call[1]] && !seen[call[1]]:
