@@ -30,6 +30,7 @@ type Rebuild struct {
 	Left          time.Duration // at the present rate; 0: not known yet
 }
 
+// String says how far the rebuild is, for people.
 func (r Rebuild) String() string {
 	return fmt.Sprintf("%d of %d entries are read, %d indexed", r.Read, r.Total, r.Written)
 }

@@ -50,7 +50,7 @@ func (w *Wire) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// Accept, Close and Addr implement net.Listener. Close ends the server and its connections.
+// Accept, with Close and Addr, makes a Wire the net.Listener of its server.
 func (w *Wire) Accept() (net.Conn, error) {
 	select {
 	case c := <-w.conns:
@@ -60,11 +60,13 @@ func (w *Wire) Accept() (net.Conn, error) {
 	}
 }
 
+// Close lets no connection begin any more.
 func (w *Wire) Close() error {
 	w.once.Do(func() { close(w.closed) })
 	return nil
 }
 
+// Addr is no address that could be dialled.
 func (w *Wire) Addr() net.Addr { return &net.UnixAddr{Name: "wire", Net: "memory"} }
 
 // End closes all connections and waits until the server does nothing any more.

@@ -39,6 +39,7 @@ const (
 var modeNames = [...]string{"pass", "503", "503 after", "429", "409", "400", "403", "412 after", "reset", "reset after",
 	"delayed", "repeated", "truncated", "stalled", "no answer", "no answer after"}
 
+// String is the mode in words.
 func (m HTTPMode) String() string { return modeNames[m] }
 
 // Lingers reports whether the request may be applied, or given up, so late that another process has
