@@ -160,6 +160,9 @@ func (f *fill) run(ctx context.Context) (from int64, err error) {
 	if err == nil {
 		err = f.add(ctx, from)
 	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // of which "not leading" was only what the replica made
+	}
 	stop()
 	return from, errors.Join(err, <-done)
 }
