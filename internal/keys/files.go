@@ -41,6 +41,30 @@ func ReadSigner(path string) (crypto.Signer, error) {
 	return signer, nil
 }
 
+// ReadPublic returns the public key in the PEM file at path, a SubjectPublicKeyInfo: Ed25519,
+// ECDSA or RSA.
+func ReadPublic(path string) (crypto.PublicKey, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	const kind = "PUBLIC KEY"
+	block, rest := pem.Decode(data)
+	switch {
+	case block == nil:
+		return nil, fmt.Errorf("%s holds no PEM block; want one %q block", path, kind)
+	case block.Type != kind:
+		return nil, fmt.Errorf("%s holds a PEM block of type %q; want %q", path, block.Type, kind)
+	case len(bytes.TrimSpace(rest)) != 0:
+		return nil, fmt.Errorf("%s has data after its PEM block", path)
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("parsing public key %s: %w", path, err)
+	}
+	return key, nil
+}
+
 // readPEM returns the only PEM block of the private file at path, which must have type kind.
 func readPEM(path, kind string) ([]byte, error) {
 	data, err := readPrivate(path)

@@ -1,10 +1,13 @@
 package keys_test
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
@@ -107,6 +110,42 @@ func TestReadSignerRefusesDamage(t *testing.T) {
 		}
 	}
 	if _, err := keys.ReadSigner(filepath.Join(t.TempDir(), "none.pem")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestReadPublic(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	read := func(text string) (crypto.PublicKey, error) {
+		path := filepath.Join(t.TempDir(), "key.pub")
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return keys.ReadPublic(path)
+	}
+	if got, err := read(good); err != nil || !key.Public().(ed25519.PublicKey).Equal(got) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for text, want := range map[string]string{
+		"":          "holds no PEM block",
+		good + "x":  "data after its PEM block",
+		good + good: "data after its PEM block",
+		strings.ReplaceAll(good, "PUBLIC", "PRIVATE"):                                       `of type "PRIVATE KEY"; want "PUBLIC KEY"`,
+		string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der[:len(der)-1]})): "parsing public key",
+	} {
+		if got, err := read(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, %v; want an error with %q", text, got, err, want)
+		}
+	}
+	if _, err := keys.ReadPublic(filepath.Join(t.TempDir(), "none.pub")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}
 }
