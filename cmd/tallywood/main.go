@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"k8s.io/klog/v2"
 )
@@ -128,11 +129,26 @@ func report(w io.Writer, err error) int {
 			return code
 		}
 	}
-	fmt.Fprintf(w, "tallywood: error: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n    "))
+	// Error texts repeat what files and servers say.
+	lines := strings.Split(err.Error(), "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	fmt.Fprintf(w, "tallywood: error: %s\n", strings.Join(lines, "\n    "))
 	if hint != "" {
 		fmt.Fprintf(w, "tallywood: hint: %s\n", hint)
 	}
 	return code
+}
+
+// printable replaces what a terminal would act on instead of printing it.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // parse reads flags and operands, which may be mixed, and wants between least and most operands.

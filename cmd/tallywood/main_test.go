@@ -184,6 +184,14 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 	}
 }
 
+func TestErrorsCannotDriveTheTerminal(t *testing.T) {
+	var out bytes.Buffer
+	report(&out, errors.New("media type \x1b[2Jverified\r\xff\u009b, want another\nline"))
+	if want := "tallywood: error: media type ?[2Jverified???, want another\n    line\n"; out.String() != want {
+		t.Errorf("got  %q\nwant %q", out.String(), want)
+	}
+}
+
 func TestSignErrorsSayWhoseFaultItIs(t *testing.T) {
 	service := func(status int) error {
 		return fmt.Errorf("adding log entry: %w", &sign.ServiceError{Service: "log", URL: "http://x", Status: status})

@@ -136,23 +136,30 @@ func readTrust(dir, policyPath string) (trust, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return t, usagef("reading signing config: %w", err)
 	}
-	if policyPath == "none" {
-		return t, nil
+	t.policy, err = readPolicy(t.dir, policyPath)
+	return t, err
+}
+
+// readPolicy reads the witness policy at path, of dir if path is empty; nil for "none".
+func readPolicy(dir, path string) (*policy.Policy, error) {
+	if path == "none" {
+		return nil, nil
 	}
-	inDir := policyPath == ""
+	inDir := path == ""
 	if inDir {
-		policyPath = filepath.Join(t.dir, "policy.txt")
+		path = filepath.Join(dir, "policy.txt")
 	}
-	text, err := os.ReadFile(policyPath)
+	text, err := os.ReadFile(path)
 	if inDir && errors.Is(err, fs.ErrNotExist) {
-		return t, hinted(exitUsage, fmt.Errorf("%w: %w", errNoPolicy, err), noPolicyHint)
+		return nil, hinted(exitUsage, fmt.Errorf("%w: %w", errNoPolicy, err), noPolicyHint)
 	} else if err != nil {
-		return t, hinted(exitUsage, fmt.Errorf("reading witness policy: %w", err), noPolicyHint)
+		return nil, hinted(exitUsage, fmt.Errorf("reading witness policy: %w", err), noPolicyHint)
 	}
-	if t.policy, err = policy.Parse(text); err != nil {
-		return t, usagef("witness policy %s: %w", policyPath, err)
+	p, err := policy.Parse(text)
+	if err != nil {
+		return nil, usagef("witness policy %s: %w", path, err)
 	}
-	return t, nil
+	return p, nil
 }
 
 // openArtifact opens a file to sign or verify, with a clear word about directories.
@@ -251,16 +258,6 @@ func agree(t terminal, token string, yes bool) error {
 		remember(record, identity)
 	}
 	return nil
-}
-
-// printable replaces what a terminal would not print.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 // consentFile is where the identities that a person agreed to are remembered.
