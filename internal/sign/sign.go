@@ -14,6 +14,7 @@ package sign
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -107,7 +108,7 @@ func Sign(ctx context.Context, o Options) ([]byte, *verify.Result, error) {
 	if err != nil {
 		return nil, nil, &InputError{fmt.Errorf("verifying bundle: %w", err)}
 	}
-	result, err := v.Digest(data, digest)
+	result, err := v.Digest(data, crypto.SHA256, digest[:])
 	if err != nil {
 		return nil, nil, fmt.Errorf("verifying bundle: %w", err)
 	}

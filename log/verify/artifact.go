@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
@@ -60,10 +62,15 @@ func (m *material) artifact(read func([]crypto.Hash) (digests, error)) (sigstore
 	if err != nil {
 		return sigstore.ArtifactDigest{}, err
 	}
+	comparable := false
 	for _, s := range subjects {
 		if subtle.ConstantTimeCompare(sums[s.hash], s.digest) == 1 {
 			return sigstore.ArtifactDigest{Algorithm: s.algorithm, Digest: s.digest}, nil
 		}
+		comparable = comparable || sums[s.hash] != nil
+	}
+	if !comparable {
+		return sigstore.ArtifactDigest{}, refusef(CheckArtifact, "the bundle names what it is about by %s, which cannot be compared with the digest at hand", hashNames(algorithms))
 	}
 	return sigstore.ArtifactDigest{}, refusef(CheckArtifact, "the bundle is about something else: the artifact was changed, or it is another one's bundle")
 }
@@ -74,7 +81,7 @@ const (
 	maxSubjectDigests = 32
 )
 
-// subjects lists what the bundle claims to be about.
+// subjects lists what the bundle claims to be about, and notes the type of an attestation.
 func (m *material) subjects() ([]named, error) {
 	if msg := m.content.MessageSignatureContent(); msg != nil {
 		h, err := hashNamed(msg.DigestAlgorithm())
@@ -90,27 +97,29 @@ func (m *material) subjects() ([]named, error) {
 	if envelope.GetPayloadType() != bundle.IntotoMediaType {
 		return nil, fmt.Errorf("payload type %q, and only %q names artifacts", envelope.GetPayloadType(), bundle.IntotoMediaType)
 	}
-	return statementSubjects(envelope.GetPayload())
+	subjects, predicate, err := readStatement(envelope.GetPayload())
+	m.predicate = predicate
+	return subjects, err
 }
 
-// statementSubjects lists the digests of an in-toto statement that an artifact can be compared
-// with. A digest that is not as long as its algorithm's names nothing.
-func statementSubjects(payload []byte) ([]named, error) {
+// readStatement lists the digests of an in-toto statement that an artifact can be compared with,
+// and returns its predicate type. A digest that is not as long as its algorithm's names nothing.
+func readStatement(payload []byte) (subjects []named, predicate string, err error) {
 	var statement struct {
-		Subject []struct {
+		PredicateType string `json:"predicateType"`
+		Subject       []struct {
 			Digest map[string]hexBytes `json:"digest"`
 		} `json:"subject"`
 	}
 	if err := json.Unmarshal(payload, &statement); err != nil {
-		return nil, fmt.Errorf("decoding statement: %w", err)
+		return nil, "", fmt.Errorf("decoding statement: %w", err)
 	}
 	if len(statement.Subject) > maxSubjects {
-		return nil, fmt.Errorf("%d subjects, and at most %d are read", len(statement.Subject), maxSubjects)
+		return nil, "", fmt.Errorf("%d subjects, and at most %d are read", len(statement.Subject), maxSubjects)
 	}
-	var subjects []named
 	for _, s := range statement.Subject {
 		if len(s.Digest) > maxSubjectDigests {
-			return nil, fmt.Errorf("%d digests of one subject, and at most %d are read", len(s.Digest), maxSubjectDigests)
+			return nil, "", fmt.Errorf("%d digests of one subject, and at most %d are read", len(s.Digest), maxSubjectDigests)
 		}
 		for algorithm, digest := range s.Digest {
 			if h, err := hashNamed(algorithm); err == nil && len(digest) == h.Size() {
@@ -119,9 +128,19 @@ func statementSubjects(payload []byte) ([]named, error) {
 		}
 	}
 	if len(subjects) == 0 {
-		return nil, fmt.Errorf("the statement names no artifact by a SHA-2 digest")
+		return nil, "", fmt.Errorf("the statement names no artifact by a SHA-2 digest")
 	}
-	return subjects, nil
+	return subjects, statement.PredicateType, nil
+}
+
+// hashNames lists algorithms for people, each once.
+func hashNames(algorithms []crypto.Hash) string {
+	var names []string
+	for _, a := range algorithms {
+		names = append(names, a.String())
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), " and ")
 }
 
 // hashNamed maps the spellings of bundles and statements.
@@ -138,13 +157,31 @@ func hashNamed(algorithm string) (crypto.Hash, error) {
 }
 
 // signed checks the signature over the artifact, or over the statement about it, with the key of
-// the certificate.
+// the certificate, or the managed one of trusted.
 func (m *material) signed(trusted root.TrustedMaterial, artifact sigstore.ArtifactDigest) error {
-	certificate := bundle.NewCertificate(m.leaf)
-	if err := sigstore.VerifySignatureWithArtifactDigests(m.content, certificate, trusted, []sigstore.ArtifactDigest{artifact}); err != nil {
-		return refuse(CheckSignature, fmt.Errorf("not made with the certificate's key over this artifact: %w", err))
+	signer, err := m.bundle.VerificationContent()
+	if err != nil {
+		return refuse(CheckBundle, err)
+	}
+	if err := sigstore.VerifySignatureWithArtifactDigests(m.content, signer, trusted, []sigstore.ArtifactDigest{artifact}); err != nil {
+		whose := "certificate's"
+		if m.leaf == nil {
+			whose = "expected"
+		}
+		return refuse(CheckSignature, fmt.Errorf("not made with the %s key over this artifact: %w", whose, err))
 	}
 	return nil
+}
+
+// typed checks that the bundle holds an attestation of the expected type, if one is expected.
+func (v *Verifier) typed(m *material) error {
+	switch {
+	case v.predicate == "" || v.predicate == m.predicate:
+		return nil
+	case m.bundle.GetDsseEnvelope() == nil:
+		return refusef(CheckPredicate, "the bundle is a signature and no attestation, expected one of type %q", v.predicate)
+	}
+	return refusef(CheckPredicate, "the attestation is of type %q, expected %q", m.predicate, v.predicate)
 }
 
 // hexBytes are bytes written as hexadecimal digits.

@@ -1,12 +1,17 @@
 package verify
 
 import (
+	"bytes"
+	"crypto"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	common "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
@@ -23,14 +28,20 @@ const (
 	maxProofHashes = 64 // a tree of 2^63 leaves
 	maxCheckpoint  = 64 << 10
 	maxCertificate = 64 << 10
+	maxTimestamp   = 16 << 10 // of which one can be a key that takes long to verify with
+	maxChain       = 10       // certificates
 )
 
 // A material is a bundle taken apart: complete, within the limits, and not verified at all.
 type material struct {
-	bundle  *bundle.Bundle
-	leaf    *x509.Certificate
-	content sigstore.SignatureContent
-	entries []*rekor.TransparencyLogEntry
+	bundle *bundle.Bundle
+	leaf   *x509.Certificate // nil: signed with a managed key
+	key    crypto.PublicKey  // leaf's, or else the one that is expected
+
+	predicate string                 // type of an attestation, once subjects has read it
+	body      func() ([]byte, error) // rebuild, done once for all entries
+	content   sigstore.SignatureContent
+	entries   []*rekor.TransparencyLogEntry
 }
 
 // parse takes a bundle apart. The JSON is read as strictly as clients do: an unknown field, a
@@ -46,15 +57,19 @@ func parse(data []byte) (*material, error) {
 		return nil, refuse(CheckBundle, fmt.Errorf("decoding JSON: %w", err))
 	}
 	m := &material{bundle: &bundle.Bundle{Bundle: pb}}
-	if _, err := m.bundle.Version(); err != nil {
+	m.body = sync.OnceValues(m.rebuild)
+	version, err := m.bundle.Version()
+	if err != nil {
 		return nil, refuse(CheckBundle, err)
 	}
 	if err := m.limited(); err != nil {
 		return nil, refuse(CheckBundle, err)
 	}
-	var err error
-	if m.leaf, err = x509.ParseCertificate(m.bundle.GetVerificationMaterial().GetCertificate().GetRawBytes()); err != nil {
-		return nil, refuse(CheckCertificate, err)
+	if err := m.certificate(version); err != nil {
+		return nil, err
+	}
+	if m.leaf != nil && m.timestamps() == 0 && !slices.ContainsFunc(m.entries, hasPromise) {
+		return nil, refusef(CheckBundle, "there is no timestamp")
 	}
 	if m.content, err = m.bundle.SignatureContent(); err != nil {
 		return nil, refuse(CheckBundle, err)
@@ -69,26 +84,22 @@ func parse(data []byte) (*material, error) {
 func (m *material) limited() error {
 	vm := m.bundle.GetVerificationMaterial()
 	m.entries = vm.GetTlogEntries()
-	timestamps := vm.GetTimestampVerificationData().GetRfc3161Timestamps()
 	switch {
 	case m.bundle.GetMessageSignature() == nil && m.bundle.GetDsseEnvelope() == nil:
 		return errors.New("there is no signature")
 	case m.bundle.GetDsseEnvelope() != nil && len(m.bundle.GetDsseEnvelope().GetSignatures()) != 1:
 		return fmt.Errorf("%d signatures in the envelope, want exactly one", len(m.bundle.GetDsseEnvelope().GetSignatures()))
-	case vm.GetPublicKey() != nil:
-		return errors.New("signed with a bare key, which says nothing about who signed")
-	case vm.GetCertificate() == nil:
-		return errors.New("there is no signing certificate")
-	case len(vm.GetCertificate().GetRawBytes()) > maxCertificate:
-		return fmt.Errorf("certificate of %d bytes, and at most %d are read", len(vm.GetCertificate().GetRawBytes()), maxCertificate)
-	case len(timestamps) == 0:
-		return errors.New("there is no timestamp")
-	case len(timestamps) > maxTimestamps:
-		return fmt.Errorf("%d timestamps, and at most %d are read", len(timestamps), maxTimestamps)
+	case m.timestamps() > maxTimestamps:
+		return fmt.Errorf("%d timestamps, and at most %d are read", m.timestamps(), maxTimestamps)
 	case len(m.entries) == 0:
 		return errors.New("there is no log entry")
 	case len(m.entries) > maxTlogEntries:
 		return fmt.Errorf("%d log entries, and at most %d are read", len(m.entries), maxTlogEntries)
+	}
+	for _, t := range vm.GetTimestampVerificationData().GetRfc3161Timestamps() {
+		if len(t.GetSignedTimestamp()) > maxTimestamp {
+			return fmt.Errorf("timestamp of %d bytes, and at most %d are read", len(t.GetSignedTimestamp()), maxTimestamp)
+		}
 	}
 	for _, e := range m.entries {
 		switch proof := e.GetInclusionProof(); {
@@ -98,6 +109,55 @@ func (m *material) limited() error {
 			return fmt.Errorf("inclusion proof of %d hashes, and no tree needs more than %d", len(proof.GetHashes()), maxProofHashes)
 		case len(proof.GetCheckpoint().GetEnvelope()) > maxCheckpoint:
 			return fmt.Errorf("checkpoint of %d bytes, and at most %d are read", len(proof.GetCheckpoint().GetEnvelope()), maxCheckpoint)
+		}
+	}
+	return nil
+}
+
+// timestamps counts the RFC 3161 timestamps.
+func (m *material) timestamps() int {
+	return len(m.bundle.GetVerificationMaterial().GetTimestampVerificationData().GetRfc3161Timestamps())
+}
+
+// hasPromise reports whether a log signed for the time of e.
+func hasPromise(e *rekor.TransparencyLogEntry) bool {
+	return len(e.GetInclusionPromise().GetSignedEntryTimestamp()) > 0
+}
+
+// certificate reads the signing certificate, unless the bundle says that a managed key signed. Of
+// a chain, which bundles before 0.3 have, it is the first; the others are the trusted root's to say.
+func (m *material) certificate(version string) error {
+	vm := m.bundle.GetVerificationMaterial()
+	var der []*common.X509Certificate
+	switch chain := vm.GetX509CertificateChain().GetCertificates(); {
+	case vm.GetPublicKey() != nil:
+		return nil
+	case vm.GetCertificate() != nil:
+		der = []*common.X509Certificate{vm.GetCertificate()}
+	case vm.GetX509CertificateChain() != nil && version != "v0.1" && version != "v0.2":
+		return refusef(CheckBundle, "a certificate chain, and bundles since 0.3 have the signing certificate alone")
+	case len(chain) > maxChain:
+		return refusef(CheckBundle, "%d certificates, and at most %d are read", len(chain), maxChain)
+	default:
+		der = chain
+	}
+	if len(der) == 0 {
+		return refusef(CheckBundle, "there is no signing certificate")
+	}
+	for i, d := range der {
+		if len(d.GetRawBytes()) > maxCertificate {
+			return refusef(CheckBundle, "certificate of %d bytes, and at most %d are read", len(d.GetRawBytes()), maxCertificate)
+		}
+		cert, err := x509.ParseCertificate(d.GetRawBytes())
+		switch {
+		case err != nil:
+			return refuse(CheckCertificate, err)
+		case i == 0:
+			m.leaf, m.key = cert, cert.PublicKey
+		case bytes.Equal(cert.RawIssuer, cert.RawSubject):
+			// > Signers MUST NOT include root CA certificates in bundles
+			// (dev.sigstore.bundle.v1.VerificationMaterial)
+			return refusef(CheckBundle, "the certificate chain holds the root certificate %q, which only the trusted root can vouch for", cert.Subject)
 		}
 	}
 	return nil

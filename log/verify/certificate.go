@@ -36,17 +36,17 @@ func (v *Verifier) issued(leaf *x509.Certificate) (*x509.Certificate, error) {
 }
 
 // named checks whom the certificate was issued to, and who vouched for that.
-func (v *Verifier) named(leaf *x509.Certificate) error {
-	identity, issuer, err := Signer(leaf)
+func (v *Verifier) named(leaf *x509.Certificate) (identity, issuer string, err error) {
+	identity, issuer, err = Signer(leaf)
 	switch {
 	case err != nil:
-		return refuse(CheckCertificate, err)
-	case identity != v.identity:
-		return refusef(CheckIdentity, "signed by %q, expected %q", identity, v.identity)
-	case issuer != v.issuer:
-		return refusef(CheckIssuer, "%q vouched for the signer, expected %q", issuer, v.issuer)
+		return "", "", refuse(CheckCertificate, err)
+	case !v.signer.identity.matches(identity):
+		return "", "", refusef(CheckIdentity, "signed by %q, expected %s", identity, v.signer.identity)
+	case !v.signer.issuer.matches(issuer):
+		return "", "", refusef(CheckIssuer, "%q vouched for the signer, expected %s", issuer, v.signer.issuer)
 	}
-	return nil
+	return identity, issuer, nil
 }
 
 // logged checks the promise of a certificate log to log leaf.
@@ -59,23 +59,6 @@ func (v *Verifier) logged(leaf, issuing *x509.Certificate) error {
 		return refuse(CheckSCT, fmt.Errorf("no certificate log of the trusted root signed for the certificate: %w", err))
 	}
 	return nil
-}
-
-// timestamped returns the times, at least one, at which timestamp authorities saw the signature,
-// having checked that the certificate was valid at each.
-func (v *Verifier) timestamped(m *material) ([]time.Time, error) {
-	seen, err := sigstore.VerifySignedTimestampWithThreshold(m.bundle, v.root, 1)
-	if err != nil {
-		return nil, refuse(CheckTimestamp, fmt.Errorf("no timestamp authority of the trusted root saw this signature: %w", err))
-	}
-	times := make([]time.Time, len(seen))
-	for i, s := range seen {
-		if _, err := sigstore.VerifyLeafCertificate(s.Time, m.leaf, v.root); err != nil {
-			return nil, refuse(CheckCertificate, v.whyInvalid(m.leaf, s.Time))
-		}
-		times[i] = s.Time.UTC()
-	}
-	return times, nil
 }
 
 // whyInvalid says why leaf does not verify at t; sigstore-go only says that it does not.

@@ -13,8 +13,10 @@ const (
 	CheckIssuer      Check = "issuer"               // the one expected
 	CheckSCT         Check = "SCT"                  // a certificate log of the trusted root promised to log the certificate
 	CheckArtifact    Check = "artifact digest"      // the bundle is about this artifact
-	CheckSignature   Check = "signature"            // made with the certificate's key
+	CheckSignature   Check = "signature"            // made with the certificate's key, or the managed one
+	CheckPredicate   Check = "predicate type"       // the attestation is of the expected type
 	CheckTimestamp   Check = "timestamp"            // a timestamp authority of the trusted root saw the signature
+	CheckPromise     Check = "signed entry time"    // a Rekor v1 log signed for the time of the entry
 	CheckBody        Check = "canonicalizedBody"    // the log entry is about this very signature
 	CheckCheckpoint  Check = "checkpoint signature" // by a log of the trusted root, and of the policy
 	CheckInclusion   Check = "inclusion proof"      // the entry is in the tree of the checkpoint

@@ -47,6 +47,7 @@ type world struct {
 	ca, tsa   chain
 	ct        *ecdsa.PrivateKey
 	log       ed25519.PrivateKey
+	logV1     *ecdsa.PrivateKey // of a Rekor v1 log
 	witnesses []witness
 }
 
@@ -63,7 +64,7 @@ type witness struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Now().UTC().Truncate(time.Second), ct: newKey(t)}
+	w := &world{t: t, now: time.Now().UTC().Truncate(time.Second), ct: newKey(t), logV1: newKey(t)}
 	w.ca = w.newCA("ca.example.com")
 	w.tsa = w.newTSA("tsa.example.com")
 	_, w.log, _ = ed25519.GenerateKey(nil)
@@ -294,8 +295,8 @@ func (w *world) checkpoint(size int64, root tlog.Hash, n int) string {
 	return b.String()
 }
 
-// logged puts body at index 5 of a log of 11 entries, whose checkpoint n witnesses cosign.
-func (w *world) logged(body []byte, n int) *rekor.TransparencyLogEntry {
+// proof puts body at index 5 of a log of 11 entries.
+func (w *world) proof(body []byte) *rekor.InclusionProof {
 	w.t.Helper()
 	const index, size = 5, 11
 	var stored []tlog.Hash
@@ -321,25 +322,31 @@ func (w *world) logged(body []byte, n int) *rekor.TransparencyLogEntry {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	proof, err := tlog.ProveRecord(size, index, reader)
+	hashes, err := tlog.ProveRecord(size, index, reader)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	p := &rekor.InclusionProof{LogIndex: index, TreeSize: size, RootHash: root[:]}
+	for _, h := range hashes {
+		p.Hashes = append(p.Hashes, bytes.Clone(h[:]))
+	}
+	return p
+}
+
+// logged puts body into the log, whose checkpoint n witnesses cosign.
+func (w *world) logged(body []byte, n int) *rekor.TransparencyLogEntry {
+	w.t.Helper()
 	id, err := keys.LogID(origin, w.log.Public())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	tle := &rekor.TransparencyLogEntry{
-		LogIndex: index, LogId: &common.LogId{KeyId: id[:]},
+	p := w.proof(body)
+	p.Checkpoint = &rekor.Checkpoint{Envelope: w.checkpoint(p.TreeSize, tlog.Hash(p.RootHash), n)}
+	return &rekor.TransparencyLogEntry{
+		LogIndex: p.LogIndex, LogId: &common.LogId{KeyId: id[:]},
 		KindVersion: &rekor.KindVersion{Kind: entry.Kind, Version: entry.Version}, CanonicalizedBody: body,
-		InclusionProof: &rekor.InclusionProof{
-			LogIndex: index, TreeSize: size, RootHash: root[:], Checkpoint: &rekor.Checkpoint{Envelope: w.checkpoint(size, root, n)},
-		},
+		InclusionProof: p,
 	}
-	for _, h := range proof {
-		tle.InclusionProof.Hashes = append(tle.InclusionProof.Hashes, bytes.Clone(h[:]))
-	}
-	return tle
 }
 
 // assemble is the bundle of a signature over digest that is logged under two cosignatures.
@@ -423,7 +430,12 @@ func (w *world) options() verify.Options {
 
 func (w *world) verifier() *verify.Verifier {
 	w.t.Helper()
-	v, err := verify.New(w.options())
+	return w.newVerifier(w.options())
+}
+
+func (w *world) newVerifier(o verify.Options) *verify.Verifier {
+	w.t.Helper()
+	v, err := verify.New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -49,9 +50,56 @@ func TestHonestAttestationVerifies(t *testing.T) {
 	for _, algorithm := range []string{"sha256", "sha512"} {
 		w := newWorld(t)
 		data := marshal(t, w.attestation(intoto, statement(artifact, algorithm)))
-		if _, err := w.verifier().Bundle(data, strings.NewReader(artifact)); err != nil {
-			t.Errorf("%s: %v", algorithm, err)
+		got, err := w.verifier().Bundle(data, strings.NewReader(artifact))
+		if err != nil || got.Predicate != "https://example.com/p" {
+			t.Errorf("%s: got %+v, %v", algorithm, got, err)
 		}
+	}
+}
+
+func TestPredicateTypeMustBeTheExpected(t *testing.T) {
+	w := newWorld(t)
+	attestation := marshal(t, w.attestation(intoto, statement(artifact, "sha256")))
+	o := w.options()
+	o.PredicateType = "https://example.com/p"
+	if got, err := w.newVerifier(o).Bundle(attestation, strings.NewReader(artifact)); err != nil || got.Predicate != o.PredicateType {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	signature := marshal(t, w.bundle(artifact, leafSpec{}))
+	got, err := w.newVerifier(o).Bundle(signature, strings.NewReader(artifact))
+	wantRefusal(t, got, err, verify.CheckPredicate)
+	for _, other := range []string{"https://example.com/", "https://example.com/p/v2"} {
+		o.PredicateType = other
+		got, err := w.newVerifier(o).Bundle(attestation, strings.NewReader(artifact))
+		wantRefusal(t, got, err, verify.CheckPredicate)
+	}
+}
+
+// A digest says nothing about a bundle that names its artifact by another algorithm.
+func TestDigestOfAnotherAlgorithm(t *testing.T) {
+	w := newWorld(t)
+	long := sha512.Sum512([]byte(artifact))
+	for name, x := range map[string]struct {
+		bundle    *protobundle.Bundle
+		algorithm crypto.Hash
+		digest    []byte
+		passes    bool
+	}{
+		"statement by its algorithm":                     {w.attestation(intoto, statement(artifact, "sha512")), crypto.SHA512, long[:], true},
+		"statement by another":                           {w.attestation(intoto, statement(artifact, "sha256")), crypto.SHA512, long[:], false},
+		"signature by another":                           {w.bundle(artifact, leafSpec{}), crypto.SHA512, long[:], false},
+		"signature by a cut digest":                      {w.bundle(artifact, leafSpec{}), crypto.SHA256, sum256(artifact)[:31], false},
+		"signature by nothing":                           {w.bundle(artifact, leafSpec{}), crypto.SHA256, nil, false},
+		"statement, which has SHA-256 of something else": {w.attestation(intoto, statement(artifact, "sha512")), crypto.SHA256, sum256(artifact), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := w.verifier().Digest(marshal(t, x.bundle), x.algorithm, x.digest)
+			if !x.passes {
+				wantRefusal(t, got, err, verify.CheckArtifact)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -121,7 +169,7 @@ func TestOtherCurveVerifies(t *testing.T) {
 		t.Error(err)
 	}
 	// Of such a bundle, a SHA-256 digest says nothing.
-	got, err := w.verifier().Digest(data, sha256.Sum256([]byte(artifact)))
+	got, err := w.verifier().Digest(data, crypto.SHA256, sum256(artifact))
 	wantRefusal(t, got, err, verify.CheckArtifact)
 }
 

@@ -25,6 +25,10 @@ func (w *world) trustedRoot() []byte {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	logIDV1, err := keys.LogID("rekor.example.com", w.logV1.Public())
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	ctID, err := ctentry.LogID(w.ct.Public())
 	if err != nil {
 		w.t.Fatal(err)
@@ -32,7 +36,8 @@ func (w *world) trustedRoot() []byte {
 	data, err := protojson.Marshal(&trustroot.TrustedRoot{
 		MediaType: "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
 		Tlogs: []*trustroot.TransparencyLogInstance{
-			w.logInstance("https://"+origin, w.log.Public(), common.PublicKeyDetails_PKIX_ED25519, logID)},
+			w.logInstance("https://"+origin, w.log.Public(), common.PublicKeyDetails_PKIX_ED25519, logID),
+			w.logInstance("https://rekor.example.com", w.logV1.Public(), common.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256, logIDV1)},
 		Ctlogs: []*trustroot.TransparencyLogInstance{
 			w.logInstance("https://ct.example.com", w.ct.Public(), common.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256, ctID)},
 		CertificateAuthorities: []*trustroot.CertificateAuthority{w.instance("https://ca.example.com", w.ca)},
@@ -71,32 +76,37 @@ func (w *world) instance(uri string, c chain) *trustroot.CertificateAuthority {
 	return a
 }
 
+// changedRoot is the trusted root after change.
+func (w *world) changedRoot(change func(*trustroot.TrustedRoot)) []byte {
+	w.t.Helper()
+	var tr trustroot.TrustedRoot
+	if err := protojson.Unmarshal(w.trustedRoot(), &tr); err != nil {
+		w.t.Fatal(err)
+	}
+	change(&tr)
+	data, err := protojson.Marshal(&tr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return data
+}
+
 // verifierOf is the verifier whose trusted root was changed.
 func (w *world) verifierOf(change func(*trustroot.TrustedRoot)) *verify.Verifier {
 	w.t.Helper()
 	o := w.options()
-	var tr trustroot.TrustedRoot
-	if err := protojson.Unmarshal(o.TrustedRoot, &tr); err != nil {
-		w.t.Fatal(err)
-	}
-	change(&tr)
-	var err error
-	if o.TrustedRoot, err = protojson.Marshal(&tr); err != nil {
-		w.t.Fatal(err)
-	}
-	v, err := verify.New(o)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return v
+	o.TrustedRoot = w.changedRoot(change)
+	return w.newVerifier(o)
+}
+
+// span is the time from start to end, both relative to the world's now.
+func (w *world) span(start, end time.Duration) *common.TimeRange {
+	return &common.TimeRange{Start: timestamppb.New(w.now.Add(start)), End: timestamppb.New(w.now.Add(end))}
 }
 
 func TestRefusesSignaturesOutsideValidity(t *testing.T) {
 	w := newWorld(t)
 	data := marshal(t, w.bundle(artifact, leafSpec{})) // every time in it is w.now
-	span := func(start, end time.Duration) *common.TimeRange {
-		return &common.TimeRange{Start: timestamppb.New(w.now.Add(start)), End: timestamppb.New(w.now.Add(end))}
-	}
 	for _, part := range []struct {
 		name  string
 		check verify.Check
@@ -108,9 +118,9 @@ func TestRefusesSignaturesOutsideValidity(t *testing.T) {
 		{"timestamp authority", verify.CheckTimestamp, func(r *trustroot.TrustedRoot, v *common.TimeRange) { r.TimestampAuthorities[0].ValidFor = v }},
 	} {
 		for when, period := range map[string]*common.TimeRange{
-			"retired":      span(-time.Hour, -30*time.Minute),
-			"just retired": span(-time.Hour, -time.Second),
-			"not yet used": span(time.Second, time.Hour),
+			"retired":      w.span(-time.Hour, -30*time.Minute),
+			"just retired": w.span(-time.Hour, -time.Second),
+			"not yet used": w.span(time.Second, time.Hour),
 		} {
 			t.Run(part.name+" "+when, func(t *testing.T) {
 				v := w.verifierOf(func(r *trustroot.TrustedRoot) { part.set(r, period) })
@@ -119,7 +129,7 @@ func TestRefusesSignaturesOutsideValidity(t *testing.T) {
 			})
 		}
 		t.Run(part.name+" at the very end", func(t *testing.T) {
-			v := w.verifierOf(func(r *trustroot.TrustedRoot) { part.set(r, span(0, 0)) })
+			v := w.verifierOf(func(r *trustroot.TrustedRoot) { part.set(r, w.span(0, 0)) })
 			if _, err := v.Bundle(data, strings.NewReader(artifact)); err != nil {
 				t.Error(err)
 			}
@@ -195,7 +205,7 @@ func TestEmptyDigestIsNoArtifacts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := marshal(t, b)
-			got, err := w.verifier().Digest(data, [32]byte{1, 2, 3})
+			got, err := w.verifier().Digest(data, crypto.SHA256, sum256("nothing of the kind"))
 			wantRefusal(t, got, err, verify.CheckArtifact)
 			got, err = w.verifier().Bundle(data, strings.NewReader(artifact))
 			wantRefusal(t, got, err, verify.CheckArtifact)

@@ -2,12 +2,14 @@ package verify_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -32,12 +34,17 @@ func TestHonestBundleVerifies(t *testing.T) {
 	}
 	want := verify.Result{Identity: alice, Issuer: issuer, Time: w.now, Origin: origin, Index: 5, Size: 11,
 		Witnesses: []string{"w1.example.org", "w2.example.org"}}
-	if fmt.Sprint(*got) != fmt.Sprint(want) {
+	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
 	}
-	if _, err := w.verifier().Digest(data, sha256.Sum256([]byte(artifact))); err != nil {
+	if _, err := w.verifier().Digest(data, crypto.SHA256, sum256(artifact)); err != nil {
 		t.Errorf("verifying the digest: %v", err)
 	}
+}
+
+func sum256(s string) []byte {
+	sum := sha256.Sum256([]byte(s))
+	return sum[:]
 }
 
 // An alteration is one thing an adversary changes. The bundle is alice's until then.
@@ -285,7 +292,7 @@ func TestRefusesChangedArtifact(t *testing.T) {
 	data := marshal(t, w.bundle(artifact, leafSpec{}))
 	got, err := w.verifier().Bundle(data, strings.NewReader(artifact+"x"))
 	wantRefusal(t, got, err, verify.CheckArtifact)
-	got, err = w.verifier().Digest(data, sha256.Sum256([]byte(artifact+"x")))
+	got, err = w.verifier().Digest(data, crypto.SHA256, sum256(artifact+"x"))
 	wantRefusal(t, got, err, verify.CheckArtifact)
 }
 
