@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -22,49 +24,78 @@ for; that certificate and signature are in their logs; that the certificate was 
 timestamp authority saw the signature; and that enough witnesses cosigned the log's checkpoint.
 Nothing is fetched: the trust directory and the bundle have all it takes.
 
+DIGEST stands for a file that is not at hand: sha256: and 64 hexadecimal digits (or sha384:,
+sha512:, whichever the bundle has). A file of such a name is ./sha256:...
+
+A bundle may hold an attestation (in-toto, in a DSSE envelope) instead, of which FILE must be a
+subject; --type says of which type it has to be. One that was signed with a managed key has no
+identity: --key FILE is the public key that must have signed, and the log's entry must hold it.
+
+Patterns are regular expressions (RE2) and match the WHOLE identity or issuer, unlike cosign's:
+what matches anywhere also matches https://evil.example/?https://github.com/you.
+
 Exit code 0: all of that holds. 1: something does not; the message says what.`,
 		run: verifyFile}
 }
 
 func verifyFile(_ context.Context, t terminal, fs *flag.FlagSet, args []string) error {
-	bundlePath := fs.String("bundle", "", "`FILE` with the Sigstore bundle")
-	identity := fs.String("certificate-identity", "", "`IDENTITY` that must have signed, exactly")
-	issuer := fs.String("certificate-oidc-issuer", "", "`URL` of the OpenID Connect issuer that must have vouched for it")
-	trustFlag := fs.String("trust", "", trustUsage)
-	policyPath := fs.String("policy", "", "`FILE` with the tlog-policy the checkpoint must satisfy, or none\n(default policy.txt in the trust directory)")
-	asJSON := fs.Bool("json", false, "print the result as JSON")
+	f := newVerifyFlags(fs)
 	operands, err := parse(fs, args, 1, 1)
 	if err != nil {
 		return err
 	}
-	if err := wantFlags(fs, "bundle", "certificate-identity", "certificate-oidc-issuer"); err != nil {
-		return hinted(exitUsage, err, "a signature means something only with the one who made it, and who vouched for them")
-	}
-	tr, err := readTrust(*trustFlag, *policyPath)
+	o, err := f.options(fs)
 	if err != nil {
 		return err
 	}
-	v, err := verify.New(verify.Options{TrustedRoot: tr.root, Policy: tr.policy, NoPolicy: tr.policy == nil, Identity: *identity, Issuer: *issuer})
+	v, err := verify.New(o)
 	if err != nil {
 		return usagef("%w", err)
 	}
-	bundle, err := readBundle(*bundlePath)
+	bundle, err := readBundle(f.bundle)
 	if err != nil {
 		return err
 	}
-	artifact, err := openArtifact(operands[0])
-	if err != nil {
-		return err
-	}
-	defer artifact.Close()
-	result, err := v.Bundle(bundle, artifact)
+	result, err := verifyArtifact(v, bundle, operands[0])
 	if err != nil {
 		if _, failed := errors.AsType[*verify.Error](err); failed {
 			return hinted(exitNegative, fmt.Errorf("%s does not verify: %w", operands[0], err), "")
 		}
 		return err
 	}
-	return printResult(t.out, result, *asJSON)
+	return printResult(t.out, result, f.json)
+}
+
+// verifyArtifact verifies bundle for what an operand names, a file or a digest.
+func verifyArtifact(v *verify.Verifier, bundle []byte, operand string) (*verify.Result, error) {
+	algorithm, digest, err := parseDigest(operand)
+	if err != nil {
+		return nil, err
+	}
+	if algorithm != 0 {
+		return v.Digest(bundle, algorithm, digest)
+	}
+	artifact, err := openArtifact(operand)
+	if err != nil {
+		return nil, err
+	}
+	defer artifact.Close()
+	return v.Bundle(bundle, artifact)
+}
+
+// parseDigest reads an operand that begins like a digest; an algorithm of 0 means that it does not.
+func parseDigest(operand string) (crypto.Hash, []byte, error) {
+	name, digits, found := strings.Cut(operand, ":")
+	algorithm := map[string]crypto.Hash{"sha256": crypto.SHA256, "sha384": crypto.SHA384, "sha512": crypto.SHA512}[name]
+	if !found || algorithm == 0 {
+		return 0, nil, nil
+	}
+	digest, err := hex.DecodeString(digits)
+	if err != nil || len(digest) != algorithm.Size() {
+		return 0, nil, hinted(exitUsage, fmt.Errorf("digest %q: want %d hexadecimal digits after %s:", operand, 2*algorithm.Size(), name),
+			"a file of that name is ./"+operand)
+	}
+	return algorithm, digest, nil
 }
 
 // readBundle reads a bundle and refuses what cannot be one before it fills the memory.
@@ -88,8 +119,19 @@ func printResult(w io.Writer, r *verify.Result, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(r)
 	}
-	fmt.Fprintf(w, "verified: signed by %s (%s)\n", r.Identity, r.Issuer)
-	fmt.Fprintf(w, "          at %s, entry %d of %s\n", r.Time.UTC().Format("2006-01-02 15:04:05 UTC"), r.Index, r.Origin)
+	if r.Key != "" {
+		fmt.Fprintf(w, "verified: signed with the key %s\n", r.Key)
+	} else {
+		fmt.Fprintf(w, "verified: signed by %s (%s)\n", printable(r.Identity), printable(r.Issuer))
+	}
+	if r.Predicate != "" {
+		fmt.Fprintf(w, "          attestation of type %s\n", printable(r.Predicate))
+	}
+	at := "without a timestamp"
+	if !r.Time.IsZero() {
+		at = "at " + r.Time.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
+	fmt.Fprintf(w, "          %s, entry %d of %s\n", at, r.Index, r.Origin)
 	if len(r.Witnesses) > 0 {
 		fmt.Fprintf(w, "          checkpoint cosigned by %s\n", strings.Join(r.Witnesses, ", "))
 	} else {
