@@ -8,14 +8,11 @@
 package rekor
 
 import (
-	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
-	"time"
 
 	"tallywood/internal/httpx"
 	"tallywood/log"
@@ -44,11 +41,6 @@ type Options struct {
 const (
 	defaultMaxBody = 4 << 20
 	entriesPath    = "/api/v2/log/entries"
-
-	// retryUnavailable and retryNoQuorum are what Retry-After says. Clients give up after a few
-	// seconds, so neither is long.
-	retryUnavailable = time.Second
-	retryNoQuorum    = 2 * time.Second
 
 	// maxBodies is how many bytes of large requests may be in memory at the same time. Decoded they
 	// take about as much again.
@@ -146,26 +138,12 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	var invalid *entry.InvalidError
 	var large *entry.TooLargeError
-	var rebuilding *log.RebuildError
 	switch {
 	case errors.As(err, &invalid):
 		httpx.Error(w, http.StatusBadRequest, invalid.Error())
 	case errors.As(err, &large):
 		httpx.Error(w, http.StatusRequestEntityTooLarge, large.Error())
-	case errors.Is(err, log.ErrUnpublished): // before ErrUnavailable, which it comes with
-		httpx.RetryLater(w, retryNoQuorum,
-			"nothing was logged: what the log holds has waited too long for publication, most likely for want of cosignatures; try again later")
-	case errors.As(err, &rebuilding): // and so is this
-		httpx.RetryLater(w, rebuilding.RetryAfter(),
-			fmt.Sprintf("nothing was logged: the log takes entries when its duplicate index is rebuilt; so far %v", rebuilding.Rebuild))
-	case errors.Is(err, log.ErrUnavailable), errors.Is(err, context.Canceled): // or nobody listens
-		httpx.RetryLater(w, retryUnavailable, "the log takes no entries at the moment; try again")
-	case errors.Is(err, log.ErrNoQuorum):
-		httpx.RetryLater(w, retryNoQuorum,
-			"the entry is logged, but too few witnesses have cosigned it yet; send the same request again for its receipt")
 	default:
-		id := rand.Text()
-		h.o.Logger.Error("adding entry", "err", fmt.Errorf("request %s: %w", id, err))
-		httpx.Error(w, http.StatusInternalServerError, "the log could not process the entry; request id "+id)
+		log.WriteAddError(w, h.o.Logger, err)
 	}
 }
