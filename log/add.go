@@ -53,6 +53,16 @@ type Receipt struct {
 	Hashes     [][]byte          // inclusion proof of Body at Index in Checkpoint
 }
 
+// Proof returns the receipt as a tlog-proof. There is no extra data in it: whoever adds an entry knows
+// all that its leaf hash is made of.
+func (r Receipt) Proof() policy.Proof {
+	p := policy.Proof{Index: r.Index, Checkpoint: r.Checkpoint.Note()}
+	for _, hash := range r.Hashes {
+		p.Hashes = append(p.Hashes, [32]byte(hash)) // its length was checked before the receipt left
+	}
+	return p
+}
+
 // A flight is an add from its first sight until the index holds it.
 type flight struct {
 	epoch int           // of the index when the flight began

@@ -3,15 +3,12 @@ package monitor
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/errgroup"
 
 	"tallywood/monitor/rule"
@@ -109,10 +106,14 @@ func (w *walk) proof(ctx context.Context, h hit) ([]file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proving entry %d: %w", h.index, err)
 	}
+	inclusion := policy.Proof{Index: h.index, Checkpoint: w.cp.Note()}
+	for _, hash := range p {
+		inclusion.Hashes = append(inclusion.Hashes, hash)
+	}
 	files := []file{
 		{name: "entry", data: h.entry},
-		{name: "checkpoint", data: w.cp.Note()},
-		{name: "inclusion.tlog-proof", data: formatProof(h.index, p, w.cp.Note())},
+		{name: "checkpoint", data: inclusion.Checkpoint},
+		{name: "inclusion.tlog-proof", data: inclusion.Format()},
 	}
 	var certificates []byte
 	for _, s := range h.decoded.signers {
@@ -125,18 +126,6 @@ func (w *walk) proof(ctx context.Context, h hit) ([]file, error) {
 		files = append(files, file{name: "certificate.pem", data: certificates})
 	}
 	return files, nil
-}
-
-// formatProof renders a proof as c2sp.org/tlog-proof has it.
-func formatProof(index int64, p tlog.RecordProof, checkpoint []byte) []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, "c2sp.org/tlog-proof@v1\nindex %d\n", index)
-	for _, h := range p {
-		fmt.Fprintf(&b, "%s\n", base64.StdEncoding.EncodeToString(h[:]))
-	}
-	b.WriteString("\n")
-	b.Write(checkpoint)
-	return []byte(b.String())
 }
 
 // cosigned returns the earliest and the latest time in c's cosignatures, zero without any.

@@ -1,7 +1,7 @@
 // Package policy decides whether bytes from outside are a checkpoint one may rely on. It parses
 // and verifies signed notes (c2sp.org/signed-note), checkpoints (c2sp.org/tlog-checkpoint),
 // cosignatures (c2sp.org/tlog-cosignature) and the policies that say which of them suffice
-// (c2sp.org/tlog-policy).
+// (c2sp.org/tlog-policy), and takes the proofs apart that carry a checkpoint (c2sp.org/tlog-proof).
 //
 // In goes a policy file, once, and then notes as they came off the wire. Out comes a
 // [Checkpoint], a type that only [Policy.Open] and [Policy.OpenLog] make: whoever holds one
