@@ -16,8 +16,8 @@ import (
 )
 
 func verifyCommand() command {
-	return command{name: "verify", args: "FILE --bundle B --certificate-identity I --certificate-oidc-issuer U [FLAGS]",
-		short: "verify a signature offline",
+	return command{name: "verify", args: "FILE --bundle B --certificate-identity I --certificate-oidc-issuer U [FLAGS]\n       tallywood verify FILE --proof P [--policy F]",
+		short: "verify a signature, or a log's proof, offline",
 		long: `
 Verifies that the bundle holds a signature over FILE by the identity, which the issuer vouched
 for; that certificate and signature are in their logs; that the certificate was valid when a
@@ -34,6 +34,9 @@ identity: --key FILE is the public key that must have signed, and the log's entr
 Patterns are regular expressions (RE2) and match the WHOLE identity or issuer, unlike cosign's:
 what matches anywhere also matches https://evil.example/?https://github.com/you.
 
+With --proof, verifies that FILE is an entry of a log that the policy lists, under a checkpoint
+that enough witnesses cosigned.
+
 Exit code 0: all of that holds. 1: something does not; the message says what.`,
 		run: verifyFile}
 }
@@ -43,6 +46,9 @@ func verifyFile(_ context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	operands, err := parse(fs, args, 1, 1)
 	if err != nil {
 		return err
+	}
+	if f.proof != "" {
+		return verifyProof(t, fs, f, operands[0])
 	}
 	o, err := f.options(fs)
 	if err != nil {
@@ -98,19 +104,22 @@ func parseDigest(operand string) (crypto.Hash, []byte, error) {
 	return algorithm, digest, nil
 }
 
-// readBundle reads a bundle and refuses what cannot be one before it fills the memory.
-func readBundle(path string) ([]byte, error) {
+// readBundle reads a bundle.
+func readBundle(path string) ([]byte, error) { return readLimited("bundle", path, verify.MaxBundle) }
+
+// readLimited reads a file of the named kind and refuses what cannot be one before it fills the memory.
+func readLimited(kind, path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, usagef("opening bundle: %w", err)
+		return nil, usagef("opening %s: %w", kind, err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, verify.MaxBundle+1))
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, usagef("reading bundle: %w", err)
+		return nil, usagef("reading %s: %w", kind, err)
 	}
-	if len(data) > verify.MaxBundle {
-		return nil, hinted(exitNegative, fmt.Errorf("bundle %s is larger than %d bytes", path, verify.MaxBundle), "")
+	if int64(len(data)) > limit {
+		return nil, hinted(exitNegative, fmt.Errorf("%s %s is larger than %d bytes", kind, path, limit), "")
 	}
 	return data, nil
 }

@@ -12,7 +12,7 @@ import (
 
 // verifyFlags are the flags of "tallywood verify".
 type verifyFlags struct {
-	bundle                    string
+	bundle, proof             string
 	identity, identityPattern string
 	issuer, issuerPattern     string
 	key                       string
@@ -25,6 +25,7 @@ type verifyFlags struct {
 func newVerifyFlags(fs *flag.FlagSet) *verifyFlags {
 	f := new(verifyFlags)
 	fs.StringVar(&f.bundle, "bundle", "", "`FILE` with the Sigstore bundle")
+	fs.StringVar(&f.proof, "proof", "", "`FILE` with the tlog-proof of a log that took the file as an entry, instead of a bundle")
 	fs.StringVar(&f.identity, "certificate-identity", "", "`IDENTITY` that must have signed, exactly")
 	fs.StringVar(&f.identityPattern, "certificate-identity-regexp", "", "`PATTERN` that matches the whole identity, instead")
 	fs.StringVar(&f.issuer, "certificate-oidc-issuer", "", "`URL` of the OpenID Connect issuer that must have vouched for it")

@@ -227,16 +227,25 @@ func (v *Verifier) witnessed(note []byte, v1 bool) ([]policy.Cosignature, error)
 	if v1 {
 		return nil, refusef(CheckQuorum, "the entry is in a Rekor v1 log, which no witness cosigns and no policy can list")
 	}
-	checkpoint, err := v.policy.Open(note)
+	checkpoint, err := openWitnessed(v.policy, note)
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint.Cosignatures(), nil
+}
+
+// openWitnessed is p.Open with an [*Error] that says which check failed.
+func openWitnessed(p *policy.Policy, note []byte) (policy.Checkpoint, error) {
+	checkpoint, err := p.Open(note)
 	var quorum *policy.QuorumError
 	var wrong *policy.SignatureError
 	switch {
 	case errors.As(err, &quorum):
-		return nil, refuse(CheckQuorum, err)
+		return policy.Checkpoint{}, refuse(CheckQuorum, err)
 	case errors.As(err, &wrong) && wrong.Name != "" && wrong.Name != wrong.Origin:
-		return nil, refuse(CheckQuorum, err) // a cosignature was changed
+		return policy.Checkpoint{}, refuse(CheckQuorum, err) // a cosignature was changed
 	case err != nil:
-		return nil, refuse(CheckCheckpoint, err)
+		return policy.Checkpoint{}, refuse(CheckCheckpoint, err)
 	}
-	return checkpoint.Cosignatures(), nil
+	return checkpoint, nil
 }

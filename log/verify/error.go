@@ -2,11 +2,12 @@ package verify
 
 import "fmt"
 
-// A Check is one of the things a bundle must pass, in words for people.
+// A Check is one of the things a bundle or a tlog-proof must pass, in words for people.
 type Check string
 
 // The checks, in the order they are made.
 const (
+	CheckProof       Check = "tlog-proof"           // well-formed and within the limits
 	CheckBundle      Check = "bundle"               // well-formed, complete and within the limits
 	CheckCertificate Check = "certificate"          // issued by an authority of the trusted root, and valid when it signed
 	CheckIdentity    Check = "identity"             // the one expected
@@ -24,7 +25,7 @@ const (
 	CheckClients     Check = "client rules"         // sigstore-go refuses what passed all of the above
 )
 
-// An Error reports that a bundle does not verify.
+// An Error reports that a bundle or a tlog-proof does not verify.
 type Error struct {
 	Check Check // which check failed
 	Err   error // why

@@ -1,5 +1,6 @@
 // Package verify checks an artifact and its Sigstore bundle offline, against a Sigstore trusted
-// root and a C2SP tlog-policy (https://github.com/sigstore/protobuf-specs, https://c2sp.org/tlog-policy).
+// root and a C2SP tlog-policy (https://github.com/sigstore/protobuf-specs, https://c2sp.org/tlog-policy),
+// and an entry and its C2SP tlog-proof against such a policy alone ([Proof]).
 //
 // What goes in: the bytes of a bundle, the artifact or its digest, and who must have signed it: an
 // identity and the issuer that vouched for it, or the public key of a managed key. What comes out:
