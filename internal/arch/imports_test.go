@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"log":                   {"storage/driver"},
 	"log/rekor":             {"log"},
 	"log/ctlog":             {"log"},
+	"log/tlog":              {"log"},
 	"monitor":               {"monitor/rule"},
 	"monitor/alert":         {"monitor", "monitor/rule"},
 	"ca/fulcio":             {"ca"},
