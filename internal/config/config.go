@@ -55,14 +55,17 @@ type Config struct {
 type Log struct {
 	// Name in URLs and object keys: /logs/NAME/…, lower-case letters, digits and hyphens.
 	Name string `yaml:"name"`
-	// What the log takes: rekor (signatures) or ct (certificates).
+	// What the log takes: rekor (signatures), ct (certificates) or tlog (anything).
 	Kind string `yaml:"kind"`
 	// First line of its checkpoints: a bare lower-case host name.
 	Origin string `yaml:"origin"`
-	// Signing key, file:PATH of a PKCS#8 PEM file: Ed25519 for rekor, ECDSA P-256 for ct.
+	// Signing key, file:PATH of a PKCS#8 PEM file: Ed25519 for rekor and tlog, ECDSA P-256 for ct.
 	Key string `yaml:"key"`
 	// For ct only: the Ed25519 key of the note signature that witnesses and monitors verify.
 	NoteKey string `yaml:"note_key,omitempty"`
+	// For tlog only: the bearer token that whoever adds an entry must send, file:PATH of a file that
+	// holds it. Default: none; anyone may add.
+	AddToken string `yaml:"add_token,omitempty"`
 	// The tlog-policy file whose quorum must have cosigned before anything is published.
 	// "quorum none" in it, written out, is a log without witnesses.
 	Policy string `yaml:"policy"`
@@ -261,19 +264,14 @@ func (c *Config) checkLogs() error {
 		if err := keys.CheckOrigin(l.Origin); err != nil {
 			fail("%w", err)
 		}
-		switch {
-		case l.Kind != "rekor" && l.Kind != "ct":
-			fail("kind %q is not rekor or ct", l.Kind)
-		case l.Kind == "ct" && l.NoteKey == "":
-			fail("a log of kind ct needs a note_key (Ed25519) beside its key (ECDSA P-256)")
-		case l.Kind == "rekor" && l.NoteKey != "":
-			fail("note_key belongs to logs of kind ct")
+		if err := l.checkKind(); err != nil {
+			fail("%w", err)
 		}
 		if l.Policy == "" {
 			fail("policy is missing; a log without witnesses says so with a policy file of the line \"quorum none\" and its own key")
 		}
 		switch {
-		case l.Kind == "rekor" && l.CommitInterval+l.PublishInterval >= l.QuorumTimeout:
+		case l.Kind != "ct" && l.CommitInterval+l.PublishInterval >= l.QuorumTimeout:
 			fail("adds wait for a publication, so commit_interval (%v) and publish_interval (%v) together must be shorter than quorum_timeout (%v)",
 				time.Duration(l.CommitInterval), time.Duration(l.PublishInterval), time.Duration(l.QuorumTimeout))
 		case l.CommitInterval+l.PublishInterval > maxMergeWait:
@@ -287,6 +285,23 @@ func (c *Config) checkLogs() error {
 		}
 		active[l.Kind] = l.Name
 	}
+	return errors.Join(errs...)
+}
+
+// checkKind says which keys are missing from a log of its kind, or belong to others.
+func (l Log) checkKind() error {
+	var errs []error
+	fail := func(wrong bool, text string) {
+		if wrong {
+			errs = append(errs, errors.New(text))
+		}
+	}
+	if !slices.Contains([]string{"rekor", "ct", "tlog"}, l.Kind) {
+		return fmt.Errorf("kind %q is not rekor, ct or tlog", l.Kind)
+	}
+	fail(l.Kind == "ct" && l.NoteKey == "", "a log of kind ct needs a note_key (Ed25519) beside its key (ECDSA P-256)")
+	fail(l.Kind != "ct" && l.NoteKey != "", "note_key belongs to logs of kind ct")
+	fail(l.Kind != "tlog" && l.AddToken != "", "add_token belongs to logs of kind tlog")
 	return errors.Join(errs...)
 }
 
@@ -386,6 +401,9 @@ func (c *Config) files() []fileField {
 		out = append(out, fileField{"log " + l.Name + ": key", &l.Key})
 		if l.NoteKey != "" {
 			out = append(out, fileField{"log " + l.Name + ": note_key", &l.NoteKey})
+		}
+		if l.AddToken != "" {
+			out = append(out, fileField{"log " + l.Name + ": add_token", &l.AddToken})
 		}
 	}
 	if c.CA != nil {

@@ -54,6 +54,23 @@ func TestParseResolvesPathsAndDefaults(t *testing.T) {
 	}
 }
 
+// TestParseTakesGenericLogs: any number of them, beside a signature log.
+func TestParseTakesGenericLogs(t *testing.T) {
+	text := strings.Replace(server, "ca: {", `  - {name: releases, kind: tlog, origin: releases.localhost, key: file:r.pem, policy: p.txt, add_token: file:r.token}
+  - {name: minutes, kind: tlog, origin: minutes.localhost, key: file:m.pem, policy: p.txt}
+ca: {`, 1)
+	c, err := config.Parse([]byte(text), "/etc/tallywood", env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Logs[2].AddToken; got != "/etc/tallywood/r.token" || c.Logs[3].AddToken != "" {
+		t.Errorf("token files %q and %q", got, c.Logs[3].AddToken)
+	}
+	if out, err := config.Format(c); err != nil || !strings.Contains(string(out), "add_token: file:/etc/tallywood/r.token") {
+		t.Errorf("printed (%v):\n%s", err, out)
+	}
+}
+
 func TestParseExpandsVariablesInValuesOnly(t *testing.T) {
 	text := strings.Replace(server, "file:./objects", "file:${ROOT}/objects", 1)
 	c, err := config.Parse([]byte(text), "/", env(map[string]string{"ROOT": "/srv"}))
@@ -174,9 +191,15 @@ func TestParseRefuses(t *testing.T) {
 		"port missing":       {"127.0.0.1:8080", "127.0.0.1", "HOST:PORT"},
 		"dev issuer exposed": {"127.0.0.1:8080", "0.0.0.0:8080", "loopback"},
 		"origin with scheme": {"log.localhost", "https://log.localhost", "host name"},
-		"kind":               {"kind: rekor", "kind: rekr", "not rekor or ct"},
+		"kind":               {"kind: rekor", "kind: rekr", "not rekor, ct or tlog"},
 		"no policy":          {"key: file:keys/log.pem, policy: client/policy.txt", "key: file:keys/log.pem, policy: ''", "quorum none"},
 		"no note key":        {"note_key: file:keys/ct-note.pem, ", "", "needs a note_key"},
+		"note key of rekor":  {"origin: log.localhost", "note_key: file:n.pem, origin: log.localhost", "note_key belongs to logs of kind ct"},
+		"note key of tlog":   {"kind: rekor", "note_key: file:n.pem, kind: tlog", "note_key belongs to logs of kind ct"},
+		"token of rekor":     {"origin: log.localhost", "add_token: file:t, origin: log.localhost", "add_token belongs to logs of kind tlog"},
+		"token of ct":        {"origin: ct.localhost", "add_token: file:t, origin: ct.localhost", "add_token belongs to logs of kind tlog"},
+		"token itself":       {"kind: rekor", "kind: tlog, add_token: secret", "add_token: \"secret\" has no scheme; want file:secret"},
+		"long waits of tlog": {"kind: rekor", "kind: tlog, commit_interval: 3s", "shorter than quorum_timeout"},
 		"unknown ct log":     {"ct_log: certificates", "ct_log: other", "not a log of kind ct"},
 		"scheme":             {"file:./objects", "az://bucket", `scheme "az"`},
 		"key without scheme": {"key: file:keys/tsa.pem", "key: keys/tsa.pem", "file:keys/tsa.pem"},

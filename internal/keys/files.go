@@ -1,5 +1,5 @@
 // Package keys reads, writes and derives the keys of every part: PKCS#8 files, certificate
-// chains, witness seeds, and the names C2SP gives to keys in signed notes
+// chains, witness seeds, bearer tokens, and the names C2SP gives to keys in signed notes
 // (c2sp.org/signed-note, c2sp.org/tlog-cosignature).
 //
 // Private keys on disk are PKCS#8 PEM or a witness seed, mode 0600. A file that others can read
@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 )
@@ -167,6 +168,27 @@ func ReadSeed(path string) ([32]byte, error) {
 func WriteSeed(path string, seed [32]byte) error {
 	return WriteNew(path, append(hex.AppendEncode(nil, seed[:]), '\n'), 0o600)
 }
+
+// ReadToken returns the bearer token in the file at path: its text without the space around it. A
+// file readable by group or others is an error, and so is a text that is no token:
+//
+//	> b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"=" (RFC 6750 section 2.1)
+func ReadToken(path string) (string, error) {
+	data, err := readPrivate(path)
+	if err != nil {
+		return "", err
+	}
+	token := string(bytes.TrimSpace(data))
+	if token == "" {
+		return "", fmt.Errorf("token file %s is empty; want a bearer token (\"openssl rand -hex 32\" makes one)", path)
+	}
+	if !bearerToken.MatchString(token) {
+		return "", fmt.Errorf("token file %s holds no bearer token; want letters, digits and -._~+/ in one line (RFC 6750)", path)
+	}
+	return token, nil
+}
+
+var bearerToken = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
 
 // readPrivate reads a file and refuses one that others than its owner may read, or, where root has
 // handed it to this process, others than a group. Windows has no such mode bits; there the

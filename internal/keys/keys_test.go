@@ -171,6 +171,36 @@ func TestSeedRoundTrip(t *testing.T) {
 	}
 }
 
+func TestReadTokenTakesOneTokenOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "add.token")
+	read := func(text string) (string, error) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return keys.ReadToken(path)
+	}
+	for text, want := range map[string]string{"0a1b\n": "0a1b", " \n\tdG9rZW4tXy9+Lg==\r\n ": "dG9rZW4tXy9+Lg=="} {
+		if got, err := read(text); err != nil || got != want {
+			t.Errorf("%q: got %q, %v; want %q", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{"": "is empty", " \n\t\n": "is empty", "two words": "no bearer token",
+		"one\ntwo\n": "no bearer token", "to\x00ken": "no bearer token", "=": "no bearer token", "tökn": "no bearer token"} {
+		if got, err := read(text); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%q: got %q, %v; want an error with %q", text, got, err, want)
+		}
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.ReadToken(path); err == nil || !strings.Contains(err.Error(), "0600") {
+		t.Errorf("a token others can read: %v; want an error that names the mode", err)
+	}
+	if _, err := keys.ReadToken(path + ".none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
 func TestNoteSignerIsWhatSumdbVerifies(t *testing.T) {
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
