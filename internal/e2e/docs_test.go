@@ -212,6 +212,16 @@ func TestReadme(t *testing.T) {
 	addEntry(t, "http://"+login)
 	stop()
 
+	// Host a log of anything.
+	p.swap = strings.NewReplacer("127.0.0.1:8091", freeAddress(t), "127.0.0.1:7380", witness, exampleLog, vkey)
+	p.shell(t, p.next(t, "sh", "tallywood key generate releases.pem"))
+	p.file(t, "releases.yaml", "yaml", "address: ")
+	_, stop = p.server(t, strings.TrimSpace(p.next(t, "sh", "tallywood serve --config releases.yaml")), 0)
+	if out := p.shell(t, p.next(t, "sh", "sha256sum hello.txt")); !strings.Contains(out, "verified: entry 0 of releases.example.org") {
+		t.Errorf("the proof's demo printed:\n%s", out)
+	}
+	stop()
+
 	// Run a witness.
 	p.file(t, "logs.txt", "", "logs/v0\n")
 	initialize, serve, _ := strings.Cut(p.next(t, "sh", "tallywood-witness init"), "\n")

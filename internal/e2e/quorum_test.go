@@ -57,16 +57,9 @@ func twoOfThree(t *testing.T, timeout time.Duration) *quorumLog {
 	dir := t.TempDir()
 	const origin = "log.example.org"
 	vkey := generateKey(t, dir, "log.pem", origin)
-	logs := writeFile(t, dir, "logs.txt", "logs/v0\n\nvkey "+vkey+"\nqpd 86400\ncontact ops@example.org\n")
 	q := &quorumLog{dir: dir}
-	text, group := "log "+vkey+"\n", "group two-of-three 2"
-	for i := range 3 {
-		w := newWitness(t, dir, fmt.Sprintf("w%d.example.org", i+1), logs)
-		text += fmt.Sprintf("witness %s %s %s\n", w.name, w.vkey, w.url)
-		group += " " + w.name
-		q.witnesses = append(q.witnesses, w)
-	}
-	text += group + "\nquorum two-of-three\n"
+	var text string
+	text, q.witnesses = twoOfThreeWitnesses(t, dir, vkey)
 	var err error
 	if q.policy, err = policy.Parse([]byte(text)); err != nil {
 		t.Fatal(err)
@@ -79,6 +72,21 @@ func twoOfThree(t *testing.T, timeout time.Duration) *quorumLog {
 		"  - {name: signatures, kind: rekor, origin: "+origin+", key: file:log.pem, policy: policy.txt, quorum_timeout: "+timeout.String()+"}\n")
 	q.servedLog = serveLog(t, q.config)
 	return q
+}
+
+// twoOfThreeWitnesses makes three witnesses in dir that know a log, and a policy by which two of them
+// must cosign.
+func twoOfThreeWitnesses(t *testing.T, dir, vkey string) (text string, witnesses []*witnessProcess) {
+	t.Helper()
+	logs := writeFile(t, dir, "logs.txt", "logs/v0\n\nvkey "+vkey+"\nqpd 86400\ncontact ops@example.org\n")
+	text, group := "log "+vkey+"\n", "group two-of-three 2"
+	for i := range 3 {
+		w := newWitness(t, dir, fmt.Sprintf("w%d.example.org", i+1), logs)
+		text += fmt.Sprintf("witness %s %s %s\n", w.name, w.vkey, w.url)
+		group += " " + w.name
+		witnesses = append(witnesses, w)
+	}
+	return text + group + "\nquorum two-of-three\n", witnesses
 }
 
 // post adds entry n and verifies what comes back.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,31 +20,24 @@ import (
 )
 
 // WriteClientFiles writes what clients need into the configured client directory: the trusted
-// root, the signing config, the policy of the signature log, and env for shells. Files that are
-// right already are left alone. It returns the names of those that changed.
+// root, the signing config, the policy of the signature log, and env for shells; a stack that has
+// nothing for clients of Sigstore leaves their files out. Files that are right already are left
+// alone. It returns the names of those that changed.
 func (s *Stack) WriteClientFiles(ctx context.Context) ([]string, error) {
 	dir := s.cfg.ClientDir
 	if dir == "" {
 		return nil, nil
 	}
-	root, err := s.trustedRoot(ctx)
+	files, err := s.sigstoreFiles(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("writing trusted root: %w", err)
-	}
-	signing, err := s.signingConfig(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("writing signing config: %w", err)
+		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("creating client directory: %w", err)
 	}
-	type file struct {
-		name string
-		data []byte
-	}
-	files := []file{{"trusted_root.json", root}, {"signing_config.v0.2.json", signing}, {"env", s.clientEnv()}}
+	files = append(files, clientFile{"env", s.clientEnv()})
 	if text := s.clientPolicy(filepath.Join(dir, "policy.txt")); text != nil {
-		files = append(files, file{"policy.txt", text})
+		files = append(files, clientFile{"policy.txt", text})
 	}
 	var changed []string
 	for _, f := range files {
@@ -59,6 +53,39 @@ func (s *Stack) WriteClientFiles(ctx context.Context) ([]string, error) {
 		changed = append(changed, f.name)
 	}
 	return changed, nil
+}
+
+// A clientFile is a file of the client directory.
+type clientFile struct {
+	name string
+	data []byte
+}
+
+// sigstoreFiles returns the files for clients of Sigstore, which know signatures, certificates and
+// timestamps, and no log of anything else.
+func (s *Stack) sigstoreFiles(ctx context.Context) ([]clientFile, error) {
+	services := s.cfg.CA != nil || s.cfg.TSA != nil || s.hasKind("rekor")
+	var files []clientFile
+	if services || s.hasKind("ct") {
+		root, err := s.trustedRoot(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("writing trusted root: %w", err)
+		}
+		files = append(files, clientFile{"trusted_root.json", root})
+	}
+	if services {
+		signing, err := s.signingConfig(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("writing signing config: %w", err)
+		}
+		files = append(files, clientFile{"signing_config.v0.2.json", signing})
+	}
+	return files, nil
+}
+
+// hasKind reports whether one of the logs is of that kind.
+func (s *Stack) hasKind(kind string) bool {
+	return slices.ContainsFunc(s.logs, func(l *logPart) bool { return l.cfg.Kind == kind })
 }
 
 // logStart is when a log began, as its identity object says: no signature of it is older.
@@ -84,9 +111,10 @@ func (s *Stack) trustedRoot(ctx context.Context) ([]byte, error) {
 			return nil, fmt.Errorf("log %q: %w", l.cfg.Name, err)
 		}
 		tl := trust.Log{Origin: l.cfg.Origin, Public: l.keys.public, Start: start}
-		if l.cfg.Kind == "ct" {
+		switch l.cfg.Kind {
+		case "ct":
 			root.CTLogs = append(root.CTLogs, tl)
-		} else {
+		case "rekor":
 			root.Logs = append(root.Logs, tl)
 		}
 	}
@@ -144,8 +172,8 @@ func (s *Stack) signingConfig(ctx context.Context) ([]byte, error) {
 }
 
 // clientPolicy returns what clients need at path to demand the witnesses that the signature log
-// demands itself; nil if there is no such log, or if the file is a log's own policy: that one is
-// the operator's, not ours to write.
+// demands itself, or without one the first log of kind tlog; nil if there is no such log, or if the
+// file is a log's own policy: that one is the operator's, not ours to write.
 func (s *Stack) clientPolicy(path string) []byte {
 	there, err := os.Stat(path)
 	for _, l := range s.logs {
@@ -156,9 +184,11 @@ func (s *Stack) clientPolicy(path string) []byte {
 			return nil
 		}
 	}
-	for _, l := range s.logs {
-		if l.cfg.Kind == "rekor" {
-			return l.policyText
+	for _, kind := range []string{"rekor", "tlog"} {
+		for _, l := range s.logs {
+			if l.cfg.Kind == kind {
+				return l.policyText
+			}
 		}
 	}
 	return nil

@@ -21,6 +21,7 @@ import (
 	"tallywood/log"
 	"tallywood/log/ctlog"
 	"tallywood/log/rekor"
+	"tallywood/log/tlog"
 	"tallywood/witness/client"
 	"tallywood/witness/policy"
 )
@@ -36,6 +37,7 @@ type logPart struct {
 	policyText []byte              // the file it was read from
 	cosigner   *client.Client      // nil if the policy is "quorum none"
 	roots      []*x509.Certificate // kind ct only, like ct and head
+	token      string              // kind tlog only: what whoever adds must send; "": nothing
 
 	// Opened.
 	log     *log.Log
@@ -134,6 +136,11 @@ func (s *Stack) readLog(l config.Log) (*logPart, error) {
 			return nil, err
 		}
 	}
+	if l.AddToken != "" {
+		if part.token, err = keys.ReadToken(l.AddToken); err != nil {
+			return nil, fmt.Errorf("reading add_token: %w", err)
+		}
+	}
 	return part, nil
 }
 
@@ -174,39 +181,46 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 
 // serveLog makes the handler of a log.
 func (s *Stack) serveLog(part *logPart) error {
-	l := part.cfg
-	if l.Kind == "ct" {
-		var err error
-		part.ct, err = ctlog.New(ctlog.Options{Log: part.log, TreeHead: part.head, Roots: part.roots, Logger: s.log.With("origin", l.Origin)})
-		if err != nil {
-			return err
+	l, logger := part.cfg, s.log.With("origin", part.cfg.Origin)
+	var h http.Handler
+	var err error
+	switch l.Kind {
+	case "ct":
+		part.ct, err = ctlog.New(ctlog.Options{Log: part.log, TreeHead: part.head, Roots: part.roots, Logger: logger})
+		if err == nil {
+			h = part.ct.Handler()
 		}
-		part.handler = s.forward(part, "/logs/"+l.Name, part.ct.Handler())
-		return nil
+	case "tlog":
+		h, err = tlog.New(tlog.Options{Log: part.log, Bucket: s.bucket, Token: part.token, Logger: logger})
+	default:
+		var id [32]byte
+		if id, err = keys.LogID(l.Origin, part.keys.public); err == nil {
+			h, err = rekor.New(rekor.Options{Log: part.log, Bucket: s.bucket, LogID: id, Logger: logger})
+		}
 	}
-	id, err := keys.LogID(l.Origin, part.keys.public)
 	if err != nil {
 		return err
 	}
-	h, err := rekor.New(rekor.Options{Log: part.log, Bucket: s.bucket, LogID: id, Logger: s.log.With("origin", l.Origin)})
 	part.handler = s.forward(part, "/logs/"+l.Name, h)
-	return err
+	return nil
 }
 
-// routeLogs serves every log under its name, and the active ones at the paths clients know.
+// routeLogs serves every log under its name, and the active ones at the paths clients know. Those of
+// kind tlog have no such paths: there may be any number of them.
 func (s *Stack) routeLogs(mux *http.ServeMux) {
 	for _, l := range s.logs {
 		prefix := "/logs/" + l.cfg.Name
 		mux.Handle(prefix+"/", http.StripPrefix(prefix, l.handler))
 		mux.Handle("GET "+prefix+leaderPath, serveLeader(l.log))
-		if l.cfg.Kind == "ct" {
+		switch l.cfg.Kind {
+		case "ct":
 			if s.cfg.CA == nil || s.cfg.CA.CTLog == l.cfg.Name {
 				mux.Handle("/ct/", http.StripPrefix("/ct", l.handler))
 			}
-			continue
-		}
-		for _, path := range []string{"/api/v2/log/", "/api/v2/checkpoint", "/api/v2/tile/", "/checkpoint", "/tile/"} {
-			mux.Handle(path, l.handler)
+		case "rekor":
+			for _, path := range []string{"/api/v2/log/", "/api/v2/checkpoint", "/api/v2/tile/", "/checkpoint", "/tile/"} {
+				mux.Handle(path, l.handler)
+			}
 		}
 	}
 }

@@ -38,7 +38,7 @@ func newMetrics() *metrics {
 // a path that a client makes up is "other".
 var parts = []struct{ prefix, part string }{
 	{"/api/v2/log/", "rekor"}, {"/api/v2/checkpoint", "read"}, {"/api/v2/tile/", "read"},
-	{"/checkpoint", "read"}, {"/tile/", "read"},
+	{"/checkpoint", "read"}, {"/tile/", "read"}, {"/add", "tlog"},
 	{"/api/v2/", "ca"}, {"/api/v1/signingCert", "ca"}, {"/api/v1/rootCert", "ca"},
 	{"/api/v1/timestamp", "tsa"}, {"/ct/", "ct"}, {"/logs/", "log"}, {"/witness/", "witness"},
 	{"/dev/", "dev_oidc"}, {"/healthz", "probe"}, {"/readyz", "probe"},

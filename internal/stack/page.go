@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -168,7 +169,7 @@ func lastAlerts(logs []monitor.LogStatus) []monitor.Event {
 
 func (s *Stack) pageLog(ctx context.Context, l *logPart) pageLog {
 	p := pageLog{Name: l.cfg.Name, Origin: l.cfg.Origin, VKey: l.vkey, Path: "/logs/" + l.cfg.Name,
-		Takes: map[string]string{"rekor": "every signature", "ct": "every certificate"}[l.cfg.Kind], Err: l.log.Ready()}
+		Takes: map[string]string{"rekor": "every signature", "ct": "every certificate", "tlog": "what is sent to it"}[l.cfg.Kind], Err: l.log.Ready()}
 	if r, ok := l.log.Rebuilding(); ok && r.Total > followed {
 		p.Rebuild = r.String()
 	}
@@ -224,7 +225,7 @@ func (s *Stack) lastBundle(ctx context.Context, l *logPart) ([]bundleEntry, erro
 	}
 	var out []bundleEntry
 	for i, b := range bodies {
-		if l.cfg.Kind == "rekor" {
+		if l.cfg.Kind != "ct" {
 			b = b[2:] // the length before each entry
 		}
 		out = append(out, bundleEntry{int64(n)*256 + int64(i), b})
@@ -234,6 +235,9 @@ func (s *Stack) lastBundle(ctx context.Context, l *logPart) ([]bundleEntry, erro
 
 // describe says in a few words what an entry is about.
 func describe(kind string, body []byte) string {
+	if kind == "tlog" { // what it means is its submitter's to know
+		return fmt.Sprintf("%d bytes, SHA-256 %x", len(body), sha256.Sum256(body))
+	}
 	var der []byte
 	verb := "signed by "
 	if kind == "ct" {

@@ -259,4 +259,4 @@ func (s *Stack) Ready() error {
 }
 
 // logKind gives the engine's kind for the configuration's word.
-var logKind = map[string]log.Kind{"rekor": log.KindRekor, "ct": log.KindCT}
+var logKind = map[string]log.Kind{"rekor": log.KindRekor, "ct": log.KindCT, "tlog": log.KindTlog}
