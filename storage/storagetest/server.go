@@ -42,7 +42,7 @@ func Versitygw(t testing.TB, dir string, options ...string) (endpoint string) {
 	t.Helper()
 	address := freeAddress(t)
 	args := slices.Concat([]string{"--port", address}, options, []string{"posix", dir})
-	exited := start(t, exec.Command(install(t, versitygw), args...), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey)
+	exited := start(t, exec.Command(Install(t, versitygw), args...), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey)
 	return await(t, address, exited)
 }
 
@@ -50,7 +50,7 @@ func Versitygw(t testing.TB, dir string, options ...string) (endpoint string) {
 func VersitygwAdmin(t testing.TB, endpoint string, args ...string) {
 	t.Helper()
 	args = slices.Concat([]string{"admin", "--access", AccessKey, "--secret", SecretKey, "--endpoint-url", endpoint}, args)
-	if out, err := exec.Command(install(t, versitygw), args...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(Install(t, versitygw), args...).CombinedOutput(); err != nil {
 		t.Fatalf("versitygw %v: %v\n%s", args, err, out)
 	}
 }
@@ -59,7 +59,7 @@ func VersitygwAdmin(t testing.TB, endpoint string, args ...string) {
 // way.
 func VersitygwProgram(t testing.TB) string {
 	t.Helper()
-	return install(t, versitygw)
+	return Install(t, versitygw)
 }
 
 // FakeGCSServer starts a GCS server with its objects in memory and returns its endpoint.
@@ -70,7 +70,7 @@ func FakeGCSServer(t testing.TB) (endpoint string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exited := start(t, exec.Command(install(t, fakeGCSServer, unoptimised), "-scheme", "http", "-backend", "memory",
+	exited := start(t, exec.Command(Install(t, fakeGCSServer, unoptimised), "-scheme", "http", "-backend", "memory",
 		"-host", host, "-port", port, "-public-host", address, "-log-level", "error"))
 	return await(t, address, exited)
 }
@@ -99,9 +99,9 @@ func S3rver(t testing.TB, bucket string) (endpoint string) {
 
 var installMu sync.Mutex
 
-// install returns the path of a program of the Go module proxy, which it installs, with flags, unless
-// an earlier test has.
-func install(t testing.TB, module string, flags ...string) string {
+// Install returns the path of a program of the Go module proxy, PATH@VERSION, which it installs, with
+// flags, unless an earlier test has.
+func Install(t testing.TB, module string, flags ...string) string {
 	t.Helper()
 	installMu.Lock()
 	defer installMu.Unlock()
