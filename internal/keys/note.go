@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/hkdf"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -100,24 +101,30 @@ func CheckOrigin(origin string) error {
 	return nil
 }
 
-// NoteSigner returns an Ed25519 (type 0x01) note signer named name.
-func NoteSigner(name string, key ed25519.PrivateKey) (note.Signer, error) {
+// NoteSigner returns an Ed25519 (type 0x01) note signer named name. The key may be elsewhere, as long
+// as it signs messages, not digests of them.
+func NoteSigner(name string, key crypto.Signer) (note.Signer, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	pub := key.Public().(ed25519.PublicKey)
+	pub, ok := key.Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("key is a %T; checkpoints are signed with Ed25519", key.Public())
+	}
 	return &noteSigner{name: name, id: KeyID(name, AlgEd25519, pub), key: key}, nil
 }
 
 type noteSigner struct {
 	name string
 	id   uint32
-	key  ed25519.PrivateKey
+	key  crypto.Signer
 }
 
-func (s *noteSigner) Name() string                    { return s.name }
-func (s *noteSigner) KeyHash() uint32                 { return s.id }
-func (s *noteSigner) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key, msg), nil }
+func (s *noteSigner) Name() string    { return s.name }
+func (s *noteSigner) KeyHash() uint32 { return s.id }
+func (s *noteSigner) Sign(msg []byte) ([]byte, error) {
+	return s.key.Sign(rand.Reader, msg, crypto.Hash(0))
+}
 
 // A Witness holds the two keys of a witness, both derived from one 32-byte seed and its name.
 type Witness struct {
