@@ -30,6 +30,10 @@ const expiryWarning = 90 * 24 * time.Hour
 // certificate log does not answer, or the request was cancelled while it was asked.
 var ErrUnavailable = errors.New("certificate log unavailable")
 
+// ErrKey is wrapped by the errors of [CA.Issue] that are those of the Signer. A key in memory signs
+// always; one elsewhere may sign again later.
+var ErrKey = errors.New("signing key unavailable")
+
 // CTLog is a certificate log. AddPreChain takes a precertificate and its issuers, DER, issuing
 // certificate first and root last, and returns the serialized SCT (RFC 6962 section 3.2). The SCT
 // is a promise: the entry is durable when it is returned. Adding the same precertificate again is
@@ -115,8 +119,8 @@ func (c *CA) NotAfter() time.Time { return c.notAfter }
 func (c *CA) Logged() bool { return c.ctLog != nil }
 
 // Issue returns a certificate for pub and id. It returns a *[KeyError] for a key the profile does
-// not allow, an error wrapping [ErrUnavailable] when the certificate log did not answer, and any
-// other error for a fault of our own.
+// not allow, an error wrapping [ErrUnavailable] when the certificate log did not answer, one wrapping
+// [ErrKey] when the key did not sign, and any other error for a fault of our own.
 func (c *CA) Issue(ctx context.Context, pub crypto.PublicKey, id oidc.Identity) (Certificate, error) {
 	if err := CheckKey(pub); err != nil {
 		return Certificate{}, err
@@ -137,7 +141,7 @@ func (c *CA) Issue(ctx context.Context, pub crypto.PublicKey, id oidc.Identity) 
 	}
 	der, err := c.signer.sign(p.tbs(last))
 	if err != nil {
-		return Certificate{}, fmt.Errorf("signing certificate: %w", err)
+		return Certificate{}, fmt.Errorf("signing certificate: %w: %w", ErrKey, err)
 	}
 	if err := c.check(der); err != nil {
 		return Certificate{}, fmt.Errorf("checking certificate before it leaves: %w", err)
@@ -152,7 +156,7 @@ func (c *CA) Issue(ctx context.Context, pub crypto.PublicKey, id oidc.Identity) 
 func (c *CA) logged(ctx context.Context, p *profile) (extension, error) {
 	pre, err := c.signer.sign(p.tbs(poison))
 	if err != nil {
-		return extension{}, fmt.Errorf("signing precertificate: %w", err)
+		return extension{}, fmt.Errorf("signing precertificate: %w: %w", ErrKey, err)
 	}
 	sct, err := c.ctLog.AddPreChain(ctx, append([][]byte{pre}, c.rawChain...))
 	if err != nil {

@@ -183,6 +183,29 @@ func TestWrongSignatureNeverLeaves(t *testing.T) {
 	}
 }
 
+// failingSigner is a key elsewhere that cannot be reached.
+type failingSigner struct{ crypto.Signer }
+
+func (failingSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("no answer in time")
+}
+
+func TestAKeyOutOfReachIsNamed(t *testing.T) {
+	chain, signer, err := ca.CreateChain(ca.ChainOptions{Organization: "Example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, log := range []ca.CTLog{nil, newMemoryLog(t)} {
+		c, err := ca.New(ca.Options{Chain: chain, Signer: failingSigner{signer}, CTLog: log, NoCT: log == nil})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Issue(t.Context(), p256(t).Public(), alice); !errors.Is(err, ca.ErrKey) || errors.Is(err, ca.ErrUnavailable) {
+			t.Errorf("got %v; want ErrKey", err)
+		}
+	}
+}
+
 func TestCTIsNeverSwitchedOffSilently(t *testing.T) {
 	chain, signer, err := ca.CreateChain(ca.ChainOptions{Organization: "Example"})
 	if err != nil {

@@ -284,6 +284,9 @@ func TestOutagesInviteARetry(t *testing.T) {
 	s.refused(t, "log down", body, bearer(token), response{503, 14, "the certificate log does not answer at the moment"})
 	s.log.err = permanent{}
 	s.refused(t, "log refuses", body, bearer(token), response{500, 13, "error communicating with CA backend"})
+	s.log.err = nil
+	s.key.down.Store(true)
+	s.refused(t, "key down", body, bearer(token), response{503, 14, "the CA's key does not sign at the moment"})
 }
 
 type permanent struct{}

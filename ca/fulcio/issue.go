@@ -29,6 +29,7 @@ const (
 	tokensDiffer = refusal(badToken + ": the body and the Authorization header carry different tokens")
 	issuerDown   = "the identity token's issuer is not reachable at the moment"
 	logDown      = "the certificate log does not answer at the moment"
+	keyDown      = "the CA's key does not sign at the moment"
 	ourFault     = "error communicating with CA backend"
 )
 
@@ -115,6 +116,9 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, ca.ErrUnavailable):
 		h.complain(r.Context(), "certificate log unavailable", err)
 		httpx.RetryLater(w, retryAfter, logDown)
+	case errors.Is(err, ca.ErrKey):
+		h.complain(r.Context(), "signing key unavailable", err)
+		httpx.RetryLater(w, retryAfter, keyDown)
 	default:
 		h.complain(r.Context(), "issuing failed", err)
 		httpx.Error(w, http.StatusInternalServerError, ourFault)

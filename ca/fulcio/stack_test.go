@@ -12,12 +12,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +79,20 @@ type stack struct {
 	issuer *httptest.Server
 	log    *certLog
 	chain  []*x509.Certificate
+	key    *keyElsewhere // of the authority
+}
+
+// keyElsewhere is a key that may be out of reach.
+type keyElsewhere struct {
+	crypto.Signer
+	down atomic.Bool
+}
+
+func (k *keyElsewhere) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+	if k.down.Load() {
+		return nil, errors.New("no answer from 10.1.2.3")
+	}
+	return k.Signer.Sign(r, digest, o)
 }
 
 func newStack(t testing.TB, noCT bool) *stack {
@@ -109,8 +125,8 @@ meta-issuers:
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.chain = chain
-	options := ca.Options{Chain: chain, Signer: signer, NoCT: noCT}
+	s.chain, s.key = chain, &keyElsewhere{Signer: signer}
+	options := ca.Options{Chain: chain, Signer: s.key, NoCT: noCT}
 	if !noCT {
 		options.CTLog = s.log
 	}

@@ -47,6 +47,20 @@ func clockRefusal(retry time.Duration, err error) error {
 		message: "no timestamps at present: " + err.Error(), err: err, retry: retry}
 }
 
+// errKey is wrapped by errors of the signer. A key in memory signs always; one elsewhere may sign
+// again later.
+var errKey = errors.New("key unavailable")
+
+// signRefusal refuses a token for want of a signature.
+func signRefusal(err error) error {
+	if errors.Is(err, errKey) {
+		return &refusal{status: http.StatusServiceUnavailable, failure: failSystem, retry: retryKey,
+			message: "no timestamps at present: the key does not sign", err: err}
+	}
+	return &refusal{status: http.StatusInternalServerError, failure: failSystem,
+		message: "the timestamp could not be signed", err: err}
+}
+
 // refuse answers with the status of err and its text as JSON, or as an RFC 3161 rejection when
 // the client asks for that type.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {

@@ -166,7 +166,7 @@ func (f *format) response(req request, now time.Time) ([]byte, error) {
 	}
 	signature, err := f.signer.Sign(rand.Reader, signed, opts)
 	if err != nil {
-		return nil, fmt.Errorf("signing timestamp: %w", err)
+		return nil, fmt.Errorf("signing timestamp: %w: %w", errKey, err)
 	}
 
 	signer := tlv(tagSequence, f.signer1, tlv(tagContext0, attributes), f.algorithm, tlv(tagOctets, signature))

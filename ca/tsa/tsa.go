@@ -55,6 +55,7 @@ const (
 
 	retryClock   = 5 * time.Second // when a doubted clock may be right again
 	retryExpired = time.Minute     // when somebody may have renewed the chain
+	retryKey     = 5 * time.Second // when a key elsewhere may sign again
 )
 
 // authority answers requests.
@@ -127,8 +128,7 @@ func (a *authority) timestamp(w http.ResponseWriter, r *http.Request) {
 	reply, err := a.format.response(req, now)
 	if err != nil {
 		a.log.Error("signing timestamp", "err", err)
-		refuse(w, r, &refusal{status: http.StatusInternalServerError, failure: failSystem,
-			message: "the timestamp could not be signed"})
+		refuse(w, r, signRefusal(err))
 		return
 	}
 	h := w.Header()

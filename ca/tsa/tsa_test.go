@@ -15,6 +15,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -384,6 +385,28 @@ func TestRejectionIsRFC3161WhenAskedFor(t *testing.T) {
 	}
 	if w := post(h, query, sha1, "Accept", "*/*"); w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("a wildcard got %s", w.Header().Get("Content-Type"))
+	}
+}
+
+// farSigner is a key elsewhere that cannot be reached.
+type farSigner struct{ crypto.Signer }
+
+func (farSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("no answer from 10.1.2.3")
+}
+
+func TestAKeyOutOfReachInvitesARetry(t *testing.T) {
+	o := newAuthority(t)
+	o.Signer = farSigner{o.Signer}
+	h := open(t, o)
+	w := post(h, query, derRequest(t, "", nil), "Accept", reply)
+	_, err := timestamp.ParseResponse(w.Body.Bytes())
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" || err == nil || !strings.Contains(err.Error(), timestamp.SystemFailure.String()) {
+		t.Errorf("%d %v: %v", w.Code, w.Header(), err)
+	}
+	w = post(h, query, derRequest(t, "", nil))
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "the key does not sign") || strings.Contains(w.Body.String(), "10.1.2.3") {
+		t.Errorf("%d %v: %s", w.Code, w.Header(), w.Body)
 	}
 }
 

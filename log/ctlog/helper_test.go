@@ -133,6 +133,7 @@ type fixture struct {
 	note    ed25519.PrivateKey
 	key     *ecdsa.PrivateKey
 	ca      authority
+	signer  crypto.Signer // signs in place of key, if there is one
 	now     func() time.Time
 	options ctlog.Options // what is set in it goes to New
 
@@ -155,7 +156,11 @@ func (f *fixture) vkey() string {
 
 func (f *fixture) treeHead() *ctlog.TreeHead {
 	f.t.Helper()
-	th, err := ctlog.NewTreeHead(ctlog.TreeHeadOptions{Origin: origin, Key: f.key, Bucket: f.bucket, Name: name, Now: f.now})
+	var key crypto.Signer = f.key
+	if f.signer != nil {
+		key = f.signer
+	}
+	th, err := ctlog.NewTreeHead(ctlog.TreeHeadOptions{Origin: origin, Key: key, Bucket: f.bucket, Name: name, Now: f.now})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -193,8 +193,8 @@ func (h *TreeHead) sct(e ctentry.Entry) (ctentry.SCT, error) {
 		return ctentry.SCT{}, err
 	}
 	sig, err := h.sign(leaf)
-	if err != nil {
-		return ctentry.SCT{}, fmt.Errorf("signing SCT: %w", err)
+	if err != nil { // of a key elsewhere: one in memory signs always
+		return ctentry.SCT{}, fmt.Errorf("%w: signing SCT: %w", log.ErrUnavailable, err)
 	}
 	s := ctentry.SCT{
 		LogID: h.logID, Timestamp: e.Timestamp, Extensions: e.Extensions,
