@@ -59,9 +59,11 @@ type Log struct {
 	Kind string `yaml:"kind"`
 	// First line of its checkpoints: a bare lower-case host name.
 	Origin string `yaml:"origin"`
-	// Signing key, file:PATH of a PKCS#8 PEM file: Ed25519 for rekor and tlog, ECDSA P-256 for ct.
+	// Signing key, file:PATH of a PKCS#8 PEM file or awskms://… or gcpkms://… of a key in a KMS:
+	// Ed25519 for rekor and tlog, ECDSA P-256 for ct.
 	Key string `yaml:"key"`
-	// For ct only: the Ed25519 key of the note signature that witnesses and monitors verify.
+	// For ct only: the Ed25519 key of the note signature that witnesses and monitors verify, in a file
+	// or a KMS like key.
 	NoteKey string `yaml:"note_key,omitempty"`
 	// For tlog only: the bearer token that whoever adds an entry must send, file:PATH of a file that
 	// holds it. Default: none; anyone may add.
@@ -87,7 +89,7 @@ type Log struct {
 type CA struct {
 	// PEM file with the issuing certificate first and the root last.
 	Chain string `yaml:"chain"`
-	// Key of the issuing certificate, file:PATH of a PKCS#8 PEM file.
+	// Key of the issuing certificate, file:PATH of a PKCS#8 PEM file or a key in a KMS.
 	Key string `yaml:"key"`
 	// Name of the log of kind ct that every certificate goes to before it is issued.
 	CTLog string `yaml:"ct_log"`
@@ -99,7 +101,7 @@ type CA struct {
 type TSA struct {
 	// PEM file with the signing certificate first and the root last.
 	Chain string `yaml:"chain"`
-	// Key of the signing certificate, file:PATH of a PKCS#8 PEM file.
+	// Key of the signing certificate, file:PATH of a PKCS#8 PEM file or a key in a KMS.
 	Key string `yaml:"key"`
 }
 
@@ -354,11 +356,17 @@ func (c *Config) checkParts() error {
 	return errors.Join(errs...)
 }
 
-// resolve makes the paths absolute; file: URLs become paths.
+// resolve makes the paths absolute; file: URLs become paths. Keys in a KMS stay what they are.
 func (c *Config) resolve() error {
 	var errs []error
 	for _, f := range c.files() {
+		if f.kms && InKMS(*f.field) {
+			continue
+		}
 		path, err := resolveFile(c.Dir, *f.field)
+		if err != nil && f.kms {
+			err = fmt.Errorf("%w, awskms://… or gcpkms://…", err)
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.name, err))
 			continue
@@ -384,43 +392,6 @@ func (c *Config) resolve() error {
 	return errors.Join(errs...)
 }
 
-// A fileField is a field that is a file: URL in the file and a path in here.
-type fileField struct {
-	name  string
-	field *string
-}
-
-// files returns the fields of that kind that are set, or must be.
-func (c *Config) files() []fileField {
-	var out []fileField
-	if !IsObjectStore(c.Storage) {
-		out = append(out, fileField{"storage", &c.Storage})
-	}
-	for i := range c.Logs {
-		l := &c.Logs[i]
-		out = append(out, fileField{"log " + l.Name + ": key", &l.Key})
-		if l.NoteKey != "" {
-			out = append(out, fileField{"log " + l.Name + ": note_key", &l.NoteKey})
-		}
-		if l.AddToken != "" {
-			out = append(out, fileField{"log " + l.Name + ": add_token", &l.AddToken})
-		}
-	}
-	if c.CA != nil {
-		out = append(out, fileField{"ca: key", &c.CA.Key})
-	}
-	if c.TSA != nil {
-		out = append(out, fileField{"tsa: key", &c.TSA.Key})
-	}
-	for i := range c.Witnesses {
-		out = append(out, fileField{"witness " + c.Witnesses[i].Name + ": seed", &c.Witnesses[i].Seed})
-	}
-	if c.DevOIDC != nil && c.DevOIDC.Key != "" {
-		out = append(out, fileField{"dev_oidc: key", &c.DevOIDC.Key})
-	}
-	return out
-}
-
 // IsObjectStore reports whether storage is the URL of a bucket in an object store, s3:// or gs://;
 // else it is a directory.
 func IsObjectStore(storage string) bool {
@@ -434,7 +405,9 @@ func (c *Config) MarshalYAML() (any, error) {
 	out.Logs, out.Witnesses = slices.Clone(c.Logs), slices.Clone(c.Witnesses)
 	out.CA, out.TSA, out.DevOIDC = clone(c.CA), clone(c.TSA), clone(c.DevOIDC)
 	for _, f := range out.files() {
-		*f.field = "file:" + *f.field
+		if !InKMS(*f.field) {
+			*f.field = "file:" + *f.field
+		}
 	}
 	return plain(out), nil
 }

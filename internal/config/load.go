@@ -142,7 +142,7 @@ func resolveFile(dir, url string) (string, error) {
 	case !ok:
 		return "", fmt.Errorf("%q has no scheme; want file:%s", url, url)
 	case path == "":
-		return "", errors.New("file: without a path")
+		return "", errors.New("file: without a path; want file:PATH")
 	}
 	return resolve(dir, path), nil
 }
