@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -17,7 +18,8 @@ func configCommand() command {
 		long: `
 "config check FILE" parses a server configuration strictly, reads the keys, policies, certificate
 chains, issuers and monitor configuration it names, and says what is wrong with any of them. What
-is stored, and what others answer, is not looked at: only "tallywood serve" does that.
+is stored, and what others answer, is not looked at: only "tallywood serve" does that. Keys in a
+key management service are listed for that reason; "tallywood key show URI" asks for one.
 "config print FILE" prints it with defaults filled in and paths resolved, as a configuration.
 With --monitor FILE is a monitor configuration. "check" then compiles its identities and reads the
 policies, authorities and secrets it names.`,
@@ -40,6 +42,7 @@ func configure(_ context.Context, t terminal, fs *flag.FlagSet, args []string) e
 	}
 	if verb == "check" {
 		fmt.Fprintf(t.out, "%s is a valid configuration\n", filepath.Base(path))
+		tellUnasked(t.out, c)
 		return nil
 	}
 	text, err := config.Format(c)
@@ -48,6 +51,19 @@ func configure(_ context.Context, t terminal, fs *flag.FlagSet, args []string) e
 	}
 	_, err = t.out.Write(text)
 	return err
+}
+
+// tellUnasked lists the keys that the check could not look at.
+func tellUnasked(w io.Writer, c any) {
+	server, ok := c.(*config.Config)
+	if !ok {
+		return
+	}
+	for _, k := range server.Keys() {
+		if config.InKMS(k.Location) {
+			fmt.Fprintf(w, "not asked for: %s %s\n", k.Field, k.Location)
+		}
+	}
 }
 
 // loadConfig loads a server or monitor configuration; with deep it also checks what is not in the

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"tallywood/internal/kms"
 	"tallywood/internal/stack"
 	"tallywood/storage"
 	"tallywood/storage/driver"
@@ -20,6 +21,9 @@ func openError(err error) error {
 	}
 	if _, broken := errors.AsType[*storage.BrokenError](err); broken {
 		return hinted(exitNegative, err, "choose a store with conditional writes and a private state/; \"tallywood storage check\" shows all that is missing")
+	}
+	if _, ok := errors.AsType[*kms.Error](err); ok {
+		return keyError(err)
 	}
 	return hinted(exitUsage, err, openHint(err))
 }

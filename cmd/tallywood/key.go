@@ -14,23 +14,31 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"tallywood/internal/keys"
+	"tallywood/internal/kms"
+	"tallywood/internal/stack"
 )
 
 func keyCommand() command {
-	return command{name: "key", args: "generate|show FILE [--origin NAME] [--type ed25519|p256]",
+	return command{name: "key", args: "generate FILE | show FILE|URI [--origin NAME] [--type ed25519|p256]",
 		short: "make a log's key, or show what others need to know of one",
 		long: `
 "key generate FILE" writes a new private key to FILE (PKCS#8 PEM, mode 0600; an existing file is
 never replaced) and prints what "key show FILE" prints: the public key, and with --origin the
 verifier key (vkey) that policies, witnesses and monitors want.
 
+"key show URI" asks a key management service for the same: awskms:///alias/NAME (or a key's ID or
+ARN, with ?region=REGION if that is not the environment's), or
+gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N. The credentials are
+those that other programs find. Nothing is signed.
+
 Logs sign checkpoints with ed25519; a certificate log's SCTs are signed with p256.`,
 		run: key}
 }
 
-func key(_ context.Context, t terminal, flags *flag.FlagSet, args []string) error {
+func key(ctx context.Context, t terminal, flags *flag.FlagSet, args []string) error {
 	origin := flags.String("origin", "", "`NAME` of the log, for its vkey; a bare host name")
 	kind := flags.String("type", "ed25519", "`TYPE` of a new key: ed25519 or p256")
 	operands, err := parse(flags, args, 2, 2)
@@ -57,14 +65,27 @@ func key(_ context.Context, t terminal, flags *flag.FlagSet, args []string) erro
 		}
 		return showKey(t.out, signer.Public(), *origin)
 	case "show":
-		signer, err := keys.ReadSigner(path)
+		public, err := stack.PublicKey(ctx, strings.TrimPrefix(path, "file:"))
 		if err != nil {
-			return usagef("reading key: %w", err)
+			return keyError(fmt.Errorf("reading key: %w", err))
 		}
-		return showKey(t.out, signer.Public(), *origin)
+		return showKey(t.out, public, *origin)
 	default:
 		return usagef("key %s: want generate or show", verb)
 	}
+}
+
+// keyError gives an error of a key its exit code, and a hint if there is one: a service that does not
+// answer is a matter of operation, everything else one of configuration.
+func keyError(err error) error {
+	k, ok := errors.AsType[*kms.Error](err)
+	switch {
+	case !ok:
+		return usagef("%w", err)
+	case k.Temporary():
+		return hinted(exitOperational, err, k.Hint)
+	}
+	return hinted(exitUsage, err, k.Hint)
 }
 
 func newKey(kind string) (crypto.Signer, error) {

@@ -56,7 +56,7 @@ func runStorage(ctx context.Context, t terminal, flags *flag.FlagSet, args []str
 	var imp importRun
 	flags.StringVar(&r.log, "log", "", "state, fsck: only the log with this `NAME`; import: its name here")
 	flags.StringVar(&imp.from, "from", "", "import: `SOURCE`, a directory or URL that has checkpoint and tile/")
-	flags.StringVar(&imp.key, "key", "", "import: `FILE` with the log's key, PKCS#8 PEM")
+	flags.StringVar(&imp.key, "key", "", "import: `FILE` with the log's key, PKCS#8 PEM, or the URI of a key in a KMS")
 	flags.BoolVar(&r.asJSON, "json", false, "print JSON")
 	operands, err := parse(flags, args, 2, 2)
 	if err != nil {

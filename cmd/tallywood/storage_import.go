@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"tallywood/internal/keys"
+	"tallywood/internal/stack"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 )
@@ -63,11 +64,11 @@ func (i importRun) run(ctx context.Context, t terminal, b storage.Bucket) error 
 
 // options are those of the log, whose origin its checkpoint tells.
 func (i importRun) options(ctx context.Context, b storage.Bucket, fetch driver.Fetch) (driver.Options, error) {
-	signer, err := keys.ReadSigner(strings.TrimPrefix(i.key, "file:"))
+	signer, err := stack.OpenKey(ctx, strings.TrimPrefix(i.key, "file:"))
 	if err != nil {
-		return driver.Options{}, usagef("--key: %w", err)
+		return driver.Options{}, keyError(fmt.Errorf("--key: %w", err))
 	}
-	key, ok := signer.(ed25519.PrivateKey)
+	public, ok := signer.Public().(ed25519.PublicKey)
 	if !ok {
 		return driver.Options{}, usagef("--key: %s is a %T; checkpoints are signed with Ed25519", i.key, signer.Public())
 	}
@@ -76,13 +77,13 @@ func (i importRun) options(ctx context.Context, b storage.Bucket, fetch driver.F
 		return driver.Options{}, hinted(exitOperational, fmt.Errorf("reading checkpoint of %s: %w", i.from, err), "--from is the directory or URL below which a log has checkpoint and tile/")
 	}
 	origin, _, _ := bytes.Cut(checkpoint, []byte("\n"))
-	ns, err := keys.NoteSigner(string(origin), key)
+	ns, err := keys.NoteSigner(string(origin), signer)
 	if err != nil {
 		return driver.Options{}, hinted(exitNegative, fmt.Errorf("checkpoint of %s: %w", i.from, err), "")
 	}
 	return driver.Options{
 		Bucket: b, Name: i.name, Origin: string(origin), Layout: driver.TlogTiles(), Signers: []note.Signer{ns},
-		VKeys: []string{keys.VKey(string(origin), keys.AlgEd25519, key.Public().(ed25519.PublicKey))},
+		VKeys: []string{keys.VKey(string(origin), keys.AlgEd25519, public)},
 	}, nil
 }
 

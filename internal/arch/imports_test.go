@@ -32,6 +32,12 @@ var allowed = map[string][]string{
 	"cmd/tallywood-witness": {"witness", "storage/posix"},
 }
 
+// clouds are the modules of the clouds' SDKs; sdks are the packages that may know them.
+var (
+	clouds = []string{"github.com/aws/", "cloud.google.com/", "google.golang.org/api/"}
+	sdks   = []string{"storage/s3", "storage/gcs", "internal/kms"}
+)
+
 // packages that tests may use from anywhere; they exist for that.
 var testOnly = []string{"storage/storagetest", "internal/faultbucket", "internal/trial", "internal/e2e"}
 
@@ -105,6 +111,27 @@ func mayImport(name, dep string) bool {
 		}
 	}
 	return false
+}
+
+func TestFewKnowTheClouds(t *testing.T) {
+	knowing := map[string]bool{}
+	for _, p := range ours(t) {
+		for _, imp := range p.Imports {
+			if slices.ContainsFunc(clouds, func(c string) bool { return strings.HasPrefix(imp, c) }) {
+				knowing[strings.TrimPrefix(p.ImportPath, module)] = true
+			}
+		}
+	}
+	for name := range knowing {
+		if !slices.Contains(sdks, name) {
+			t.Errorf("%s imports a cloud's SDK; only %v do", name, sdks)
+		}
+	}
+	for _, name := range sdks {
+		if !knowing[name] {
+			t.Errorf("%s imports no cloud's SDK; the test does not see it", name)
+		}
+	}
 }
 
 func TestStorageIsStandardLibraryOnly(t *testing.T) {

@@ -58,7 +58,7 @@ func (s *Stack) newCA(ctLog ca.CTLog) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading chain: %w", err)
 	}
-	signer, err := keys.ReadSigner(s.cfg.CA.Key)
+	signer, err := s.authorityKey(s.cfg.CA.Key, chain)
 	if err != nil {
 		return nil, fmt.Errorf("reading key: %w", err)
 	}
@@ -81,7 +81,7 @@ func (s *Stack) openTSA(mux *http.ServeMux) error {
 		return nil
 	}
 	chain, cerr := keys.ReadChain(s.cfg.TSA.Chain)
-	signer, kerr := keys.ReadSigner(s.cfg.TSA.Key)
+	signer, kerr := s.authorityKey(s.cfg.TSA.Key, chain)
 	if cerr != nil {
 		cerr = fmt.Errorf("opening tsa: reading chain: %w", cerr)
 	}

@@ -30,9 +30,9 @@ import (
 type logPart struct {
 	cfg config.Log
 
-	// Read from files.
+	// Read from files, or for keys from a KMS.
 	keys       logKeys
-	vkey       string // of the Ed25519 note key
+	vkey       string // of the Ed25519 note key; "" if that is unasked
 	policy     *policy.Policy
 	policyText []byte              // the file it was read from
 	cosigner   *client.Client      // nil if the policy is "quorum none"
@@ -48,43 +48,45 @@ type logPart struct {
 
 // logKeys are the keys of one log.
 type logKeys struct {
-	note   ed25519.PrivateKey
+	note   crypto.Signer    // Ed25519
 	sct    crypto.Signer    // kind ct only
 	public crypto.PublicKey // what trusted roots list: for kind ct the SCT key
 }
 
-func readLogKeys(l config.Log) (logKeys, error) {
+// logKeys returns the keys of a log. Nothing is known of those that are unasked.
+func (s *Stack) logKeys(l config.Log) (logKeys, error) {
 	var k logKeys
-	notePath := l.Key
+	note := l.Key
 	if l.Kind == "ct" {
-		notePath = l.NoteKey
-		signer, err := keys.ReadSigner(l.Key)
+		note = l.NoteKey
+		signer, err := s.key(l.Key)
 		if err != nil {
 			return k, fmt.Errorf("reading key: %w", err)
 		}
 		pub, ok := signer.Public().(*ecdsa.PublicKey)
-		if !ok || pub.Curve != elliptic.P256() {
+		if _, skip := signer.(unasked); !skip && (!ok || pub.Curve != elliptic.P256()) {
 			return k, fmt.Errorf("key %s is a %T; a log of kind ct signs SCTs with ECDSA P-256", l.Key, signer.Public())
 		}
-		k.sct, k.public = signer, pub
+		k.sct, k.public = signer, signer.Public()
 	}
-	signer, err := keys.ReadSigner(notePath)
+	signer, err := s.key(note)
 	if err != nil {
 		return k, fmt.Errorf("reading note key: %w", err)
 	}
-	ed, ok := signer.(ed25519.PrivateKey)
-	if !ok {
-		return k, fmt.Errorf("key %s is a %T; checkpoints are signed with Ed25519", notePath, signer.Public())
+	_, ok := signer.Public().(ed25519.PublicKey)
+	if _, skip := signer.(unasked); !skip && !ok {
+		return k, fmt.Errorf("key %s is a %T; checkpoints are signed with Ed25519", note, signer.Public())
 	}
-	k.note = ed
-	if k.public == nil {
-		k.public = ed.Public()
+	k.note = signer
+	if l.Kind != "ct" {
+		k.public = signer.Public()
 	}
 	return k, nil
 }
 
-// readPolicy reads the tlog-policy of a log and checks that it speaks of that log.
-func readPolicy(path, vkey string) (*policy.Policy, []byte, error) {
+// readPolicy reads the tlog-policy of a log and checks that it speaks of that log; of one whose vkey
+// is not known, that it speaks of one with its origin.
+func readPolicy(path, origin, vkey string) (*policy.Policy, []byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading policy: %w", err)
@@ -94,9 +96,12 @@ func readPolicy(path, vkey string) (*policy.Policy, []byte, error) {
 		return nil, nil, fmt.Errorf("policy %s: %w", path, err)
 	}
 	for _, l := range p.Logs() {
-		if l.Key.String() == vkey {
+		if l.Key.String() == vkey || vkey == "" && l.Key.Name() == origin {
 			return p, text, nil
 		}
+	}
+	if vkey == "" {
+		return nil, nil, fmt.Errorf("policy %s does not list this log; it needs a line \"log %s+…\" with its vkey", path, origin)
 	}
 	return nil, nil, fmt.Errorf("policy %s does not list this log; it needs the line \"log %s\"", path, vkey)
 }
@@ -116,13 +121,15 @@ func (s *Stack) readLogs() error {
 }
 
 func (s *Stack) readLog(l config.Log) (*logPart, error) {
-	k, err := readLogKeys(l)
+	k, err := s.logKeys(l)
 	if err != nil {
 		return nil, err
 	}
-	part := &logPart{cfg: l, keys: k,
-		vkey: keys.VKey(l.Origin, keys.AlgEd25519, k.note.Public().(ed25519.PublicKey))}
-	if part.policy, part.policyText, err = readPolicy(l.Policy, part.vkey); err != nil {
+	part := &logPart{cfg: l, keys: k}
+	if pub, ok := k.note.Public().(ed25519.PublicKey); ok {
+		part.vkey = keys.VKey(l.Origin, keys.AlgEd25519, pub)
+	}
+	if part.policy, part.policyText, err = readPolicy(l.Policy, l.Origin, part.vkey); err != nil {
 		return nil, err
 	}
 	if !part.policy.None() {

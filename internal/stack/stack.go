@@ -45,6 +45,7 @@ type Stack struct {
 	dev       bool
 	log       *slog.Logger
 	bucket    storage.Bucket
+	keys      keyring
 	logs      []*logPart
 	witnesses []*witnessPart
 	lists     []*witness.Lists
@@ -71,7 +72,11 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := errors.Join(checkMoved(s.cfg.Dir), s.readLogs()); err != nil {
+	if err := checkMoved(s.cfg.Dir); err != nil {
+		return nil, err
+	}
+	s.openKeys(ctx, true)
+	if err := s.readLogs(); err != nil {
 		return nil, err
 	}
 	if err := s.openBucket(ctx); err != nil {
@@ -99,9 +104,10 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 
 // Check reads the files that the configuration names (keys, policies, chains, issuers, the
 // monitor's configuration) as Open does, and says all that Open would refuse in them. It touches
-// neither the storage nor the network.
+// neither the storage nor the network, so that it believes what is said of keys in a KMS.
 func Check(c *config.Config) error {
 	s := &Stack{cfg: c, log: slog.New(slog.DiscardHandler), bucket: unopened{}}
+	s.openKeys(context.Background(), false)
 	errs := []error{checkMoved(c.Dir), s.readLogs()}
 	mux := http.NewServeMux()
 	errs = append(errs, s.openWitnesses(mux), s.openTSA(mux), s.openDevOIDC(mux))

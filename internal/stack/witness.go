@@ -22,6 +22,9 @@ type witnessPart struct {
 func (s *Stack) openWitnesses(mux *http.ServeMux) error {
 	var known []witness.Log
 	for _, l := range s.logs {
+		if l.vkey == "" { // only checked
+			continue
+		}
 		key, err := policy.ParseVKey(l.vkey)
 		if err != nil {
 			return fmt.Errorf("opening witnesses: %w", err)
