@@ -31,23 +31,26 @@ func OutsideSender(r *http.Request) netip.Prefix {
 
 // parseAddress returns the zero Addr for what is none.
 func parseAddress(s string) netip.Addr {
+	at, err := netip.ParseAddrPort(s) // nearly always it is that
+	if err == nil {
+		return at.Addr().Unmap().WithZone("")
+	}
 	address, err := netip.ParseAddr(s)
 	if err != nil {
-		at, err := netip.ParseAddrPort(s)
-		if err != nil {
-			return netip.Addr{}
-		}
-		address = at.Addr()
+		return netip.Addr{}
 	}
 	return address.Unmap().WithZone("")
 }
 
 func network(address netip.Addr) netip.Prefix {
 	bits := 32
-	if address.Is6() {
+	switch {
+	case address.Is6() && address.IsLoopback():
+		bits = 128 // nobody else is in its network
+	case address.Is6():
 		bits = 64
 	}
-	sender, _ := address.Prefix(bits) // both sizes are valid; that of no address is the zero Prefix
+	sender, _ := address.Prefix(bits) // all sizes are valid; that of no address is the zero Prefix
 	return sender
 }
 
@@ -75,26 +78,37 @@ func NewLimiter(perSecond float64, burst int) *Limiter {
 
 // Allow reports whether sender may go on, and counts that.
 func (l *Limiter) Allow(sender netip.Prefix, now time.Time) bool {
-	return l.rate < 0 || l.sender(sender).AllowN(now, 1)
+	return l.rate < 0 || l.sender(sender, now).AllowN(now, 1)
 }
 
 // Spent reports whether Allow would refuse.
 func (l *Limiter) Spent(sender netip.Prefix, now time.Time) bool {
-	return l.rate >= 0 && l.sender(sender).TokensAt(now) < 1
+	return l.rate >= 0 && l.sender(sender, now).TokensAt(now) < 1
 }
 
-func (l *Limiter) sender(sender netip.Prefix) *rate.Limiter {
+func (l *Limiter) sender(sender netip.Prefix, now time.Time) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	bucket, ok := l.senders[sender]
 	if !ok {
-		// Forgetting everyone bounds memory; whoever has that many addresses is not held back
-		// by a limit per address anyway.
 		if len(l.senders) >= maxSenders {
-			clear(l.senders)
+			l.forget(now)
 		}
 		bucket = rate.NewLimiter(l.rate, l.burst)
 		l.senders[sender] = bucket
 	}
 	return bucket
+}
+
+// forget drops those who have not sent for a while, which changes nothing for them, and everyone if
+// that leaves too many: whoever has that many addresses is not held back by a limit per address.
+func (l *Limiter) forget(now time.Time) {
+	for sender, bucket := range l.senders {
+		if bucket.TokensAt(now) >= float64(l.burst) {
+			delete(l.senders, sender)
+		}
+	}
+	if len(l.senders) > maxSenders/2 {
+		clear(l.senders)
+	}
 }
