@@ -1,0 +1,171 @@
+package httpx_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tallywood/internal/httpx"
+)
+
+// A keptClient sends requests over one connection, one after the other, until that ends.
+type keptClient struct {
+	sent, answered int
+	told           bool  // the last answer said that it is the last
+	err            error // why the connection ended, if it was not told
+}
+
+func (c *keptClient) run(conn net.Conn, pause time.Duration) {
+	defer conn.Close()
+	br := bufio.NewReader(conn)
+	for !c.told {
+		if c.err = conn.SetDeadline(time.Now().Add(time.Minute)); c.err != nil {
+			return
+		}
+		c.sent++
+		if _, c.err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"); c.err != nil {
+			return
+		}
+		var res *http.Response
+		if res, c.err = http.ReadResponse(br, nil); c.err != nil {
+			return
+		}
+		if _, c.err = io.Copy(io.Discard, res.Body); c.err != nil || res.StatusCode != 200 {
+			return
+		}
+		c.answered++
+		c.told = res.Close
+		time.Sleep(pause)
+	}
+}
+
+// TestTheEndLosesNoRequest ends a server that many clients with connections of their own load: each
+// request is answered, or its connection was closed in order and nothing of it was served.
+func TestTheEndLosesNoRequest(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var handled atomic.Int64
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := httpx.ReadBody(w, r, 100); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Millisecond)
+		handled.Add(1)
+		_, _ = w.Write([]byte("answer")) // the client says whether it came
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	leaving := make(chan struct{})
+	done := make(chan error, 1)
+	go func() { done <- httpx.Serve(ctx, ln, h, httpx.ServeOptions{Leaving: leaving}) }()
+
+	clients := make([]keptClient, 128)
+	var running sync.WaitGroup
+	for i := range clients {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A few are idle at the end, and for as long as it takes.
+		running.Go(func() {
+			clients[i].run(conn, []time.Duration{0, time.Millisecond, 20 * time.Millisecond, 2 * time.Second}[i%4])
+		})
+	}
+	for handled.Load() < 2000 {
+		time.Sleep(time.Millisecond)
+	}
+	close(leaving)
+	time.Sleep(5 * time.Millisecond)
+	cancel()
+	running.Wait()
+	if err := <-done; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	answered, told := 0, 0
+	for i, c := range clients {
+		answered += c.answered
+		switch {
+		case c.told:
+			told++
+		case !errors.Is(c.err, io.EOF) && !errors.Is(c.err, io.ErrUnexpectedEOF):
+			t.Errorf("client %d: its connection ended with %v", i, c.err)
+		}
+	}
+	if int64(answered) != handled.Load() {
+		t.Errorf("%d requests were served and %d answers came", handled.Load(), answered)
+	}
+	if told < len(clients)/2 {
+		t.Errorf("%d of %d clients were told that an answer is the last", told, len(clients))
+	}
+	if conn, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+		conn.Close()
+		t.Error("it still listens")
+	}
+}
+
+// TestTheEndServesWhoConnectedBefore: a connection that nobody has taken yet is taken.
+func TestTheEndServesWhoConnectedBefore(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clients [64]keptClient
+	var running sync.WaitGroup
+	for i := range clients {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() { clients[i].run(conn, 0) })
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	if err := httpx.Serve(ctx, ln, h, httpx.ServeOptions{}); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	running.Wait()
+	for i, c := range clients {
+		if c.answered != 1 || !c.told {
+			t.Errorf("client %d: %d answers, %v", i, c.answered, c.err)
+		}
+	}
+}
+
+// TestTheEndIsBounded: a request that does not end is cut off.
+func TestTheEndIsBounded(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entered, leave := make(chan struct{}), make(chan struct{})
+	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(entered); <-leave })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- httpx.Serve(ctx, ln, h, httpx.ServeOptions{DrainTimeout: 200 * time.Millisecond}) }()
+	go func() {
+		if res, err := http.Get("http://" + ln.Addr().String()); err == nil {
+			res.Body.Close()
+			t.Error("it was answered")
+		}
+	}()
+	<-entered
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it does not end")
+	}
+	close(leave)
+}
