@@ -61,12 +61,9 @@ func (w *Witness) submission(endpoint string, answer func(context.Context, netip
 // answer reads the body of a request and answers it.
 func (w *Witness) answer(rw http.ResponseWriter, r *http.Request, sender netip.Prefix, answer func(context.Context, netip.Prefix, []byte) (string, error)) (string, error) {
 	body, err := httpx.ReadBody(rw, r, maxBody)
-	var large *httpx.TooLargeError
-	switch {
-	case errors.As(err, &large):
-		return "", refuse(http.StatusRequestEntityTooLarge, "%w", large)
-	case err != nil:
-		return "", refuse(http.StatusBadRequest, "the request body could not be read completely")
+	if err != nil {
+		status, message := httpx.BodyStatus(err)
+		return "", refuse(status, "%s", message)
 	}
 	return answer(r.Context(), sender, body)
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -20,51 +22,114 @@ const (
 	freeBody = 16 << 10
 	// budgetWait is how long a larger body may wait for its turn.
 	budgetWait = time.Second
+	// clientShare is the part of a budget that one client may hold.
+	clientShare = 4
 )
 
-// A BodyBudget bounds the memory that larger request bodies take together. It may be used
-// concurrently.
+// A BodyBudget bounds the memory that larger bodies take together, and a quarter of it what those of
+// one client take. It may be used concurrently.
 type BodyBudget struct {
 	total int64
 	free  *semaphore.Weighted
+
+	mu     sync.Mutex
+	shares map[netip.Prefix]*share // of clients that hold something or wait
+}
+
+// A share is what is free of a client's part.
+type share struct {
+	free  *semaphore.Weighted
+	users int // who hold or wait; guarded by the budget's mutex
 }
 
 // NewBodyBudget returns a budget of total bytes.
 func NewBodyBudget(total int64) *BodyBudget {
-	return &BodyBudget{total, semaphore.NewWeighted(total)}
+	return &BodyBudget{total: total, free: semaphore.NewWeighted(total), shares: map[netip.Prefix]*share{}}
 }
 
 // Read is ReadBody, except that a body of more than 16 KiB counts with its announced length, or
-// with limit if it has none, until release is called. When there is no room for it within a second
-// the error is ErrBusy. Without an error, release must be called once.
-func (b *BodyBudget) Read(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, release func(), err error) {
-	if r.ContentLength > limit {
-		return nil, nil, &TooLargeError{Limit: limit}
+// with limit if that is not known or it is compressed, until release is called. When there is no room
+// for it within a second the error is ErrBusy. Without an error, release must be called once.
+func (b *BodyBudget) Read(w http.ResponseWriter, r *http.Request, limit int64) (data []byte, release func(), err error) {
+	src, err := openBody(w, r, limit)
+	if err != nil {
+		return nil, nil, err
 	}
-	src := http.MaxBytesReader(innermost(w), r.Body, limit)
+	defer src.close()
 	var buf bytes.Buffer
-	if n := r.ContentLength; n >= 0 && n <= freeBody {
+	if n := src.announced; n >= 0 && n <= freeBody {
 		buf.Grow(int(n) + bytes.MinRead)
 	}
 	if _, err := buf.ReadFrom(io.LimitReader(src, freeBody)); err != nil {
-		return nil, nil, bodyError(err, limit)
+		return nil, nil, err
 	}
-	if buf.Len() < freeBody || r.ContentLength == freeBody {
+	if buf.Len() < freeBody || src.announced == freeBody {
 		return buf.Bytes(), func() {}, nil
 	}
-	weight := r.ContentLength
+	weight := src.announced
 	if weight < 0 {
 		weight = limit
 	}
-	weight = min(weight, b.total)
-	ctx, cancel := context.WithTimeout(r.Context(), budgetWait)
-	defer cancel()
-	if b.free.Acquire(ctx, weight) != nil {
-		return nil, nil, ErrBusy
+	if release, err = b.Hold(r.Context(), Client(r), weight); err != nil {
+		return nil, nil, err
 	}
 	if _, err := buf.ReadFrom(src); err != nil {
-		b.free.Release(weight)
-		return nil, nil, bodyError(err, limit)
+		release()
+		return nil, nil, err
 	}
-	return buf.Bytes(), func() { b.free.Release(weight) }, nil
+	return buf.Bytes(), release, nil
+}
+
+// Hold counts size bytes of a client, if that is more than 16 KiB, until release is called, which must
+// be called once unless there is an error. When there is no room for them within a second the error is ErrBusy.
+func (b *BodyBudget) Hold(ctx context.Context, client netip.Prefix, size int64) (release func(), err error) {
+	if size <= freeBody {
+		return func() {}, nil
+	}
+	weight := min(size, b.total)
+	part := min(weight, max(b.total/clientShare, 1))
+	s := b.enter(client)
+	if acquire(ctx, s.free, part) != nil {
+		b.leave(client, s)
+		return nil, ErrBusy
+	}
+	give := func() {
+		s.free.Release(part)
+		b.leave(client, s)
+	}
+	if acquire(ctx, b.free, weight) != nil {
+		give()
+		return nil, ErrBusy
+	}
+	return func() { b.free.Release(weight); give() }, nil
+}
+
+// acquire waits no longer than budgetWait.
+func acquire(ctx context.Context, s *semaphore.Weighted, n int64) error {
+	if s.TryAcquire(n) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, budgetWait)
+	defer cancel()
+	return s.Acquire(ctx, n)
+}
+
+func (b *BodyBudget) enter(client netip.Prefix) *share {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, ok := b.shares[client]
+	if !ok {
+		s = &share{free: semaphore.NewWeighted(max(b.total/clientShare, 1))}
+		b.shares[client] = s
+	}
+	s.users++
+	return s
+}
+
+func (b *BodyBudget) leave(client netip.Prefix, s *share) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.users--; s.users == 0 {
+		delete(b.shares, client)
+	}
 }

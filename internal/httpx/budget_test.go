@@ -59,7 +59,9 @@ func TestBodyBudgetBoundsLargeBodies(t *testing.T) {
 				t.Errorf("%s: a large body after it: %v", name, err)
 				continue
 			}
-			again, err := read(post(limit/2, false))
+			other := post(limit/2, false)
+			other.RemoteAddr = "198.51.100.1:1"
+			again, err := read(other)
 			if err != nil {
 				t.Errorf("%s: two that fit: %v", name, err)
 				continue
@@ -67,6 +69,54 @@ func TestBodyBudgetBoundsLargeBodies(t *testing.T) {
 			release()
 			again()
 		}
+	})
+}
+
+// TestBodyBudgetIsShared: one client may hold a quarter of it, and others have the rest.
+func TestBodyBudgetIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 100 << 10
+		b := httpx.NewBodyBudget(8 * size)
+		hold := func(address string) (func(), error) {
+			return b.Hold(t.Context(), httpx.Sender(address), size)
+		}
+		var releases []func()
+		for range 2 {
+			release, err := hold("192.0.2.1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			releases = append(releases, release)
+		}
+		if _, err := hold("192.0.2.1"); !errors.Is(err, httpx.ErrBusy) {
+			t.Errorf("a third of one client: %v", err)
+		}
+		for n := range 6 {
+			release, err := hold("198.51.100." + string(rune('1'+n/2)))
+			if err != nil {
+				t.Fatalf("number %d of other clients: %v", n, err)
+			}
+			releases = append(releases, release)
+		}
+		if _, err := hold("203.0.113.1"); !errors.Is(err, httpx.ErrBusy) {
+			t.Errorf("one more than there is: %v", err)
+		}
+		if _, err := b.Hold(t.Context(), httpx.Sender("203.0.113.1"), 16<<10); err != nil {
+			t.Errorf("what does not count: %v", err)
+		}
+		time.AfterFunc(100*time.Millisecond, releases[0])
+		again, err := hold("192.0.2.1")
+		if err != nil {
+			t.Fatalf("one when another has ended: %v", err)
+		}
+		for _, release := range append(releases[1:], again) {
+			release()
+		}
+		all, err := b.Hold(t.Context(), httpx.Sender("203.0.113.1"), 100*size)
+		if err != nil {
+			t.Fatalf("more than there is, alone: %v", err)
+		}
+		all()
 	})
 }
 

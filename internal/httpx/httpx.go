@@ -7,9 +7,7 @@ package httpx
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -22,6 +20,8 @@ func grpcCode(status int) int {
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
 		return 3 // invalid argument
+	case http.StatusRequestTimeout:
+		return 4 // deadline exceeded
 	case http.StatusNotFound:
 		return 5
 	case http.StatusConflict:
@@ -65,66 +65,19 @@ func Error(w http.ResponseWriter, status int, message string) {
 
 // RetryLater answers 503 with a Retry-After of at least one second, rounded up.
 func RetryLater(w http.ResponseWriter, after time.Duration, message string) {
-	seconds := max(1, int64((after+time.Second-1)/time.Second))
-	w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+	setRetryAfter(w, after)
 	Error(w, http.StatusServiceUnavailable, message)
 }
 
-// TooLargeError reports a request body over its limit.
-type TooLargeError struct {
-	Limit int64 // bytes
+// TooMany answers 429 with a Retry-After of at least one second, rounded up.
+func TooMany(w http.ResponseWriter, after time.Duration, message string) {
+	setRetryAfter(w, after)
+	Error(w, http.StatusTooManyRequests, message)
 }
 
-// Error names the limit.
-func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("request body is larger than %d bytes", e.Limit)
-}
-
-// ReadBody reads a request body of at most limit bytes. A larger one is a *TooLargeError.
-func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength > limit {
-		return nil, &TooLargeError{Limit: limit}
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(innermost(w), r.Body, limit))
-	if err != nil {
-		return nil, bodyError(err, limit)
-	}
-	return body, nil
-}
-
-// bodyError is the error of a MaxBytesReader of limit as ReadBody returns it.
-func bodyError(err error, limit int64) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return &TooLargeError{Limit: limit}
-	}
-	return fmt.Errorf("reading request body: %w", err)
-}
-
-// innermost returns the server's own writer: MaxBytesReader tells that, and no wrapper of it, to
-// close the connection of a client that sends too much.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = wrapper.Unwrap()
-	}
-}
-
-// WriteBodyError answers an error of ReadBody or of a BodyBudget: 413 with the limit, 503 for
-// ErrBusy, otherwise 400.
-func WriteBodyError(w http.ResponseWriter, err error) {
-	var large *TooLargeError
-	switch {
-	case errors.As(err, &large):
-		Error(w, http.StatusRequestEntityTooLarge, large.Error())
-	case errors.Is(err, ErrBusy):
-		RetryLater(w, time.Second, "too many large requests at the same time; try again")
-	default:
-		Error(w, http.StatusBadRequest, "the request body could not be read completely")
-	}
+func setRetryAfter(w http.ResponseWriter, after time.Duration) {
+	seconds := max(1, int64((after+time.Second-1)/time.Second))
+	w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 }
 
 // CollapseSlashes lets h see runs of slashes in the path as one: clients concatenate a base URL

@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -255,17 +256,20 @@ func TestSubmissionRateIsNoneOfOurCAs(t *testing.T) {
 	}
 }
 
-// TestLargeSubmissionsAreBounded fills the memory for large submissions with 128 unfinished ones.
+// TestLargeSubmissionsAreBounded fills the memory for large submissions with 128 unfinished ones, 32
+// of each of four clients, which is what one may have.
 func TestLargeSubmissionsAreBounded(t *testing.T) {
 	f := newFixture(t)
 	ct, _ := f.open()
 	h := ct.Handler()
 	var answers sync.WaitGroup
 	var unfinished []*io.PipeWriter
-	for range 128 {
+	for n := range 128 {
 		pr, pw := io.Pipe()
 		unfinished = append(unfinished, pw)
-		answers.Go(func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", addPreChain, pr)) })
+		r := httptest.NewRequest("POST", addPreChain, pr)
+		r.RemoteAddr = fmt.Sprintf("198.51.100.%d:1", n%4)
+		answers.Go(func() { h.ServeHTTP(httptest.NewRecorder(), r) })
 		// The second write is read once the first part was and the rest has its place.
 		for _, n := range []int{16 << 10, 1} {
 			if _, err := pw.Write(make([]byte, n)); err != nil {

@@ -213,12 +213,13 @@ func TestLargeEntriesAreBounded(t *testing.T) {
 	body := bytes.Repeat([]byte("x"), entry.MaxSize)
 	release := make(chan struct{})
 	var unfinished sync.WaitGroup
-	// All but its end is there of each of these.
-	for range fit {
+	// All but its end is there of each of these, a quarter of which one client may have.
+	for n := range fit {
 		begun := make(chan struct{})
 		unfinished.Go(func() {
 			r := httptest.NewRequest("POST", "/add", io.MultiReader(bytes.NewReader(body[1:]), &gate{begun: begun, open: release}))
 			r.ContentLength = entry.MaxSize
+			r.RemoteAddr = fmt.Sprintf("198.51.100.%d:1", n%4)
 			s.http.ServeHTTP(httptest.NewRecorder(), r)
 		})
 		<-begun
