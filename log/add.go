@@ -21,7 +21,8 @@ import (
 const (
 	// maxFlights bounds the adds that are not in the index yet, sequenced or not.
 	maxFlights = 1 << 16
-	// sequenceTimeout is how long an add waits for its index. Clients do not wait longer.
+	// sequenceTimeout is how long an add waits for its index, beyond Options.CommitInterval. Clients do
+	// not wait longer.
 	sequenceTimeout = 10 * time.Second
 	// maxUnpublishedCT is the age of a certificate log's oldest unpublished entry from which on
 	// it makes no promises about unpublished ones, not even repeated promises.
@@ -95,14 +96,15 @@ func (l *Log) sequence(ctx context.Context, e Entry) (Position, []byte, error) {
 	if first {
 		l.launch(ctx, e, f)
 	}
-	t := time.NewTimer(sequenceTimeout)
+	patience := sequenceTimeout + l.o.CommitInterval
+	t := time.NewTimer(patience)
 	defer t.Stop()
 	select {
 	case <-f.done:
 	case <-ctx.Done():
 		return Position{}, nil, fmt.Errorf("waiting for an index: %w", context.Cause(ctx))
 	case <-t.C:
-		return Position{}, nil, fmt.Errorf("%w: no index after %s", ErrUnavailable, sequenceTimeout)
+		return Position{}, nil, fmt.Errorf("%w: no index after %s", ErrUnavailable, patience)
 	}
 	if f.err != nil {
 		return Position{}, nil, f.err

@@ -37,6 +37,8 @@ var (
 	// ErrUnpublished comes with ErrUnavailable and says why: what is in the log already has waited
 	// too long for a checkpoint that satisfies the policy. The call logged nothing.
 	ErrUnpublished = driver.ErrUnpublished
+	// ErrFull comes with ErrUnavailable too: more waits to be logged than would be logged in time.
+	ErrFull = driver.ErrFull
 	// ErrNoQuorum reports that no checkpoint covering the entry satisfied the policy in time. The
 	// entry is durable all the same, and adding it again later answers its receipt.
 	ErrNoQuorum = driver.ErrNoQuorum
@@ -84,6 +86,9 @@ type Options struct {
 	CommitInterval  time.Duration // least time between commits, but for a full batch; default 0
 	PublishInterval time.Duration // least time between publications; default 0: as soon as possible
 	SwapInterval    time.Duration // least time between writes of the bucket's checkpoint; default 0
+	// MaxQueueAge is how long, beyond CommitInterval, what an add would wait behind may have waited for
+	// its index before the add is refused; default 2 s.
+	MaxQueueAge time.Duration
 
 	CacheDir string // directory of the duplicate index; empty: it is kept in memory
 	URL      string // where replicas reach this process; optional
@@ -117,7 +122,7 @@ func (o *Options) check() error {
 	if len(o.VKeys) != len(o.Signers) {
 		bad("%d vkeys for %d signers", len(o.VKeys), len(o.Signers))
 	}
-	if o.QuorumTimeout < 0 || o.CommitInterval < 0 || o.PublishInterval < 0 {
+	if o.QuorumTimeout < 0 || o.CommitInterval < 0 || o.PublishInterval < 0 || o.MaxQueueAge < 0 {
 		bad("negative duration")
 	}
 	switch {
@@ -194,7 +199,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		Bucket: o.Bucket, Name: o.Name, Origin: o.Origin, Layout: o.Kind.layout(),
 		Signers: o.Signers, VKeys: o.VKeys,
 		QuorumTimeout: o.QuorumTimeout, CommitInterval: o.CommitInterval,
-		PublishInterval: o.PublishInterval, SwapInterval: o.SwapInterval,
+		PublishInterval: o.PublishInterval, SwapInterval: o.SwapInterval, MaxQueueAge: o.MaxQueueAge,
 		URL: o.URL, Probe: o.Probe, SkipGate: o.SkipGate, Log: o.Log,
 	}
 	if !o.Policy.None() {

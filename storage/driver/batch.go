@@ -18,12 +18,19 @@ const (
 	// arrivalGap is how long after the last arrival a batch stops growing: whoever was woken by
 	// the last publication has come again by then.
 	arrivalGap = time.Millisecond
+
+	// An entry of largeEntry bytes or more is large. Large ones may take maxLarge bytes of a batch and
+	// 1/largeShare of what may be outstanding, so that small ones never wait behind many of them.
+	largeEntry = 16 << 10
+	maxLarge   = 2 << 20
+	largeShare = 2
 )
 
 // A batch is what one record commits.
 type batch struct {
 	entries []queued
 	bytes   int
+	large   int // bytes of large entries
 	opened  time.Time
 	arrived time.Time // when the last entry was added
 
@@ -97,23 +104,15 @@ func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if err := l.admitLocked(now); err != nil {
+	if err := l.admitLocked(now, len(encoded)); err != nil {
 		return failed(err)
 	}
-	var b *batch
-	if len(l.queue) > 0 {
-		b = l.queue[len(l.queue)-1]
-	}
-	if b == nil || l.fullLocked(b, len(encoded)) {
-		if b != nil {
-			l.encodeAhead(b)
-		}
-		b = &batch{opened: now, done: make(chan struct{})}
-		l.queue = append(l.queue, b)
-		l.wakeSequencer()
-	}
+	b := l.batchLocked(len(encoded), now)
 	b.entries = append(b.entries, queued{e, encoded})
 	b.bytes += len(encoded)
+	if len(encoded) >= largeEntry {
+		b.large += len(encoded)
+	}
 	b.arrived = now
 	l.queued++
 	l.queuedSize += int64(len(encoded))
@@ -122,6 +121,27 @@ func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
 		l.wakeSequencer()
 	}
 	return b.future(len(b.entries) - 1)
+}
+
+// batchLocked returns the first batch in the queue that has room for an entry of size bytes, or a new
+// one. So small entries overtake large ones, of which a batch takes a few.
+func (l *Log) batchLocked(size int, now time.Time) *batch {
+	for _, b := range l.queue {
+		if l.hasRoomLocked(b, size) {
+			return b
+		}
+	}
+	if n := len(l.queue); n > 0 && l.fullLocked(l.queue[n-1], largeEntry) {
+		l.encodeAhead(l.queue[n-1]) // hardly anything would still go in
+	}
+	b := &batch{opened: now, done: make(chan struct{})}
+	l.queue = append(l.queue, b)
+	l.wakeSequencer()
+	return b
+}
+
+func (l *Log) hasRoomLocked(b *batch, size int) bool {
+	return b.encoding == nil && !l.fullLocked(b, size) && (size < largeEntry || b.large == 0 || b.large+size <= maxLarge)
 }
 
 func (l *Log) fullLocked(b *batch, more int) bool {
@@ -135,21 +155,43 @@ func (l *Log) wakeSequencer() {
 	}
 }
 
-// admitLocked refuses entries before they are sequenced, storage-protocol section 3 step 0.
-func (l *Log) admitLocked(now time.Time) error {
+// admitLocked refuses entries of size bytes before they are sequenced, storage-protocol section 3
+// step 0.
+func (l *Log) admitLocked(now time.Time, size int) error {
+	allowed := l.o.MaxOutstandingBytes
+	if size >= largeEntry {
+		allowed /= largeShare
+	}
 	switch {
 	case !l.admitting:
 		return errNotLeading
 	case l.queued+int(l.head.size-l.integrated) >= l.o.MaxOutstanding:
-		return tessera.ErrPushbackIntegration
-	case l.queuedSize+l.head.bytes-l.spilled >= l.o.MaxOutstandingBytes:
-		return fmt.Errorf("%w: %d bytes of entries wait", tessera.ErrPushbackIntegration, l.o.MaxOutstandingBytes)
+		return fmt.Errorf("%w: %w: %d entries wait", tessera.ErrPushbackIntegration, ErrFull, l.o.MaxOutstanding)
+	case l.queuedSize+l.head.bytes-l.spilled >= allowed:
+		return fmt.Errorf("%w: %w: %d bytes of entries wait", tessera.ErrPushbackIntegration, ErrFull, allowed)
+	case l.queueAgeLocked(now, size) > l.o.MaxQueueAge+l.o.CommitInterval:
+		return fmt.Errorf("%w: %w: entries have waited for %v to be committed", tessera.ErrPushback, ErrFull, l.o.MaxQueueAge)
 	case l.queued+int(l.head.size-l.published.Size) >= maxUnpublished:
 		return fmt.Errorf("%w: %w: %d entries wait", tessera.ErrPushbackIntegration, ErrUnpublished, maxUnpublished)
 	case l.staleLocked(now) > l.o.MaxUnpublished:
 		return fmt.Errorf("%w: %w", tessera.ErrPushback, ErrUnpublished)
 	}
 	return nil
+}
+
+// queueAgeLocked returns for how long what an entry of size bytes would wait behind has waited: the
+// commit in flight, if the entry goes into the next one, else the oldest entry not committed.
+func (l *Log) queueAgeLocked(now time.Time, size int) time.Duration {
+	since := l.committing
+	if len(l.queue) > 0 && !l.hasRoomLocked(l.queue[0], size) {
+		if since = l.queue[0].opened; !l.committing.IsZero() {
+			since = l.oldest
+		}
+	}
+	if since.IsZero() {
+		return 0
+	}
+	return now.Sub(since)
 }
 
 // staleLocked returns for how long something unpublished has waited for a quorum. A certificate
@@ -176,6 +218,7 @@ func (l *Log) nextBatch(ctx context.Context) *batch {
 			if wait = l.growLocked(b); wait <= 0 {
 				l.queue[0] = nil
 				l.queue = l.queue[1:]
+				l.oldest = b.opened
 				l.mu.Unlock()
 				return b
 			}

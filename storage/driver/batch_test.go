@@ -96,7 +96,7 @@ func TestBatchLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := options(t, slow(b, time.Second))
-		o.BatchMaxSize = 200
+		o.BatchMaxSize, o.MaxOutstandingBytes = 200, 256<<20
 		l := open(t, o)
 		stop := lead(t, l)
 		var last tessera.IndexFuture
@@ -116,7 +116,7 @@ func TestBatchLimits(t *testing.T) {
 		quit(t, l, stop)
 		for n := range newest(t, b) + 1 {
 			raw := get(t, b, slotKey(n))
-			if payload := len(raw) - len(parseRecord(t, raw).line); payload > 8<<20 {
+			if payload := len(raw) - len(parseRecord(t, raw).line); payload > 2<<20+200*20 {
 				t.Errorf("record %d has %d bytes of entries", n, payload)
 			}
 		}
@@ -212,23 +212,23 @@ func TestPushbackOfBytes(t *testing.T) {
 func pushbackOfBytes(t *testing.T, stuck string) {
 	b := faultbucket.New(mem.New())
 	o := options(t, b)
-	o.MaxOutstandingBytes, o.MaxUnpublished = 20<<20, time.Hour
+	o.MaxOutstandingBytes, o.MaxUnpublished, o.MaxQueueAge = 20<<20, time.Hour, time.Hour
 	l := open(t, o)
 	stop := lead(t, l)
 	b.FailWhen(faultbucket.On(faultbucket.Put, stuck), faultbucket.Fail)
-	large := make([]byte, 1<<16-1)
+	entry := make([]byte, 1<<13)
 	var last tessera.IndexFuture
 	taken := int64(0)
-	for full := false; !full && taken < 1_000; taken++ {
-		last = l.Add(t.Context(), tessera.NewEntry(large))
-		if taken%100 == 0 {
+	for full := false; !full && taken < 10_000; taken++ {
+		last = l.Add(t.Context(), tessera.NewEntry(entry))
+		if taken%800 == 0 {
 			time.Sleep(time.Second) // to commit, where that works
 		}
 		_, full = driver.Outstanding(l)
 	}
 	// What is in the bundle at the right edge when the first one has yet to fill does not count.
-	if taken < 320 || taken > 320+256 {
-		t.Fatalf("%d entries of 64 KiB before 20 MiB were full", taken)
+	if taken < 2560-1 || taken > 2560+256 {
+		t.Fatalf("%d entries of 8 KiB before 20 MiB were full", taken)
 	}
 	refused := make(chan error, 1)
 	go func() {

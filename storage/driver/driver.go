@@ -36,6 +36,9 @@ var (
 	// ErrUnpublished reports that Add or AddCT took no entry because what was committed before could
 	// not be published in time, for want of a quorum most likely. The entry is not logged.
 	ErrUnpublished = errors.New("what is logged could not be published in time")
+	// ErrFull reports that Add or AddCT took no entry because too much waits to be committed, or has
+	// waited for too long.
+	ErrFull = errors.New("too much waits to be logged")
 )
 
 // Errors of Open, always wrapped: the bucket may be whole, but is not for these Options.
@@ -92,8 +95,14 @@ type Options struct {
 	MaxOutstanding int           // entries queued or committed but not integrated; default 16,384
 
 	// MaxOutstandingBytes is how many bytes of entries may be queued, or committed but not in tiles
-	// yet, before adds are refused. Default 64 MiB. Memory holds those in the queue twice.
+	// yet, before adds are refused; of entries of 16 KiB or more, half as many. Default 64 MiB. Memory
+	// holds those in the queue twice.
 	MaxOutstandingBytes int64
+
+	// MaxQueueAge is how long, beyond CommitInterval, what an add would wait behind may have waited
+	// before it is refused: the commit in flight, or the oldest entry if there is more than one commit
+	// before its own. Default 2 s.
+	MaxQueueAge time.Duration
 
 	// MaxUnpublished is the age of the oldest committed but unpublished entry from which on adds
 	// are refused. Default 5 s after PublishInterval; with the StaticCT layout 60 s.
@@ -158,6 +167,7 @@ type Log struct {
 	lastCount  int       // entries in the last batch
 	lastAt     time.Time // when it was committed
 	committing time.Time // when the commit in flight began; zero without
+	oldest     time.Time // when the batch taken last from the queue was opened
 	head       snapshot  // what is committed
 	work       []fullObject
 	writing    bool  // part of the work is being written

@@ -32,7 +32,7 @@ func (o Options) check() (Options, note.Verifier, error) {
 	if len(o.URL) > maxURL {
 		bad("URL of %d bytes is longer than %d", len(o.URL), maxURL)
 	}
-	if o.BatchMaxSize < 0 || o.MaxOutstanding < 0 || o.MaxOutstandingBytes < 0 || o.CommitInterval < 0 || o.PublishInterval < 0 {
+	if o.BatchMaxSize < 0 || o.MaxOutstanding < 0 || o.MaxOutstandingBytes < 0 || o.CommitInterval < 0 || o.PublishInterval < 0 || o.MaxQueueAge < 0 {
 		bad("negative limit or interval")
 	}
 	if (o.Sizes == nil) != (o.Satisfied == nil) || o.Sizes != nil && o.Cosign == nil {
@@ -57,6 +57,7 @@ func (o Options) check() (Options, note.Verifier, error) {
 	o.BatchMaxSize = cmp.Or(o.BatchMaxSize, 4096)
 	o.MaxOutstanding = cmp.Or(o.MaxOutstanding, 16_384)
 	o.MaxOutstandingBytes = cmp.Or(o.MaxOutstandingBytes, 64<<20)
+	o.MaxQueueAge = cmp.Or(o.MaxQueueAge, 2*time.Second)
 	if o.MaxUnpublished == 0 {
 		o.MaxUnpublished = 5*time.Second + o.PublishInterval
 		if o.Layout.indexed {
