@@ -31,7 +31,10 @@ func WriteAddError(w http.ResponseWriter, logger *slog.Logger, err error) {
 	case errors.Is(err, ErrUnpublished): // before ErrUnavailable, which it comes with
 		httpx.RetryLater(w, retryNoQuorum,
 			"nothing was logged: what the log holds has waited too long for publication, most likely for want of cosignatures; try again later")
-	case errors.As(err, &rebuilding): // and so is this
+	case errors.Is(err, ErrFull): // so is this
+		httpx.RetryLater(w, retryUnavailable,
+			"nothing was logged: more entries wait than the log can take in time; try again later")
+	case errors.As(err, &rebuilding): // and this
 		httpx.RetryLater(w, rebuilding.RetryAfter(),
 			fmt.Sprintf("nothing was logged: the log takes entries when its duplicate index is rebuilt; so far %v", rebuilding.Rebuild))
 	case errors.Is(err, ErrUnavailable), errors.Is(err, context.Canceled): // or nobody listens

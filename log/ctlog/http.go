@@ -52,9 +52,8 @@ func crossOrigin(h http.Handler, method string) http.Handler {
 }
 
 func (l *Log) submit(w http.ResponseWriter, r *http.Request, precert bool) {
-	if !l.limit.Allow(httpx.Sender(r.RemoteAddr), time.Now()) {
-		w.Header().Set("Retry-After", "1")
-		httpx.Error(w, http.StatusTooManyRequests, "too many submissions from this address")
+	if !l.limit.Allow(httpx.Client(r), time.Now()) {
+		httpx.TooMany(w, time.Second, "too many submissions from this address")
 		return
 	}
 	body, release, err := l.bodies.Read(w, r, maxBody)
@@ -104,7 +103,11 @@ func (l *Log) fail(w http.ResponseWriter, err error) {
 		l.logger.Warn("certificate not logged", "err", err)
 		httpx.RetryLater(w, retryLeast+rand.N(retrySpread),
 			"no SCT is issued: what the log holds has waited too long for publication, most likely for want of cosignatures; try again later")
-	case errors.As(err, &rebuilding): // and so is this
+	case errors.Is(err, log.ErrFull): // so is this
+		l.logger.Warn("certificate not logged", "err", err)
+		httpx.RetryLater(w, retryLeast+rand.N(retrySpread),
+			"no SCT is issued: more certificates wait than the log can take in time; try again later")
+	case errors.As(err, &rebuilding): // and this
 		httpx.RetryLater(w, rebuilding.RetryAfter(),
 			fmt.Sprintf("no SCT is issued: the log takes certificates when its duplicate index is rebuilt; so far %v", rebuilding.Rebuild))
 	case errors.Is(err, log.ErrUnavailable), errors.Is(err, log.ErrNoQuorum),

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"strconv"
 
 	"tallywood/internal/httpx"
@@ -24,6 +25,7 @@ import (
 type Options struct {
 	Log    *log.Log       // of kind rekor
 	Bucket storage.Bucket // where the reads come from, the one Log is in
+	Turns  *httpx.Turns   // for requests that are verified; nil: the handler's own, one at each processor
 
 	LogID [32]byte // logId.keyId of the replies, as the trusted root has it
 
@@ -71,6 +73,9 @@ func New(o Options) (http.Handler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Turns == nil {
+		o.Turns = httpx.NewTurns(runtime.GOMAXPROCS(0))
+	}
 	h := &handler{o: o, bodies: httpx.NewBodyBudget(max(maxBodies, o.MaxBody))}
 	static := log.Static(o.Bucket, o.Log.Name())
 	add := httpx.Methods(http.HandlerFunc(h.add), http.MethodPost)
@@ -100,29 +105,25 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "This log has been frozen, please switch to the latest log.", http.StatusMethodNotAllowed)
 		return
 	}
-	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		httpx.Error(w, http.StatusUnsupportedMediaType, "compressed request bodies are not accepted; send plain JSON")
-		return
-	}
 	body, release, err := h.bodies.Read(w, r, h.o.MaxBody)
 	if err != nil {
 		httpx.WriteBodyError(w, err)
 		return
 	}
-	e, err := entry.ParseRequest(body)
+	e, err := h.parse(r, body)
 	release() // the entry is small, and may wait for witnesses
 	if err != nil {
 		h.fail(w, err)
 		return
 	}
-	receipt, err := h.o.Log.Add(r.Context(), log.Entry{Key: e.Key, Data: e.Canonical})
+	receipt, err := h.o.Log.Add(r.Context(), e)
 	if err != nil {
 		h.fail(w, err)
 		return
 	}
 	if receipt.Duplicate {
 		w.Header().Set("X-Log-Index", strconv.FormatInt(receipt.Index, 10))
-		if h.o.RejectTwins && string(receipt.Body) != string(e.Canonical) {
+		if h.o.RejectTwins && string(receipt.Body) != string(e.Data) {
 			httpx.Error(w, http.StatusConflict, fmt.Sprintf(
 				"an entry with the other form (r, n-s) of this signature exists at index %d; sign again", receipt.Index))
 			return
@@ -132,6 +133,17 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusCreated)
 	// The client may be gone; the entry is logged, and posting it again answers the same.
 	_, _ = w.Write(h.render(receipt))
+}
+
+// parse verifies a request when it is its client's turn: others do not wait for those who send many
+// that take long.
+func (h *handler) parse(r *http.Request, body []byte) (log.Entry, error) {
+	if err := h.o.Turns.Take(r.Context(), httpx.Client(r)); err != nil {
+		return log.Entry{}, err
+	}
+	defer h.o.Turns.Give()
+	e, err := entry.ParseRequest(body)
+	return log.Entry{Key: e.Key, Data: e.Canonical}, err // what waits needs no more of it
 }
 
 // fail answers an error of parsing or adding an entry.

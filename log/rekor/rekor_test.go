@@ -2,14 +2,12 @@ package rekor_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/json"
 	"errors"
@@ -20,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	pb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
@@ -129,96 +126,6 @@ func TestReplyHasTheFieldsOfTheMessageAndNoOthers(t *testing.T) {
 	if text := want["inclusionProof"].(map[string]any)["checkpoint"].(map[string]any)["envelope"].(string); !strings.HasPrefix(text, origin+"\n2\n") {
 		t.Errorf("envelope %q", text)
 	}
-}
-
-// TestStatusTable goes through the refusals.
-func TestStatusTable(t *testing.T) {
-	s := serve(t, nil, func(_ *log.Options, o *rekor.Options) { o.MaxBody = 100_000 })
-	c := newClient(t)
-	good := c.request("artifact")
-	text := string(good)
-	digest, sig := c.sign("artifact")
-	var zipped bytes.Buffer
-	z := gzip.NewWriter(&zipped)
-	_, _ = z.Write(good)
-	_ = z.Close()
-	const entries = "/api/v2/log/entries"
-	for _, x := range []struct {
-		name, method, path string
-		body               []byte
-		header             []string
-		status, code       int
-		want               string
-	}{
-		{"empty body", "POST", entries, nil, nil, 400, 3, "request is empty"},
-		{"empty object", "POST", entries, []byte("{}"), nil, 400, 3, "neither hashedRekordRequestV002 nor dsseRequestV002"},
-		{"bad JSON", "POST", entries, []byte("{"), nil, 400, 3, "not valid JSON"},
-		{"unknown field", "POST", entries, []byte(strings.Replace(text, "{", `{"x":1,`, 1)), nil, 400, 3, `unknown field "x"`},
-		{"bad enum", "POST", entries, []byte(strings.Replace(text, "PKIX_ECDSA_P256_SHA_256", "RS256", 1)), nil, 400, 3, "keyDetails is the unknown value"},
-		{"two values", "POST", entries, []byte(text + text), nil, 400, 3, "data after its JSON object"},
-		{"missing field", "POST", entries, []byte(strings.Replace(text, b64(digest), "", 1)), nil, 400, 3, "digest is missing"},
-		{"digest length", "POST", entries, c.requestOf(digest[:20], sig), nil, 400, 3, "digest is 20 bytes long"},
-		{"bad signature", "POST", entries, c.requestOf(make([]byte, 32), sig), nil, 400, 3, "is not a valid PKIX_ECDSA_P256_SHA_256 signature"},
-		{"bad DER", "POST", entries, []byte(strings.Replace(text, c.spki, "AAAA", 1)), nil, 400, 3, "rawBytes is not the DER"},
-		{"other algorithm", "POST", entries, []byte(strings.Replace(text, "PKIX_ECDSA_P256_SHA_256", "PKIX_RSA_PSS_2048_SHA256", 1)), nil, 400, 3, "PKIX_RSA_PSS_2048_SHA256 is not supported"},
-		{"mismatched details", "POST", entries, []byte(strings.Replace(text, "PKIX_ECDSA_P256_SHA_256", "PKIX_RSA_PKCS1V15_2048_SHA256", 1)), nil, 400, 3, "does not match the key"},
-		{"gzip", "POST", entries, zipped.Bytes(), []string{"Content-Encoding", "gzip"}, 415, 3, "compressed request bodies are not accepted"},
-		{"gzip unannounced", "POST", entries, zipped.Bytes(), nil, 400, 3, "not valid JSON"},
-		{"body over the limit", "POST", entries, make([]byte, 100_001), nil, 413, 3, "100000"},
-		{"entry over the limit", "POST", entries, largeEntry(t, c), nil, 413, 3, "over the limit of 65535"},
-		{"GET entries", "GET", entries, nil, nil, 405, 12, "POST"},
-		{"OPTIONS entries", "OPTIONS", entries, nil, nil, 405, 12, "POST"},
-		{"PUT entries", "PUT", entries, good, nil, 405, 12, "POST"},
-		{"POST checkpoint", "POST", "/checkpoint", nil, nil, 405, 12, "GET"},
-		{"DELETE tile", "DELETE", "/api/v2/tile/0/000", nil, nil, 405, 12, "GET"},
-		{"unknown path", "GET", "/api/v2/log", nil, nil, 404, 5, "no such path"},
-		{"unknown path below", "POST", entries + "/1", good, nil, 404, 5, "no such path"},
-		{"root", "GET", "/", nil, nil, 404, 5, "no such path"},
-		{"Rekor v1", "POST", "/api/v1/log/entries", good, nil, 404, 5, "no such path"},
-		{"missing tile", "GET", "/tile/0/x001/000", nil, nil, 404, 5, "no such object"},
-		{"private state", "GET", "/tile/../../../state/signatures/identity", nil, nil, 404, 5, "no such"},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			r := s.do(x.method, x.path, x.body, x.header...)
-			if r.status != x.status {
-				t.Errorf("status %d, want %d: %s", r.status, x.status, r.body)
-			}
-			if r.status == 415 || r.status == 413 { // statuses without a gRPC code of their own
-				var e struct{ Code int }
-				if json.Unmarshal(r.body, &e) == nil {
-					x.code = e.Code
-				}
-			}
-			if message := r.message(t, x.code); !strings.Contains(message, x.want) || len(message) > 400 ||
-				strings.Contains(message, b64(sig)[:16]) {
-				t.Errorf("message %q, want %q", message, x.want)
-			}
-			if (r.status == 405) != (r.header.Get("Allow") != "") {
-				t.Errorf("Allow %q", r.header.Get("Allow"))
-			}
-			if strings.HasPrefix(x.path, entries) && r.header.Get("Access-Control-Allow-Origin") != "" {
-				t.Error("CORS on a write")
-			}
-		})
-	}
-	if c, ok := s.log.Published(); !ok || c.Size() != 0 {
-		t.Errorf("log has %d entries", c.Size())
-	}
-	s.accept(s.post(good), good)
-}
-
-// largeEntry is a valid request whose entry is too long for an entry bundle.
-func largeEntry(t *testing.T, c *client) []byte {
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
-		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: make([]byte, 50_000)}},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, c.key.Public(), c.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(c.request("artifact"))
-	return []byte(strings.Replace(text, `"publicKey":{"rawBytes":"`+c.spki, `"x509Certificate":{"rawBytes":"`+b64(der), 1))
 }
 
 // TestPathsAreForgiving: clients concatenate base URLs, with and without slashes at the seam.
