@@ -19,8 +19,10 @@ import (
 // Static serves the public objects of the log of that name, relative to "/": checkpoint, tile/…
 // and issuer/…, as c2sp.org/tlog-tiles and c2sp.org/static-ct-api lay them out, from the bucket
 // alone. Paths that neither has are answered 404 without a look at the bucket. Conditional and
-// range requests work, and pages of any origin may read.
+// range requests work, entry bundles are compressed for whoever takes gzip, and pages of any origin
+// may read. The memory that answers under way take is bounded.
 func Static(bucket storage.Bucket, name string) http.Handler {
+	answers := httpx.NewBodyBudget(maxAnswers)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
 		header.Set("Access-Control-Allow-Origin", "*")
@@ -47,14 +49,41 @@ func Static(bucket storage.Bucket, name string) http.Handler {
 			httpx.RetryLater(w, time.Second, "the storage of this log does not answer")
 			return
 		}
-		sum := sha256.Sum256(data)
-		header.Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
+		release, err := answers.Hold(r.Context(), httpx.Client(r), int64(len(data)))
+		if err != nil {
+			httpx.RetryLater(w, time.Second, "too many objects are read at the same time; try again")
+			return
+		}
+		defer release()
 		header.Set("Content-Type", contentType)
 		header.Set("Cache-Control", cacheControl)
 		header.Set("X-Content-Type-Options", "nosniff")
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+		serveObject(w, r, data, zips(path))
 	})
 	return httpx.Methods(h, http.MethodGet, http.MethodOptions)
+}
+
+// maxAnswers is how many bytes of objects that are being sent may be in memory.
+const maxAnswers = 64 << 20
+
+// serveObject answers with data, compressed if that is allowed, pays and is wanted.
+func serveObject(w http.ResponseWriter, r *http.Request, data []byte, zip bool) {
+	header := w.Header()
+	sum := sha256.Sum256(data)
+	tag := hex.EncodeToString(sum[:16])
+	if zip {
+		header.Set("Vary", "Accept-Encoding")
+		if len(data) >= leastZip && wantsZip(r) {
+			if z := zipped(data); z != nil {
+				data, tag = z, tag+"-gzip" // another representation has another tag
+				header.Set("Content-Encoding", "gzip")
+				header.Set("Content-Length", strconv.Itoa(len(z)))
+			}
+		}
+	}
+	header.Set("ETag", `"`+tag+`"`)
+	httpx.Unhurried(w, len(data))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 
 const immutable = "public, max-age=604800, immutable"

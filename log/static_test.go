@@ -1,12 +1,18 @@
 package log_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/transparency-dev/tessera/api/layout"
@@ -166,4 +172,140 @@ func FuzzTilePath(f *testing.F) {
 			t.Errorf("%q: layout has %q, %v", path, want, err)
 		}
 	})
+}
+
+// bundleOf is something like an entry bundle: text around noise in base64.
+func bundleOf(n int) []byte {
+	var out []byte
+	for i := range n {
+		sum := sha256.Sum256(fmt.Appendf(nil, "entry %d", i))
+		out = fmt.Appendf(out, `{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"digest":"%s"}}`, base64.StdEncoding.EncodeToString(sum[:]))
+	}
+	return out
+}
+
+// raw asks without what http.Client does about gzip by itself.
+func raw(t *testing.T, method, url string, header ...string) (*http.Response, string) {
+	t.Helper()
+	if len(header) == 0 || header[0] != "Accept-Encoding" {
+		header = append([]string{"Accept-Encoding", "identity"}, header...)
+	}
+	return do(t, method, url, header...)
+}
+
+func TestStaticCompressesEntryBundles(t *testing.T) {
+	bundle, hashes := bundleOf(256), bytes.Repeat([]byte{7}, 8192)
+	b := mem.New()
+	for key, data := range map[string][]byte{
+		"logs/l/tile/entries/000": bundle, "logs/l/tile/data/000": bundle, "logs/l/tile/entries/001.p/2": bundle[:200],
+		"logs/l/tile/0/000": hashes, "logs/l/checkpoint": hashes,
+	} {
+		if _, err := b.Put(t.Context(), key, data, storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := httptest.NewServer(log.Static(b, "l"))
+	defer s.Close()
+	plain, body := raw(t, "GET", s.URL+"/tile/entries/000")
+	if plain.Header.Get("Content-Encoding") != "" || body != string(bundle) || plain.Header.Get("Vary") != "Accept-Encoding" {
+		t.Errorf("as it is: %v", plain.Header)
+	}
+	for _, path := range []string{"/tile/entries/000", "/tile/data/000"} {
+		resp, body := raw(t, "GET", s.URL+path, "Accept-Encoding", "br, GZIP;q=0.5")
+		if resp.Header.Get("Content-Encoding") != "gzip" || resp.Header.Get("Vary") != "Accept-Encoding" ||
+			resp.Header.Get("ETag") == plain.Header.Get("ETag") || resp.ContentLength != int64(len(body)) || len(body) > len(bundle)*2/3 {
+			t.Fatalf("%s compressed: %d bytes of %d, %v", path, len(body), len(bundle), resp.Header)
+		}
+		z, err := gzip.NewReader(strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(z); err != nil || !bytes.Equal(got, bundle) {
+			t.Errorf("%s decompressed: %d bytes, %v", path, len(got), err)
+		}
+		tag := resp.Header.Get("ETag")
+		if resp, body := raw(t, "GET", s.URL+path, "Accept-Encoding", "gzip", "If-None-Match", tag); resp.StatusCode != 304 || body != "" || resp.Header.Get("Vary") == "" {
+			t.Errorf("%s, if it has changed: %d %v", path, resp.StatusCode, resp.Header)
+		}
+		if resp, body := raw(t, "HEAD", s.URL+path, "Accept-Encoding", "gzip"); resp.Header.Get("Content-Encoding") != "gzip" || resp.Header.Get("ETag") != tag || body != "" {
+			t.Errorf("HEAD %s: %v", path, resp.Header)
+		}
+		// A part is one of the object as it is, and of no compressed one.
+		if resp, body := raw(t, "GET", s.URL+path, "Accept-Encoding", "gzip", "Range", "bytes=10-19"); resp.StatusCode != 206 ||
+			resp.Header.Get("Content-Encoding") != "" || body != string(bundle[10:20]) || resp.Header.Get("ETag") != plain.Header.Get("ETag") {
+			t.Errorf("%s, a part: %d %v", path, resp.StatusCode, resp.Header)
+		}
+		if resp, body := raw(t, "GET", s.URL+path, "Accept-Encoding", "gzip", "Range", "bytes=10-19", "If-Range", tag); resp.StatusCode != 200 ||
+			resp.Header.Get("Content-Encoding") != "" || body != string(bundle) {
+			t.Errorf("%s, a part of the compressed one: %d %v", path, resp.StatusCode, resp.Header)
+		}
+	}
+	for _, accept := range []string{"identity", "gzip;q=0", "gzip; q=0.000", "br", "gzipped", "*"} {
+		if resp, body := raw(t, "GET", s.URL+"/tile/entries/000", "Accept-Encoding", accept); resp.Header.Get("Content-Encoding") != "" || body != string(bundle) {
+			t.Errorf("Accept-Encoding %q: %v", accept, resp.Header)
+		}
+	}
+	for _, path := range []string{"/tile/0/000", "/checkpoint", "/tile/entries/001.p/2"} {
+		if resp, _ := raw(t, "GET", s.URL+path, "Accept-Encoding", "gzip"); resp.StatusCode != 200 || resp.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%s: %d %v", path, resp.StatusCode, resp.Header)
+		}
+	}
+}
+
+// TestStaticBoundsItsAnswers: readers of large objects who do not read hold no more memory than there
+// is for them, and keep nobody from small ones.
+func TestStaticBoundsItsAnswers(t *testing.T) {
+	b := mem.New()
+	for key, size := range map[string]int{"logs/l/tile/entries/000": 16 << 20, "logs/l/tile/0/000": 8192} {
+		if _, err := b.Put(t.Context(), key, make([]byte, size), storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := log.Static(b, "l")
+	stuck := make(chan struct{})
+	var reading sync.WaitGroup
+	writing := make(chan struct{}, 8)
+	for client := range 4 {
+		reading.Go(func() {
+			r := httptest.NewRequest("GET", "/tile/entries/000", nil)
+			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", client)
+			h.ServeHTTP(&stuckWriter{httptest.NewRecorder(), writing, stuck}, r)
+		})
+	}
+	for range 4 {
+		<-writing
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/tile/entries/000", nil))
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("a fifth reader: %d", w.Code)
+	}
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/tile/0/000", nil))
+	if w.Code != 200 || w.Body.Len() != 8192 {
+		t.Errorf("a reader of a tile: %d", w.Code)
+	}
+	close(stuck)
+	reading.Wait()
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/tile/entries/000", nil))
+	if w.Code != 200 {
+		t.Errorf("a reader when the others have read: %d", w.Code)
+	}
+}
+
+// A stuckWriter writes nothing until it is let go.
+type stuckWriter struct {
+	*httptest.ResponseRecorder
+	writing chan<- struct{}
+	release <-chan struct{}
+}
+
+func (w *stuckWriter) Write(p []byte) (int, error) {
+	select {
+	case w.writing <- struct{}{}:
+	default: // it has been told
+	}
+	<-w.release
+	return len(p), nil
 }
