@@ -46,6 +46,8 @@ type Config struct {
 	Monitor *MonitorSection `yaml:"monitor,omitempty"`
 	// The development issuer, for listeners on loopback addresses only. Default: none.
 	DevOIDC *DevOIDC `yaml:"dev_oidc,omitempty"`
+	// What one client may take, and what may wait.
+	Limits *Limits `yaml:"limits,omitempty"`
 
 	// Dir is the directory of the file; relative paths have been resolved against it.
 	Dir string `yaml:"-"`
@@ -165,7 +167,7 @@ func Parse(data []byte, dir string, getenv func(string) (string, bool)) (*Config
 		return nil, err
 	}
 	c.setDefaults()
-	if err := errors.Join(c.checkServer(), c.checkLogs(), c.checkParts(), c.resolve()); err != nil {
+	if err := errors.Join(c.checkServer(), c.checkLogs(), c.checkParts(), c.Limits.check(), c.resolve()); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -195,6 +197,10 @@ func (c *Config) setDefaults() {
 	if c.ReplicaURL == "" {
 		c.ReplicaURL = c.URL
 	}
+	if c.Limits == nil {
+		c.Limits = &Limits{}
+	}
+	c.Limits.setDefaults()
 	for i := range c.Logs {
 		l := &c.Logs[i]
 		if l.QuorumTimeout == 0 {

@@ -44,7 +44,8 @@ func (s *Stack) openCA(mux *http.ServeMux) error {
 	if err != nil {
 		return fmt.Errorf("opening ca: %w", err)
 	}
-	h = s.forward(ctLog, "", h) // certificates are issued where their SCTs come from
+	// Certificates are issued where their SCTs come from.
+	h = s.limits.write(s.forward(ctLog, "", h), ctLog.passing.counted)
 	for _, path := range []string{"/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration",
 		"/api/v1/signingCert", "/api/v1/rootCert"} {
 		mux.Handle(path, h)
@@ -95,6 +96,7 @@ func (s *Stack) openTSA(mux *http.ServeMux) error {
 	if err != nil {
 		return fmt.Errorf("opening tsa: %w", err)
 	}
+	h = s.limits.write(h, uncounted)
 	mux.Handle("/api/v1/timestamp", h)
 	mux.Handle("/api/v1/timestamp/", h)
 	mux.Handle("/ping", h)

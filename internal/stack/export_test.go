@@ -1,8 +1,14 @@
 package stack
 
 import (
+	"crypto/ed25519"
 	"net/http"
+	"net/netip"
+	"time"
 
+	"golang.org/x/sync/semaphore"
+
+	"tallywood/internal/config"
 	"tallywood/monitor"
 	"tallywood/storage"
 )
@@ -25,6 +31,31 @@ func ReplaceAddress(text, old, new string) string { return replaceAddress(text, 
 // WrapBucket lets s, but none of its parts, see what wrap makes of its bucket.
 func (s *Stack) WrapBucket(wrap func(storage.Bucket) storage.Bucket) { s.bucket = wrap(s.bucket) }
 
+// LimitWrites lets the requests of a listener through to h as far as c goes, and those that a replica
+// of a log with that key has passed on.
+func LimitWrites(c *config.Limits, key PassingKey, h http.Handler) http.Handler {
+	l := newLimits(c)
+	return l.identify(l.write(h, key.counted))
+}
+
+// A PassingKey is what replicas of a log authenticate passed-on requests with.
+type PassingKey = passingKey
+
+// NewPassingKey derives it from the log's key.
+func NewPassingKey(note ed25519.PrivateKey) (PassingKey, error) { return newPassingKey(note) }
+
+// Note and OpenNote make and check what a request that is passed on carries in ForwardedHeader.
+func Note(k PassingKey, client netip.Prefix, now time.Time) string { return k.note(client, now) }
+
+func OpenNote(k PassingKey, note string, now time.Time) (netip.Prefix, bool) {
+	return k.open(note, now)
+}
+
+const (
+	ForwardedHeader = forwardedHeader
+	PassingTime     = passingTime
+)
+
 // Routes are the paths for people.
 func Routes() http.Handler {
 	mux := http.NewServeMux()
@@ -32,8 +63,14 @@ func Routes() http.Handler {
 	return mux
 }
 
+// Room is what the bodies of requests that may be sent again take together.
+type Room = *semaphore.Weighted
+
+// NewRoom returns the room of one stack.
+func NewRoom() Room { return semaphore.NewWeighted(maxReplays) }
+
 // Replay returns what makes copies of r, what tells whether it may, and what ends that.
-func Replay(r *http.Request) (request func() *http.Request, complete func() bool, done func()) {
-	b := &replay{body: r.Body}
+func Replay(r *http.Request, room Room) (request func() *http.Request, complete func() bool, done func()) {
+	b := &replay{body: r.Body, room: room}
 	return func() *http.Request { return b.request(r) }, b.complete, b.close
 }

@@ -40,6 +40,7 @@ type logPart struct {
 	token      string              // kind tlog only: what whoever adds must send; "": nothing
 
 	// Opened.
+	passing passingKey // of requests that replicas pass on
 	log     *log.Log
 	ct      *ctlog.Log
 	head    *ctlog.TreeHead
@@ -158,6 +159,9 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 	if err != nil {
 		return err
 	}
+	if part.passing, err = newPassingKey(part.keys.note); err != nil {
+		return err
+	}
 	signers, vkeys := []note.Signer{signer}, []string{part.vkey}
 	if l.Kind == "ct" {
 		part.head, err = ctlog.NewTreeHead(ctlog.TreeHeadOptions{Origin: l.Origin, Name: l.Name, Bucket: s.bucket, Key: part.keys.sct})
@@ -171,6 +175,7 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 		Signers: signers, VKeys: vkeys, Policy: part.policy,
 		QuorumTimeout: time.Duration(l.QuorumTimeout), CommitInterval: time.Duration(l.CommitInterval),
 		PublishInterval: time.Duration(l.PublishInterval),
+		MaxQueueAge:     time.Duration(s.cfg.Limits.QueueAge),
 		CacheDir:        s.cfg.CacheDir, URL: s.cfg.ReplicaURL, Probe: s.probe(l.Name), SkipGate: l.RollbackCheck == "skip", Log: s.log,
 	}
 	if strings.HasPrefix(s.cfg.Storage, "gs://") {
@@ -183,7 +188,11 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 		return err
 	}
 	s.closers = append(s.closers, part.log)
-	return s.serveLog(part)
+	if err := s.serveLog(part); err != nil {
+		return err
+	}
+	part.handler = s.limits.write(part.handler, part.passing.counted)
+	return nil
 }
 
 // serveLog makes the handler of a log.
@@ -202,7 +211,7 @@ func (s *Stack) serveLog(part *logPart) error {
 	default:
 		var id [32]byte
 		if id, err = keys.LogID(l.Origin, part.keys.public); err == nil {
-			h, err = rekor.New(rekor.Options{Log: part.log, Bucket: s.bucket, LogID: id, Logger: logger})
+			h, err = rekor.New(rekor.Options{Log: part.log, Bucket: s.bucket, LogID: id, Turns: s.limits.turns, Logger: logger})
 		}
 	}
 	if err != nil {

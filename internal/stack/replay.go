@@ -5,18 +5,30 @@ import (
 	"io"
 	"net/http"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 )
 
-// maxReplay is how many bytes of a request are kept to be sent to another replica.
-const maxReplay = 8 << 20
+const (
+	// maxReplay is how many bytes of a request are kept to be sent to another replica.
+	maxReplay = 8 << 20
+	// maxReplays is how many of all requests under way are, without the first freeReplay of each. A
+	// request for which there is no more room is served, but not sent again.
+	maxReplays = 64 << 20
+	freeReplay = 16 << 10
+	// replayStep is how many are taken of the room at a time.
+	replayStep = 64 << 10
+)
 
 // A replay is a request body that can be sent again, even while an attempt that was given up still
 // reads it.
 type replay struct {
 	body io.Reader
+	room *semaphore.Weighted // shared by all
 
 	mu     sync.Mutex // guards what follows, and reads of body
 	seen   []byte     // what has been read, unless it is too much
+	held   int64      // of room
 	read   int        // how much has been
 	err    error      // of body, once it has one
 	closed bool       // nobody may read body any more
@@ -29,11 +41,38 @@ func (b *replay) complete() bool {
 	return len(b.seen) == b.read
 }
 
+// broken reports whether the body cannot be read to its end.
+func (b *replay) broken() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err != nil && b.err != io.EOF
+}
+
 // close ends the attempts that still read.
 func (b *replay) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
+	b.forgetLocked()
+}
+
+// keepLocked adds p to what has been seen, or forgets all of that if there is no room.
+func (b *replay) keepLocked(p []byte) {
+	size := len(b.seen) + len(p)
+	if more := int64(size-freeReplay) - b.held; more > 0 {
+		more = (more + replayStep - 1) / replayStep * replayStep
+		if size > maxReplay || !b.room.TryAcquire(more) {
+			b.forgetLocked()
+			return
+		}
+		b.held += more
+	}
+	b.seen = append(b.seen, p...)
+}
+
+func (b *replay) forgetLocked() {
+	b.room.Release(b.held)
+	b.seen, b.held = nil, 0
 }
 
 // request returns r with the body from the start. To close that closes nothing.
@@ -69,8 +108,8 @@ func (a *attempt) Read(p []byte) (int, error) {
 		return 0, a.b.err
 	}
 	n, err := a.b.body.Read(p)
-	if len(a.b.seen) == a.b.read && a.b.read+n <= maxReplay {
-		a.b.seen = append(a.b.seen, p[:n]...)
+	if len(a.b.seen) == a.b.read {
+		a.b.keepLocked(p[:n])
 	}
 	a.b.read += n
 	a.at, a.b.err = a.b.read, err

@@ -31,7 +31,7 @@ func TestARequestIsSentAgain(t *testing.T) {
 	}))
 	defer answers.Close()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		request, complete, done := stack.Replay(r)
+		request, complete, done := stack.Replay(r, stack.NewRoom())
 		defer done()
 		for _, address := range []string{gone.URL, hangsUp.URL, answers.URL} {
 			target, err := url.Parse(address)
@@ -67,7 +67,7 @@ func TestALargeRequestIsSentOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, complete, done := stack.Replay(r)
+	request, complete, done := stack.Replay(r, stack.NewRoom())
 	defer done()
 	if got, err := io.ReadAll(request().Body); err != nil || !bytes.Equal(got, data) || complete() {
 		t.Errorf("%d bytes, %v; complete: %v", len(got), err, complete())
@@ -75,4 +75,40 @@ func TestALargeRequestIsSentOnce(t *testing.T) {
 	if got, err := io.ReadAll(request().Body); err == nil {
 		t.Errorf("again: %d bytes and no error", len(got))
 	}
+}
+
+// TestReplaysAreBoundedTogether: what finds no room is read once, and what has ended gives its room back.
+func TestReplaysAreBoundedTogether(t *testing.T) {
+	room := stack.NewRoom()
+	data := bytes.Repeat([]byte("0123456789abcdef"), 4<<16) // 4 MiB
+	read := func() (complete func() bool, done func()) {
+		r, err := http.NewRequest(http.MethodPost, "/", bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request, complete, done := stack.Replay(r, room)
+		if got, err := io.ReadAll(request().Body); err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		return complete, done
+	}
+	kept, dones := 0, []func(){}
+	for range 40 { // 160 MiB
+		complete, done := read()
+		dones = append(dones, done)
+		if complete() {
+			kept++
+		}
+	}
+	if kept < 15 || kept > 16 {
+		t.Errorf("%d requests of 4 MiB are kept; 64 MiB are for all", kept)
+	}
+	for _, done := range dones {
+		done()
+	}
+	complete, done := read()
+	if !complete() {
+		t.Error("a request is not kept when all others have ended")
+	}
+	done()
 }

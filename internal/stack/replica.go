@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"tallywood/internal/httpx"
 	"tallywood/log"
 )
@@ -21,7 +23,8 @@ import (
 // at /logs/<name>/leader, and passes on what only the leader can take.
 
 const (
-	// forwardedHeader marks a request that was passed on: it is not passed on again.
+	// forwardedHeader marks a request that was passed on: it is not passed on again. Its value is a
+	// note of a passingKey; with any other it is counted like others.
 	forwardedHeader = "Tallywood-Forwarded"
 	// leadingHeader is in the answer of a replica that does not lead to a request that was passed on.
 	leadingHeader = "Tallywood-Leading"
@@ -38,6 +41,7 @@ func newPeerClient() *http.Client {
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
 			MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute,
+			MaxConnsPerHost:     512, // less than limits.connections, by which the leader counts them
 			TLSHandshakeTimeout: time.Second, ResponseHeaderTimeout: forwardTime,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -90,17 +94,22 @@ type forwarder struct {
 	prefix string // of the paths at the leader, before those of the request
 	local  http.Handler
 	peers  http.RoundTripper
+	pass   passingKey
+	room   *semaphore.Weighted // of replays
 }
 
 // forward returns local as it is while this process leads the log, else the leader's handler at
 // prefix.
 func (s *Stack) forward(l *logPart, prefix string, local http.Handler) http.Handler {
-	return &forwarder{log: l.log, own: s.cfg.ReplicaURL, prefix: prefix, local: local, peers: s.peers.Transport}
+	return &forwarder{
+		log: l.log, own: s.cfg.ReplicaURL, prefix: prefix, local: local, peers: s.peers.Transport,
+		pass: l.passing, room: s.replays,
+	}
 }
 
 func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions:
+	case reads(r):
 		f.local.ServeHTTP(w, r)
 		return
 	case r.Header.Get(forwardedHeader) != "":
@@ -112,10 +121,14 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), forwardTime)
 	defer cancel()
-	body := &replay{body: r.Body}
+	body := &replay{body: r.Body, room: f.room}
 	defer body.close()
 	for {
 		if f.try(ctx, w, r, body) {
+			return
+		}
+		if body.broken() {
+			f.local.ServeHTTP(w, body.request(r)) // it says how
 			return
 		}
 		select {
@@ -162,7 +175,7 @@ func (f *forwarder) try(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
 			p.Out.URL.Path, p.Out.URL.RawPath = f.prefix+r.URL.Path, ""
-			p.Out.Header.Set(forwardedHeader, "1")
+			p.Out.Header.Set(forwardedHeader, f.pass.note(httpx.Client(r), now()))
 			p.SetXForwarded()
 		},
 		ModifyResponse: func(res *http.Response) error {

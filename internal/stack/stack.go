@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"tallywood/ca"
 	"tallywood/ca/oidc"
@@ -55,6 +56,8 @@ type Stack struct {
 	handler   http.Handler
 	peers     *http.Client // for requests to other replicas
 	metrics   *metrics
+	limits    *limits
+	replays   *semaphore.Weighted // what bodies of requests take that may be passed on again
 	closers   []io.Closer
 }
 
@@ -66,7 +69,8 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Stack{cfg: o.Config, dev: o.Dev, log: o.Log, metrics: newMetrics(), peers: newPeerClient()}
+	s := &Stack{cfg: o.Config, dev: o.Dev, log: o.Log, metrics: newMetrics(), peers: newPeerClient(),
+		limits: newLimits(o.Config.Limits), replays: semaphore.NewWeighted(maxReplays)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -98,7 +102,7 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 		return nil, fmt.Errorf("opening monitor: %w", err)
 	}
 	s.routePeople(mux)
-	s.handler = httpx.CollapseSlashes(s.byOrigin(mux))
+	s.handler = s.limits.identify(httpx.CollapseSlashes(s.byOrigin(mux)))
 	return s, nil
 }
 
@@ -106,7 +110,7 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 // monitor's configuration) as Open does, and says all that Open would refuse in them. It touches
 // neither the storage nor the network, so that it believes what is said of keys in a KMS.
 func Check(c *config.Config) error {
-	s := &Stack{cfg: c, log: slog.New(slog.DiscardHandler), bucket: unopened{}}
+	s := &Stack{cfg: c, log: slog.New(slog.DiscardHandler), bucket: unopened{}, limits: newLimits(c.Limits)}
 	s.openKeys(context.Background(), false)
 	errs := []error{checkMoved(c.Dir), s.readLogs()}
 	mux := http.NewServeMux()
@@ -178,7 +182,8 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 		return err
 	})
 	g.Go(func() error {
-		return httpx.Serve(serveCtx, ln, s.metrics.instrument(s.handler), httpx.ServeOptions{Log: s.log})
+		return httpx.Serve(serveCtx, ln, s.metrics.instrument(s.handler),
+			httpx.ServeOptions{Conns: s.limits.conns, Leaving: gctx.Done(), Log: s.log})
 	})
 	if metricsLn != nil {
 		g.Go(func() error {

@@ -32,7 +32,7 @@ func TestStackEndsWithAWitnessThatKeepsNoState(t *testing.T) {
 	s := &Stack{
 		cfg:    &config.Config{Witnesses: []config.Witness{{Name: "witness.example.org", Seed: seed}}},
 		log:    slog.New(slog.DiscardHandler),
-		bucket: b, metrics: newMetrics(),
+		bucket: b, metrics: newMetrics(), limits: &limits{},
 		logs: []*logPart{{
 			cfg:  config.Log{Origin: origin},
 			vkey: keys.VKey(origin, keys.AlgEd25519, key.Public().(ed25519.PublicKey)),
