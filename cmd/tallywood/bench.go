@@ -15,7 +15,7 @@ import (
 )
 
 func benchCommand() command {
-	return command{name: "bench", args: "log|storage|fill URL [FLAGS]",
+	return command{name: "bench", args: "log|storage|fill|abuse URL [FLAGS]",
 		short: "measure a log under load, ours or another, or a store",
 		long: `
 "bench storage URL" writes a log of its own into the bucket or directory at URL, through the
@@ -36,7 +36,13 @@ With --against URL a second log is measured in turns with the first, at each of 
 and a table with the ratios of paired runs is printed. --pid and --against-pid name the servers'
 processes on this machine, whose use of CPU, memory and disk is then reported too.
 
-The load goes where you point it: point it at servers of your own.`,
+"bench abuse URL" posts entries at a steady rate to a log of yours, in turns alone and beside each
+of several attacks from other addresses: oversize, slow and garbage requests, wrong signatures and
+floods of connections. It prints what the well-behaved saw, the server's memory (--pid) and what
+attackers got. Its flags are those that say so, --concurrency (8), --duration, --pid and --json.
+
+The load goes where you point it: point it at servers of your own. Tallywood limits what one address
+may send; limits.exempt in its configuration lets the load through.`,
 		run: runBench}
 }
 
@@ -52,7 +58,7 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	againstPID := fs.Int("against-pid", 0, "`PID` of that log's server")
 	pairs := fs.Int("pairs", 5, "`N` pairs of runs at each concurrency, with --against")
 	asJSON := fs.Bool("json", false, "print JSON")
-	st, fill := storageFlags(fs), fillFlags(fs)
+	st, fill, abuse := storageFlags(fs), fillFlags(fs), abuseFlags(fs)
 	operands, err := parse(fs, args, 2, 2)
 	if err != nil {
 		return err
@@ -64,12 +70,17 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 		return benchStorage(ctx, t, *st, operands[1], *asJSON)
 	case "fill":
 		return fill.run(ctx, t, fs, operands[1], o.Seed, *asJSON)
+	case "abuse":
 	default:
-		return usagef("bench %s: want log, storage or fill", operands[0])
+		return usagef("bench %s: want log, storage, fill or abuse", operands[0])
 	}
 	counts, err := counts(*concurrency)
 	if err != nil {
 		return err
+	}
+	if operands[0] == "abuse" {
+		o.URL = operands[1]
+		return abuse.run(ctx, t, o, abuseClients(fs, counts), *asJSON)
 	}
 	o.Warmup = max(o.Warmup, 1) // zero would be the package's default
 	o.URL, o.Log = operands[1], logger(t.err, slog.LevelWarn, false)

@@ -22,6 +22,15 @@ type target struct {
 	tls     *tls.Config
 	head    string // of every request, up to the value of Content-Length
 	timeout time.Duration
+	from    net.IP // our side of connections; nil: the machine's choice
+}
+
+// local returns our side of connections as a Dialer takes it.
+func (t target) local() net.Addr {
+	if t.from == nil {
+		return nil
+	}
+	return &net.TCPAddr{IP: t.from}
 }
 
 func newTarget(base string, timeout time.Duration) (target, error) {
@@ -102,7 +111,7 @@ func (c *conn) open(ctx context.Context) error {
 	if c.net != nil {
 		return nil
 	}
-	dialer := net.Dialer{Timeout: c.target.timeout}
+	dialer := net.Dialer{Timeout: c.target.timeout, LocalAddr: c.target.local()}
 	conn, err := dialer.DialContext(ctx, "tcp", c.target.address)
 	if err != nil {
 		return fmt.Errorf("connecting: %w", err)
