@@ -24,8 +24,8 @@ for; that certificate and signature are in their logs; that the certificate was 
 timestamp authority saw the signature; and that enough witnesses cosigned the log's checkpoint.
 Nothing is fetched: the trust directory and the bundle have all it takes.
 
-DIGEST stands for a file that is not at hand: sha256: and 64 hexadecimal digits (or sha384:,
-sha512:, whichever the bundle has). A file of such a name is ./sha256:...
+Instead of FILE its digest will do: sha256: and 64 hexadecimal digits, or sha384:, sha512:,
+whichever the bundle has. A file of such a name is ./sha256:...
 
 A bundle may hold an attestation (in-toto, in a DSSE envelope) instead, of which FILE must be a
 subject; --type says of which type it has to be. One that was signed with a managed key has no
