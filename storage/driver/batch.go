@@ -165,6 +165,8 @@ func (l *Log) admitLocked(now time.Time, size int) error {
 	switch {
 	case !l.admitting:
 		return errNotLeading
+	case l.last != nil:
+		return ErrFrozen
 	case l.queued+int(l.head.size-l.integrated) >= l.o.MaxOutstanding:
 		return fmt.Errorf("%w: %w: %d entries wait", tessera.ErrPushbackIntegration, ErrFull, l.o.MaxOutstanding)
 	case l.queuedSize+l.head.bytes-l.spilled >= allowed:
@@ -240,7 +242,7 @@ func (l *Log) nextBatch(ctx context.Context) *batch {
 // growLocked returns how much longer the batch should grow: until its turn has come, and on a busy
 // log until it is old enough or nothing arrives any more.
 func (l *Log) growLocked(b *batch) time.Duration {
-	if len(l.queue) > 1 || !l.admitting || l.fullLocked(b, 0) {
+	if len(l.queue) > 1 || !l.admitting || l.last != nil || l.fullLocked(b, 0) {
 		return 0
 	}
 	if turn := l.o.CommitInterval - time.Since(l.lastAt); turn > 0 {

@@ -137,6 +137,8 @@ type Log struct {
 	retired  chan struct{} // closed when another process is to lead
 	retire   func()        // closes it
 	patience atomic.Int64  // with a Put, in nanoseconds
+	freezing chan struct{} // closed when the log is to be frozen: see freeze.go
+	nudged   chan struct{} // of capacity 1: look whether it is
 
 	tree    *tree
 	bundles *bundles
@@ -151,6 +153,8 @@ type Log struct {
 	sign  func(ctx context.Context, size int64, root []byte) ([]byte, error)
 	wrote [tileLevels + 1]partialID // the partial written last, by tile level; [tileLevels]: bundle
 
+	ended *Frozen // set by Run: this leadership was the last
+
 	swept int64 // owned by the goroutine of Run that collects: records below are deleted
 
 	// Owned by the goroutine of Run that swaps the bucket's checkpoint.
@@ -161,14 +165,15 @@ type Log struct {
 	mu         sync.Mutex
 	changed    chan struct{} // closed and replaced when anything below has changed
 	admitting  bool
-	queue      []*batch  // the last one is open
-	queued     int       // entries in the queue and in the commit in flight
-	queuedSize int64     // their bytes
-	lastCount  int       // entries in the last batch
-	lastAt     time.Time // when it was committed
-	committing time.Time // when the commit in flight began; zero without
-	oldest     time.Time // when the batch taken last from the queue was opened
-	head       snapshot  // what is committed
+	last       *Successor // the log is to be frozen, and its entries go there
+	queue      []*batch   // the last one is open
+	queued     int        // entries in the queue and in the commit in flight
+	queuedSize int64      // their bytes
+	lastCount  int        // entries in the last batch
+	lastAt     time.Time  // when it was committed
+	committing time.Time  // when the commit in flight began; zero without
+	oldest     time.Time  // when the batch taken last from the queue was opened
+	head       snapshot   // what is committed
 	work       []fullObject
 	writing    bool  // part of the work is being written
 	durable    int64 // full tiles and bundles are durable up to this size
@@ -196,6 +201,7 @@ func newLog(o Options) (*Log, error) {
 		o: o, verifier: verifier, unlock: func() error { return nil },
 		stopped: make(chan struct{}), wake: make(chan struct{}, 1),
 		retired: retired, retire: sync.OnceFunc(func() { close(retired) }),
+		freezing: make(chan struct{}), nudged: make(chan struct{}, 1),
 		changed: make(chan struct{}), rounds: make(map[*round]struct{}), storedSize: -1,
 	}, nil
 }

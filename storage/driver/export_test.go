@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -171,3 +172,20 @@ func Establish(ctx context.Context, o Options, p Published) error {
 
 // ErrUnsteady is what Verify and Inspect give up with.
 var ErrUnsteady = errUnsteady
+
+// ParseFreeze and ParseFrozen parse the objects that end a log.
+func ParseFreeze(b []byte, log [16]byte) error {
+	_, err := parseFreeze(b, log)
+	return err
+}
+
+func ParseFrozen(b []byte, log [16]byte) (Frozen, error) { return parseFrozen(b, log) }
+
+// FrozenLine is the object that ends a log.
+func FrozenLine(log [16]byte, at time.Time, size int64, root [sha256.Size]byte, next Successor) []byte {
+	line, err := json.Marshal(frozenObject{V: 1, Log: log, Time: at.UTC().Format(time.RFC3339), Size: size, Root: root, Next: next})
+	if err != nil {
+		panic(err)
+	}
+	return append(line, '\n')
+}

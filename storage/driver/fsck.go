@@ -115,6 +115,9 @@ func (c *fsck) verify(ctx context.Context) error {
 	if err := c.matchCheckpoint(ctx); err != nil {
 		return err
 	}
+	if err := c.matchEnd(ctx); err != nil {
+		return err
+	}
 	return c.tree(ctx)
 }
 
@@ -269,6 +272,38 @@ func (c *fsck) matchCheckpoint(ctx context.Context) error {
 	case rangeRoot(c.covered) != c.pub.Root:
 		return objectf(key, "has another root than the record of size %d", c.pub.Size)
 	}
+	return nil
+}
+
+// matchEnd verifies the end of the log, if it has one, against the records and the checkpoint.
+func (c *fsck) matchEnd(ctx context.Context) error {
+	key := c.l.stateKey(frozenKey)
+	raw, _, err := c.l.o.Bucket.Get(ctx, key, storage.Range{})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the end of the log: %w", err)
+	}
+	f, err := parseFrozen(raw, c.ident.UUID)
+	switch {
+	case err != nil:
+		return objectf(key, "is damaged: %w", err)
+	case c.pub.Size < f.Size:
+		// The checkpoint that was read may be of a moment before the end.
+		size := c.pub.Size
+		if err := c.readCheckpoint(ctx); err != nil {
+			return err
+		}
+		if c.pub.Size > size {
+			return errOvertaken
+		}
+		return objectf(key, "ends the log at size %d, but its checkpoint has size %d", f.Size, size)
+	case c.report.Head > f.Size || hash(c.pub.Root) != hash(f.Root):
+		return objectf(key, "ends the log at size %d with root %x, but its checkpoint has size %d and root %x", f.Size, f.Root, c.pub.Size, c.pub.Root)
+	}
+	c.total.Add(1)
+	c.step()
 	return nil
 }
 

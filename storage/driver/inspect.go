@@ -82,6 +82,16 @@ type Status struct {
 
 	Checkpoint *CheckpointStatus `json:"checkpoint,omitempty"` // nil if nothing was published yet
 	Lag        int64             `json:"lag"`                  // committed entries that the checkpoint does not cover
+
+	Freezing bool          `json:"freezing,omitempty"` // it is asked to take no more entries, and has not come to its end
+	Frozen   *FrozenStatus `json:"frozen,omitempty"`   // its end; nil while it may grow
+}
+
+// A FrozenStatus describes the end of a log.
+type FrozenStatus struct {
+	Time time.Time `json:"time"`
+	Size int64     `json:"size"`
+	Next Successor `json:"successor"`
 }
 
 // A CheckpointStatus describes the bucket's checkpoint.
@@ -213,7 +223,22 @@ func (l *Log) inspect(ctx context.Context, ident identity) (Status, error) {
 	if s.Lag < 0 {
 		return s, damagef("the checkpoint has size %d, but only %d entries are committed", pub.Size, at.size)
 	}
-	return s, nil
+	return s, l.inspectEnd(ctx, ident, &s)
+}
+
+// inspectEnd adds whether the log is frozen, or to be.
+func (l *Log) inspectEnd(ctx context.Context, ident identity, s *Status) error {
+	f, err := l.readFrozen(ctx, ident.UUID)
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		s.Frozen = &FrozenStatus{f.Time, f.Size, f.Next}
+		return nil
+	}
+	asked, err := l.readFreeze(ctx, ident.UUID)
+	s.Freezing = asked != nil
+	return err
 }
 
 // floorIfAny returns the floor, or the zero floor of a log whose creation was cut short.

@@ -80,7 +80,7 @@ func (l *Log) due(ctx context.Context) bool {
 func (l *Log) rest(ctx context.Context, until time.Time) bool {
 	ended, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	l.await(ended, func() bool { return !l.admitting })
+	l.await(ended, func() bool { return !l.admitting || l.last != nil })
 	return ctx.Err() == nil
 }
 

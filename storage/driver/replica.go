@@ -30,8 +30,9 @@ type Replica struct {
 	log     *Log          // the present leadership, or what the bucket's checkpoint shows
 	term    int64         // counts this process's leaderships; 0: it has not led yet
 	leading bool
-	leader  Leader // whom a standby last heard of
-	idle    error  // why nobody is known to lead
+	leader  Leader  // whom a standby last heard of
+	idle    error   // why nobody is known to lead
+	frozen  *Frozen // the end of the log, nil while it may grow
 
 	finding sync.Mutex // guards what follows
 	finder  *watch
@@ -67,9 +68,15 @@ func (r *Replica) open(ctx context.Context, l *Log) (err error) {
 	r.log = l
 	for wait := (backoff{}); ; {
 		if err = r.look(ctx); !errors.Is(err, errOvertaken) || !wait.sleep(ctx) {
-			return err
+			break
 		}
 	}
+	if err != nil {
+		return err
+	}
+	frozen, err := l.readFrozen(ctx, r.identity.UUID)
+	r.sawFrozen(frozen)
+	return err
 }
 
 // look brings what a standby shows to the bucket's checkpoint.
@@ -111,7 +118,7 @@ func (r *Replica) keepLooking(ctx context.Context) (stop func()) {
 	var looking sync.WaitGroup
 	looking.Go(func() {
 		for pause(ctx, lookInterval) {
-			if _, leading, _ := r.Term(); leading {
+			if _, leading, _ := r.Term(); leading || r.showsEnd() {
 				continue
 			}
 			if err := r.look(ctx); err != nil && ctx.Err() == nil {
@@ -141,8 +148,8 @@ func (r *Replica) current() *Log {
 }
 
 // Run takes part until ctx ends: it stands by, leads while nobody else does, and hands over at the
-// end. It returns nil then, and an error if this process must not take part: a *DamageError when
-// the bucket holds what must not be there. Run may be called once.
+// end. While the log is frozen nobody leads. It returns nil at the end, and an error if this process
+// must not take part: a *DamageError when the bucket holds what must not be there. Run may be called once.
 func (r *Replica) Run(ctx context.Context) error {
 	stopLooking := r.keepLooking(ctx)
 	defer stopLooking()
@@ -154,11 +161,13 @@ func (r *Replica) Run(ctx context.Context) error {
 			return err
 		}
 		err = l.Run(ctx)
-		r.standBy()
-		if ctx.Err() != nil || err != nil && !errors.Is(err, ErrNotLeading) {
+		r.standBy(l.ended)
+		if ctx.Err() != nil || err != nil && !errors.Is(err, ErrNotLeading) && !errors.Is(err, ErrFrozen) {
 			return err
 		}
-		r.o.Log.WarnContext(ctx, "standing by", "origin", r.o.Origin, "err", err)
+		if l.ended == nil {
+			r.o.Log.WarnContext(ctx, "standing by", "origin", r.o.Origin, "err", err)
+		}
 		w.deposed()
 	}
 }
@@ -225,7 +234,7 @@ func (r *Replica) lead(l *Log) error {
 		p.round, p.slot = 0, 0 // of a leadership that has ended
 		l.announce(p)
 	}
-	r.log, r.leading, r.idle = l, true, nil
+	r.log, r.leading, r.idle, r.frozen = l, true, nil, nil
 	r.term++
 	r.leader = Leader{URL: r.o.URL, Writer: l.writer.String()}
 	close(r.changed)
@@ -233,10 +242,12 @@ func (r *Replica) lead(l *Log) error {
 	return nil
 }
 
-// standBy ends a leadership. What it published is shown until the bucket shows as much.
-func (r *Replica) standBy() {
+// standBy ends a leadership, which may have been the log's last. What it published is shown until the
+// bucket shows as much.
+func (r *Replica) standBy(frozen *Frozen) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.frozen = frozen
 	r.leading, r.leader, r.idle = false, Leader{}, errors.New("no leader is known yet")
 	close(r.changed)
 	r.changed = make(chan struct{})
@@ -293,7 +304,9 @@ func (r *Replica) FindLeader(ctx context.Context) (Leader, error) {
 		r.finder = newWatch(r)
 	}
 	if time.Since(r.found) >= findInterval { // many requests may wait for a leader
-		r.findErr = r.finder.look(ctx)
+		if _, r.findErr = r.finder.frozen(ctx); r.findErr == nil {
+			r.findErr = r.finder.look(ctx)
+		}
 		r.found = time.Now()
 	}
 	if r.findErr != nil {
@@ -305,13 +318,59 @@ func (r *Replica) FindLeader(ctx context.Context) (Leader, error) {
 	return r.finder.leader, nil
 }
 
-// Add is Log.Add; a standby fails with ErrNotLeading.
+// Frozen returns the end of the log, nil as long as this replica knows of none.
+func (r *Replica) Frozen() *Frozen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.frozen
+}
+
+// sawFrozen notes what a standby has seen. A leader has looked later.
+func (r *Replica) sawFrozen(f *Frozen) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.leading {
+		r.frozen = f
+	}
+}
+
+// showsEnd reports whether the log is frozen and all of it is shown.
+func (r *Replica) showsEnd() bool {
+	f := r.Frozen()
+	if f == nil {
+		return false
+	}
+	p, ok := r.Published()
+	return ok && p.Size >= f.Size
+}
+
+// Freeze asks that the log be frozen; see the function of that name. If this replica leads it begins
+// at once.
+func (r *Replica) Freeze(ctx context.Context, next Successor) error {
+	l, _ := r.role()
+	if err := l.askToFreeze(ctx, r.identity.UUID, next); err != nil {
+		return err
+	}
+	select {
+	case l.nudged <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Add is Log.Add; a standby fails with ErrNotLeading, and of a frozen log every replica with ErrFrozen.
 func (r *Replica) Add(ctx context.Context, e *tessera.Entry) tessera.IndexFuture {
+	if r.Frozen() != nil {
+		return failed(ErrFrozen)
+	}
 	return r.current().Add(ctx, e)
 }
 
-// AddCT is Log.AddCT; a standby fails with ErrNotLeading.
+// AddCT is Log.AddCT; otherwise as Add.
 func (r *Replica) AddCT(ctx context.Context, e *ctonly.Entry) tessera.IndexFuture {
+	if r.Frozen() != nil {
+		return failed(ErrFrozen)
+	}
 	return r.current().AddCT(ctx, e)
 }
 

@@ -18,7 +18,8 @@ const retireTimeout = 500 * time.Millisecond
 // Run leads the log until ctx ends: it commits what is added, and signs and publishes what is
 // committed. Then it refuses adds, drains within Options.DrainTimeout and returns nil. Any other
 // return means that leading ended for the reason returned: ErrNotLeading when another process has
-// taken over, a *DamageError when the bucket holds what must not be there. Run may be called once.
+// taken over, ErrFrozen when the log has reached its end, a *DamageError when the bucket holds what
+// must not be there. Run may be called once.
 //
 //	Add -> queue -> sequence -> record -> writeTiles ---> full tiles, bundles
 //	                               \                         |
@@ -46,15 +47,9 @@ func (l *Log) Run(ctx context.Context) error {
 	for _, loop := range []func(context.Context) error{l.sequence, l.writeTiles, l.publish, l.swap, l.collect} {
 		g.Go(func() error { return loop(gctx) })
 	}
-	l.admit(true)
-	l.appender.Store(a)
-	bound := l.o.DrainTimeout
-	select {
-	case <-ctx.Done():
-	case <-l.retired:
-		bound = retireTimeout // what holds us up does not hold up who takes over
-	case <-gctx.Done():
-	}
+	log, looked := l.state.log, make(chan struct{})
+	g.Go(func() error { return l.awaitFreeze(gctx, log, looked) })
+	bound, frozen := l.lead(ctx, gctx, a, looked)
 	l.admit(false)
 	l.appender.Store(nil)
 	l.drain(gctx, a, bound)
@@ -68,7 +63,56 @@ func (l *Log) Run(ctx context.Context) error {
 	if err != nil && (ctx.Err() == nil || !errors.Is(err, errUndecided)) {
 		return fmt.Errorf("leading log %q: %w", l.o.Name, err)
 	}
-	l.release(ctx)
+	return l.leave(ctx, frozen)
+}
+
+// lead admits adds until the leadership is to end, and returns how long it may go on then. frozen
+// reports that it was the last one, and that all of the log is published.
+func (l *Log) lead(ctx, running context.Context, a *appender, looked <-chan struct{}) (bound time.Duration, frozen bool) {
+	select {
+	case <-looked:
+		l.admit(true)
+		l.appender.Store(a)
+	case <-ctx.Done():
+	case <-running.Done():
+	}
+	select {
+	case <-ctx.Done():
+	case <-l.retired:
+		return retireTimeout, false // what holds us up does not hold up who takes over
+	case <-running.Done():
+	case <-l.freezing:
+		patient, cancel := context.WithCancel(running)
+		defer cancel()
+		go func() {
+			select {
+			case <-ctx.Done():
+			case <-l.retired:
+			case <-patient.Done():
+			}
+			cancel()
+		}()
+		return l.o.DrainTimeout, l.publishAll(patient)
+	}
+	return l.o.DrainTimeout, false
+}
+
+// leave writes the record that ends the leadership, and after the last one the end of the log.
+func (l *Log) leave(ctx context.Context, frozen bool) error {
+	released := l.release(ctx)
+	if frozen && released {
+		if err := l.end(ctx); err != nil {
+			var damage *DamageError
+			if !errors.As(err, &damage) {
+				err = errors.Join(err, ErrNotLeading) // whoever leads next does it
+			}
+			return fmt.Errorf("freezing log %q: %w", l.o.Name, err)
+		}
+		l.o.Log.InfoContext(ctx, "log frozen", "origin", l.o.Origin, "size", l.ended.Size)
+		if ctx.Err() == nil {
+			return fmt.Errorf("leading log %q: %w", l.o.Name, ErrFrozen)
+		}
+	}
 	if ctx.Err() == nil {
 		return fmt.Errorf("leading log %q: handed over: %w", l.o.Name, ErrNotLeading)
 	}
@@ -98,9 +142,7 @@ func (l *Log) admits() bool {
 func (l *Log) drain(ctx context.Context, a *appender, d time.Duration) {
 	bound, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	if !l.await(bound, func() bool {
-		return l.queued == 0 && l.found && l.published.Size == l.head.size && l.storedSize >= l.published.Size
-	}) {
+	if !l.publishAll(bound) {
 		l.o.Log.WarnContext(ctx, "leading ends before all is published", "origin", l.o.Origin)
 		cancel() // do not wait again in shutdown
 	}
@@ -119,12 +161,12 @@ func (l *Log) abandon() {
 	l.queue = nil
 }
 
-// release puts the record that tells a successor not to wait. With a commit undecided the slot
-// may be taken by our own record, so there is nothing to do but leave.
-func (l *Log) release(ctx context.Context) {
+// release puts the record that tells a successor not to wait, and reports whether it is there. With a
+// commit undecided the slot may be taken by our own record, so there is nothing to do but leave.
+func (l *Log) release(ctx context.Context) bool {
 	if l.undecided {
 		l.o.Log.WarnContext(ctx, "leading ends with a commit undecided", "origin", l.o.Origin)
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
@@ -133,7 +175,8 @@ func (l *Log) release(ctx context.Context) {
 	next, err := l.commit(ctx, l.state, h, payload{})
 	if err != nil {
 		l.o.Log.WarnContext(ctx, "releasing the leadership", "origin", l.o.Origin, "err", err)
-		return
+		return false
 	}
 	l.state = next
+	return true
 }

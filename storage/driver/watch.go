@@ -88,7 +88,9 @@ func (w *watch) wait(ctx context.Context) bool {
 			return ctx.Err() == nil
 		}
 		next := probeInterval
-		if err == nil && w.failed > 0 {
+		if err == nil && w.r.Frozen() != nil {
+			next = frozenInterval
+		} else if err == nil && w.failed > 0 {
 			next = probeAgain
 		}
 		if !pause(ctx, next) {
@@ -100,8 +102,11 @@ func (w *watch) wait(ctx context.Context) bool {
 // reason reports whether nobody seems to lead.
 func (w *watch) reason(ctx context.Context) (bool, error) {
 	known := w.leader
-	if known.Writer != "" && w.alive(ctx) {
+	if known.Writer != "" && w.r.Frozen() == nil && w.alive(ctx) {
 		return false, nil
+	}
+	if frozen, err := w.frozen(ctx); frozen || err != nil {
+		return false, err
 	}
 	if err := w.look(ctx); err != nil {
 		return false, err
@@ -124,6 +129,27 @@ func (w *watch) reason(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	return w.failed >= probeFailures && time.Since(w.moved) > w.r.o.SuspectAfter+w.jitter, nil
+}
+
+// frozen reports whether the log has reached its end: then nobody is to lead.
+func (w *watch) frozen(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	before := w.r.Frozen()
+	f, err := w.l.readFrozen(ctx, w.r.identity.UUID)
+	if err != nil {
+		return before != nil, err
+	}
+	w.r.sawFrozen(f)
+	switch {
+	case f != nil:
+		w.close()
+		w.r.setLeader(Leader{}, ErrFrozen)
+	case before != nil:
+		w.r.o.Log.WarnContext(ctx, "log is frozen no longer", "origin", w.r.o.Origin)
+		w.reset()
+	}
+	return f != nil, nil
 }
 
 // look reads the newest record, and who leads since when.
