@@ -75,7 +75,7 @@ type flight struct {
 
 // Sequence returns the durable index of e, which may not be published yet. Equal entries get the
 // index of the first, whatever happens in between. Errors wrap ErrUnavailable when a later attempt
-// may succeed.
+// may succeed, and ErrFrozen when none will.
 func (l *Log) Sequence(ctx context.Context, e Entry) (Position, error) {
 	pos, _, err := l.sequence(ctx, e)
 	return pos, err
@@ -88,6 +88,8 @@ func (l *Log) sequence(ctx context.Context, e Entry) (Position, []byte, error) {
 		return Position{}, nil, errors.New("entry is of another kind than the log")
 	case len(e.Data) > entry.MaxSize:
 		return Position{}, nil, &TooLargeError{Size: len(e.Data), Limit: entry.MaxSize}
+	case l.driver.Frozen() != nil:
+		return Position{}, nil, ErrFrozen
 	}
 	f, first, err := l.board(e)
 	if err != nil {

@@ -72,7 +72,7 @@ const (
 func (l *Log) openIndex(ctx context.Context) error {
 	if l.o.CacheDir == "" {
 		l.index = newMemStore()
-		if size, _ := l.driver.Head(); size > longRead {
+		if size, _ := l.driver.Head(); size > longRead && l.driver.Frozen() == nil {
 			l.o.Log.Warn("duplicate index is in memory and read from the log at each start: set a cache directory",
 				"origin", l.o.Origin, "size", size)
 		}
@@ -156,6 +156,10 @@ func (l *Log) signal() {
 // the bucket's checkpoint shows, so that a takeover adds only the tail.
 func (l *Log) follow(ctx context.Context) {
 	for ctx.Err() == nil {
+		if l.driver.Frozen() != nil { // nothing is looked up any more
+			sleep(ctx, lookInterval)
+			continue
+		}
 		term, leading, changed := l.driver.Term()
 		err := l.catchUp(ctx, term, leading)
 		if err == nil {

@@ -29,7 +29,7 @@ import (
 	"tallywood/witness/policy"
 )
 
-// Errors of Sequence and Add, always wrapped. To a client all mean: try the same again later.
+// Errors of Sequence and Add, always wrapped. To a client all but the last mean: try the same again later.
 var (
 	// ErrUnavailable reports that the log takes no adds now: it does not lead, is full, cannot be
 	// read, or its duplicate index has not caught up.
@@ -42,6 +42,8 @@ var (
 	// ErrNoQuorum reports that no checkpoint covering the entry satisfied the policy in time. The
 	// entry is durable all the same, and adding it again later answers its receipt.
 	ErrNoQuorum = driver.ErrNoQuorum
+	// ErrFrozen reports that the log takes no entries any more, unlike the others for good.
+	ErrFrozen = driver.ErrFrozen
 )
 
 // TooLargeError reports an entry that does not fit an entry bundle.
@@ -281,11 +283,14 @@ func (l *Log) FindLeader(ctx context.Context) (Leader, error) { return l.driver.
 func (l *Log) Alive(ready bool) Alive { return l.driver.Alive(ready) }
 
 // Ready returns nil while the log has a published checkpoint that satisfies the policy, and accepts
-// adds or knows a replica that leads. Otherwise it returns the reason, which wraps ErrUnavailable.
+// adds, knows a replica that leads, or is frozen. Otherwise it returns the reason, which wraps ErrUnavailable.
 func (l *Log) Ready() error {
 	l.mu.Lock()
 	err := l.acceptingLocked()
 	l.mu.Unlock()
+	if err != nil && l.driver.Frozen() != nil {
+		err = nil // it is to be read, and no more
+	}
 	if err != nil && !l.Leading() {
 		if leader, idle := l.Leader(); idle != nil {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, idle)

@@ -264,6 +264,12 @@ func printState(w io.Writer, s driver.Status, age *float64) {
 		fmt.Fprintf(w, "  checkpoint  size %d, written %v ago\n", s.Checkpoint.Size, time.Duration(*age)*time.Second)
 	}
 	fmt.Fprintf(w, "  lag         %d\n", s.Lag)
+	switch {
+	case s.Frozen != nil:
+		fmt.Fprintf(w, "  frozen      since %s, at size %d; successor %s\n", s.Frozen.Time.UTC().Format(time.RFC3339), s.Frozen.Size, orDash(s.Frozen.Next.Origin))
+	case s.Freezing:
+		fmt.Fprintln(w, "  frozen      asked for, and not yet")
+	}
 }
 
 // fsck verifies a log.

@@ -43,8 +43,9 @@ type Options struct {
 	// SubmissionRate is how many submissions one address may make per second over HTTP, with
 	// bursts of ten times that. Default 50; negative: any number.
 	SubmissionRate float64
-	// Frozen refuses new submissions for good. What is logged stays readable.
-	Frozen bool
+	// Successor names the log that takes certificates once this one is frozen, for the 405 that
+	// answers every submission then. Nil: as the request to freeze it named it.
+	Successor func() log.Successor
 
 	Logger *slog.Logger // nil discards
 }
@@ -57,7 +58,7 @@ type Log struct {
 	issuers *issuers
 	bodies  *httpx.BodyBudget
 	limit   *httpx.Limiter
-	frozen  bool
+	next    func() log.Successor // may be nil
 	logger  *slog.Logger
 }
 
@@ -88,7 +89,7 @@ func New(o Options) (*Log, error) {
 		log: o.Log, head: o.TreeHead, chains: newChains(o.Roots),
 		issuers: newIssuers(o.TreeHead.o.Bucket, "logs/"+o.TreeHead.o.Name+"/issuer/"),
 		bodies:  httpx.NewBodyBudget(maxBodies),
-		limit:   httpx.NewLimiter(o.SubmissionRate, int(math.Ceil(10*o.SubmissionRate))), frozen: o.Frozen, logger: o.Logger,
+		limit:   httpx.NewLimiter(o.SubmissionRate, int(math.Ceil(10*o.SubmissionRate))), next: o.Successor, logger: o.Logger,
 	}, nil
 }
 
@@ -105,8 +106,8 @@ func (l *Log) AddPreChain(ctx context.Context, chain [][]byte) (sct []byte, err 
 
 // add logs a chain and returns the SCT of its leaf, checked.
 func (l *Log) add(ctx context.Context, chain [][]byte, precert bool) (ctentry.SCT, error) {
-	if l.frozen {
-		return ctentry.SCT{}, &rejectionError{http.StatusGone, errors.New("this log is frozen and takes no more certificates")}
+	if l.log.Frozen() != nil {
+		return ctentry.SCT{}, log.ErrFrozen
 	}
 	path, err := l.chains.check(chain, precert)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -331,10 +332,36 @@ func TestRejectionsAreFinal(t *testing.T) {
 	if !errors.As(err, &temporary) || temporary.Temporary() || errors.Is(err, log.ErrUnavailable) {
 		t.Errorf("an empty chain may be tried again: %v", err)
 	}
-	f.options.Frozen = true
-	frozen, _ := f.open()
-	if _, err = frozen.AddPreChain(t.Context(), f.ca.submission(t)); !errors.As(err, &temporary) || temporary.Temporary() {
+}
+
+func TestFrozenLogTakesNoCertificates(t *testing.T) {
+	f := newFixture(t)
+	f.options.Successor = func() log.Successor {
+		return log.Successor{Origin: "ct2.example.org", URL: "https://ct2.example.org"}
+	}
+	ct, l, _ := f.run()
+	mustAdd(t, ct, f.ca.submission(t))
+	if err := l.Freeze(t.Context(), log.Successor{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the log", func() bool { return l.Frozen() != nil })
+	if n := l.Frozen().Size; n != 1 {
+		t.Errorf("it ends at size %d", n)
+	}
+	if _, err := ct.AddPreChain(t.Context(), f.ca.submission(t)); !errors.Is(err, log.ErrFrozen) || errors.Is(err, log.ErrUnavailable) {
 		t.Errorf("a frozen log: %v", err)
+	}
+	for _, path := range []string{addPreChain, "/ct/v1/add-chain"} {
+		w := do(ct.Handler(), "POST", path, submission(t, f.ca.submission(t)))
+		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Link") != `<https://ct2.example.org>; rel="successor-version"` ||
+			w.Body.String() != "This log has been frozen, please switch to the latest log.\nct2.example.org takes entries now, at https://ct2.example.org\n" {
+			t.Errorf("%s: %d %v %q", path, w.Code, w.Header(), w.Body)
+		}
+	}
+	for _, path := range []string{"/ct/v1/get-roots", "/checkpoint"} {
+		if w := do(ct.Handler(), "GET", path, nil); w.Code != http.StatusOK {
+			t.Errorf("%s: %d", path, w.Code)
+		}
 	}
 }
 

@@ -52,6 +52,10 @@ func crossOrigin(h http.Handler, method string) http.Handler {
 }
 
 func (l *Log) submit(w http.ResponseWriter, r *http.Request, precert bool) {
+	if l.log.Frozen() != nil {
+		l.fail(w, log.ErrFrozen)
+		return
+	}
 	if !l.limit.Allow(httpx.Client(r), time.Now()) {
 		httpx.TooMany(w, time.Second, "too many submissions from this address")
 		return
@@ -95,6 +99,8 @@ func (l *Log) fail(w http.ResponseWriter, err error) {
 	var large *log.TooLargeError
 	var rebuilding *log.RebuildError
 	switch {
+	case errors.Is(err, log.ErrFrozen):
+		log.AnswerFrozen(w, l.log.Successor(l.next))
 	case errors.As(err, &rejection):
 		httpx.Error(w, rejection.status, rejection.Error())
 	case errors.As(err, &large):

@@ -203,11 +203,6 @@ func TestUnavailableLogSaysWhenToRetry(t *testing.T) {
 	if w.Code != 503 || w.Header().Get("Retry-After") == "" {
 		t.Errorf("%d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
 	}
-	f.options.Frozen = true
-	ct, _ = f.open()
-	if w := do(ct.Handler(), "POST", addPreChain, submission(t, f.ca.submission(t))); w.Code != http.StatusGone {
-		t.Errorf("a frozen log answers %d", w.Code)
-	}
 }
 
 func TestOneAddressCannotCrowdOutAnother(t *testing.T) {

@@ -34,8 +34,9 @@ type Options struct {
 	// RejectTwins answers 409 to an ECDSA signature (r, n-s) when (r, s) is in the log. By
 	// default it is answered like a duplicate, with the entry as first logged.
 	RejectTwins bool
-	// Frozen answers 405 to every write.
-	Frozen bool
+	// Successor names the log that takes entries once this one is frozen, for the 405 that answers
+	// every write then. Nil: as the request to freeze it named it.
+	Successor func() log.Successor
 
 	Logger *slog.Logger // nil discards
 }
@@ -100,9 +101,8 @@ type handler struct {
 
 // add is POST /api/v2/log/entries.
 func (h *handler) add(w http.ResponseWriter, r *http.Request) {
-	if h.o.Frozen {
-		w.Header().Set("Allow", "") // required with 405, and true
-		http.Error(w, "This log has been frozen, please switch to the latest log.", http.StatusMethodNotAllowed)
+	if h.o.Log.Frozen() != nil {
+		h.answerFrozen(w)
 		return
 	}
 	body, release, err := h.bodies.Read(w, r, h.o.MaxBody)
@@ -146,11 +146,18 @@ func (h *handler) parse(r *http.Request, body []byte) (log.Entry, error) {
 	return log.Entry{Key: e.Key, Data: e.Canonical}, err // what waits needs no more of it
 }
 
+// answerFrozen answers a write to a log that takes none any more.
+func (h *handler) answerFrozen(w http.ResponseWriter) {
+	log.AnswerFrozen(w, h.o.Log.Successor(h.o.Successor))
+}
+
 // fail answers an error of parsing or adding an entry.
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	var invalid *entry.InvalidError
 	var large *entry.TooLargeError
 	switch {
+	case errors.Is(err, log.ErrFrozen):
+		h.answerFrozen(w)
 	case errors.As(err, &invalid):
 		httpx.Error(w, http.StatusBadRequest, invalid.Error())
 	case errors.As(err, &large):

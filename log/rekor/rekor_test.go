@@ -141,15 +141,42 @@ func TestPathsAreForgiving(t *testing.T) {
 	}
 }
 
+// TestFrozenLogAnswers405 freezes a log: it answers every write, one that it has logged too, with
+// where to go, and goes on being read.
 func TestFrozenLogAnswers405(t *testing.T) {
-	s := serve(t, nil, func(_ *log.Options, o *rekor.Options) { o.Frozen = true })
-	r := s.post(newClient(t).request("artifact"))
-	if r.status != 405 || strings.TrimSpace(string(r.body)) != "This log has been frozen, please switch to the latest log." ||
-		!strings.HasPrefix(r.header.Get("Content-Type"), "text/plain") {
-		t.Errorf("%d %q", r.status, r.body)
-	}
-	if r := s.do("GET", "/checkpoint", nil); r.status != 200 {
-		t.Errorf("reads: %d", r.status)
+	named := log.Successor{Origin: "log2.example.org", URL: "https://log2.example.org"}
+	for what, c := range map[string]struct {
+		successor func() log.Successor
+		asked     log.Successor
+		line      string
+	}{
+		"as configured": {func() log.Successor { return named }, log.Successor{}, "log2.example.org takes entries now, at https://log2.example.org\n"},
+		"as asked":      {nil, named, "log2.example.org takes entries now, at https://log2.example.org\n"},
+		"none":          {nil, log.Successor{}, ""},
+	} {
+		s := serve(t, nil, func(_ *log.Options, o *rekor.Options) { o.Successor = c.successor })
+		request := newClient(t).request("artifact")
+		s.accept(s.post(request), request)
+		if err := s.log.Freeze(t.Context(), c.asked); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the end of the log", func() bool { return s.log.Frozen() != nil })
+		for _, body := range [][]byte{request, newClient(t).request("another"), []byte("{")} {
+			r := s.post(body)
+			if r.status != 405 || string(r.body) != "This log has been frozen, please switch to the latest log.\n"+c.line ||
+				!strings.HasPrefix(r.header.Get("Content-Type"), "text/plain") {
+				t.Errorf("%s: %d %q", what, r.status, r.body)
+			}
+			if link := r.header.Get("Link"); (link == `<https://log2.example.org>; rel="successor-version"`) != (c.line != "") {
+				t.Errorf("%s: Link %q", what, link)
+			}
+		}
+		if r := s.do("GET", "/checkpoint", nil); r.status != 200 || !strings.HasPrefix(string(r.body), origin+"\n1\n") {
+			t.Errorf("%s: reads: %d %q", what, r.status, r.body)
+		}
+		if err := s.log.Ready(); err != nil {
+			t.Errorf("%s: it is not ready to be read: %v", what, err)
+		}
 	}
 }
 
