@@ -83,8 +83,20 @@ type Log struct {
 	// "skip" leads the log even if too few witnesses answer to rule out that its storage was rolled
 	// back to an older copy. Default: none; the log waits for them.
 	RollbackCheck string `yaml:"rollback_check,omitempty"`
-	// active. (Frozen logs come with shards.) Default: active.
+	// Where clients reach it, without a slash at the end: goes into the signing config, and tells those
+	// who still write to its predecessor where to go. Default: url if its host is the origin, else
+	// url/logs/NAME.
+	URL string `yaml:"url,omitempty"`
+	// active; or frozen: it takes entries until end, if one is set, and until its successor is
+	// published, then no more. It goes on being read. Default: active.
 	State string `yaml:"state,omitempty"`
+	// From when its signatures are to be believed. Default: when it was created; never later.
+	Start Time `yaml:"start,omitempty"`
+	// For frozen only: when it is to be frozen, at the earliest. Default: at once.
+	End Time `yaml:"end,omitempty"`
+	// For frozen only: name of the log that takes its entries. Default: for rekor the active log, for ct
+	// the one of the CA, else none.
+	Successor string `yaml:"successor,omitempty"`
 }
 
 // CA is the certificate authority.
@@ -167,7 +179,7 @@ func Parse(data []byte, dir string, getenv func(string) (string, bool)) (*Config
 		return nil, err
 	}
 	c.setDefaults()
-	if err := errors.Join(c.checkServer(), c.checkLogs(), c.checkParts(), c.Limits.check(), c.resolve()); err != nil {
+	if err := errors.Join(c.checkServer(), c.checkLogs(), c.checkShards(), c.checkParts(), c.Limits.check(), c.resolve()); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -210,9 +222,10 @@ func (c *Config) setDefaults() {
 			l.PublishInterval = Duration(objectStorePublishInterval) // each costs requests
 		}
 		if l.State == "" {
-			l.State = "active"
+			l.State = StateActive
 		}
 	}
+	c.setSuccessors()
 }
 
 func (c *Config) checkServer() error {
@@ -254,7 +267,7 @@ func Loopback(host string) bool {
 
 func (c *Config) checkLogs() error {
 	var errs []error
-	names, origins, active := map[string]bool{}, map[string]bool{}, map[string]string{}
+	names, origins := map[string]bool{}, map[string]bool{}
 	for i, l := range c.Logs {
 		fail := func(format string, args ...any) {
 			errs = append(errs, fmt.Errorf("log %d (%q): %w", i+1, l.Name, fmt.Errorf(format, args...)))
@@ -285,13 +298,6 @@ func (c *Config) checkLogs() error {
 		case l.CommitInterval+l.PublishInterval > maxMergeWait:
 			fail("commit_interval and publish_interval together are longer than %v: a certificate log must publish within a minute", time.Duration(maxMergeWait))
 		}
-		if l.State != "active" {
-			fail("state %q is not active", l.State)
-		}
-		if other, ok := active[l.Kind]; ok && l.Kind == "rekor" {
-			fail("log %q of kind rekor is active already", other)
-		}
-		active[l.Kind] = l.Name
 	}
 	return errors.Join(errs...)
 }
@@ -335,6 +341,8 @@ func (c *Config) checkParts() error {
 		missing("ca", "issuers", ca.Issuers)
 		if l, ok := c.LogNamed(ca.CTLog); !ok || l.Kind != "ct" {
 			errs = append(errs, fmt.Errorf("ca: ct_log %q is not a log of kind ct", ca.CTLog))
+		} else if l.State == StateFrozen {
+			errs = append(errs, fmt.Errorf("ca: ct_log %q is frozen; name the log that certificates go to now", ca.CTLog))
 		}
 	}
 	if c.TSA != nil {

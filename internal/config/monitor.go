@@ -46,6 +46,9 @@ type MonitorLog struct {
 	Policy string `yaml:"policy"`
 	// Index of the first entry to look at. Default: 0.
 	Start int64 `yaml:"start,omitempty"`
+	// When the log was frozen, or is to be: from then on its newest cosignature may be old. Default:
+	// none; it must be fresh.
+	End Time `yaml:"end,omitempty"`
 }
 
 // Identity is what to watch for: exactly one of the matching keys, and what explains a match.
