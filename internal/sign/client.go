@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -181,8 +182,14 @@ func message(res *http.Response, body []byte) string {
 		return "" // an error page of something in between
 	}
 	line, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n")
+	if next := successor.FindStringSubmatch(res.Header.Get("Link")); next != nil {
+		line += " It goes on at " + next[1] + ", which newer trust files name."
+	}
 	return printable(line)
 }
+
+// successor matches the link to the log that takes entries in the place of a frozen one (RFC 5829).
+var successor = regexp.MustCompile(`^<([^<> ]+)>; *rel="successor-version"$`)
 
 // printable makes a text of somebody else's fit for a terminal.
 func printable(s string) string {
