@@ -147,12 +147,13 @@ func contradictionKey(verified, seen policy.Checkpoint) string {
 func forkKey(seen policy.Checkpoint) string { return fmt.Sprintf("%d %x", seen.Size(), seen.Root()) }
 
 // fresh raises log.stale if the newest cosignature is too old. A checkpoint without cosignatures
-// states no time that anyone else vouches for, and is not judged.
+// states no time that anyone else vouches for, and is not judged; neither is that of a frozen log.
 func (t *tail) fresh(ctx context.Context, cp policy.Checkpoint) error {
 	_, last := cosigned(cp)
 	age := time.Since(last)
 	limits := t.cfg.Freshness
-	if last.IsZero() || age < limits.Warn {
+	ended := !t.cfg.End.IsZero() && time.Now().After(t.cfg.End)
+	if last.IsZero() || age < limits.Warn || ended {
 		t.setStale(time.Time{})
 		return nil
 	}

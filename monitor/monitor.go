@@ -40,6 +40,9 @@ type Log struct {
 	// first one logged after that.
 	Start     int64
 	Freshness Freshness
+	// End is when the log was frozen, or is to be: from then on its newest cosignature may be old. Zero
+	// while it takes entries.
+	End time.Time
 }
 
 // Freshness says when a log is stale: the newest cosignature of its checkpoint is older. Zero

@@ -103,6 +103,8 @@ type SigningConfig struct {
 	TSAURL   string    // complete, .../api/v1/timestamp
 	Operator string    // who runs them, e.g. example.org
 	Start    time.Time // from when they are used
+
+	RekorStart time.Time // from when RekorURL is, if not from Start
 }
 
 // JSON returns the signing_config.v0.2.json of c.
@@ -113,10 +115,14 @@ func (c SigningConfig) JSON() ([]byte, error) {
 		}
 		return []serviceEntry{{URL: url, Version: version, ValidFor: period(c.Start, time.Time{}), Operator: c.Operator}}
 	}
+	rekor := services(c.RekorURL, 2)
+	if rekor != nil && !c.RekorStart.IsZero() {
+		rekor[0].ValidFor = period(c.RekorStart, time.Time{})
+	}
 	file := configFile{
 		MediaType: ConfigMediaType,
 		CAs:       services(c.CAURL, 1), OIDC: services(c.OIDCURL, 1),
-		Rekor: services(c.RekorURL, 2), TSA: services(c.TSAURL, 1),
+		Rekor: rekor, TSA: services(c.TSAURL, 1),
 	}
 	// npm clients use a service only if its configuration is there, and know no other selector.
 	if file.Rekor != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,9 @@ func openHint(err error) string {
 	}
 	if errors.Is(err, driver.ErrFormat) {
 		return "run the version of Tallywood that wrote it; nothing was changed"
+	}
+	if frozen, ok := errors.AsType[*stack.FrozenError](err); ok {
+		return fmt.Sprintf("\"state: frozen\" in the configuration serves it for reading; \"tallywood log freeze %s --undo --config FILE\" lets it grow again", frozen.Log)
 	}
 	if errors.Is(err, driver.ErrOtherLog) {
 		return "the configuration's storage, or the log's name, origin or key, is not that log's; nothing was changed"

@@ -18,12 +18,13 @@ import (
 	"tallywood/internal/keys"
 )
 
-// acceptedRoots are the roots a certificate log takes submissions under: our own CA's.
-func (s *Stack) acceptedRoots(l config.Log) ([]*x509.Certificate, error) {
-	if s.cfg.CA == nil || s.cfg.CA.CTLog != l.Name {
+// acceptedRoots are the roots a certificate log of c takes submissions under: our own CA's. A frozen
+// one says those it would take, were it not.
+func acceptedRoots(c *config.Config, l config.Log) ([]*x509.Certificate, error) {
+	if c.CA == nil || c.CA.CTLog != l.Name && l.State != config.StateFrozen {
 		return nil, fmt.Errorf("no ca section names it as ct_log, so that it would accept no certificate")
 	}
-	chain, err := keys.ReadChain(s.cfg.CA.Chain)
+	chain, err := keys.ReadChain(c.CA.Chain)
 	if err != nil {
 		return nil, fmt.Errorf("reading the CA's chain: %w", err)
 	}
@@ -34,18 +35,15 @@ func (s *Stack) openCA(mux *http.ServeMux) error {
 	if s.cfg.CA == nil {
 		return nil
 	}
-	var ctLog *logPart
-	for _, l := range s.logs {
-		if l.cfg.Name == s.cfg.CA.CTLog {
-			ctLog = l
-		}
-	}
-	h, err := s.newCA(ctLog.ct)
+	issue, err := s.newCA(caLog{s})
 	if err != nil {
 		return fmt.Errorf("opening ca: %w", err)
 	}
-	// Certificates are issued where their SCTs come from.
-	h = s.limits.write(s.forward(ctLog, "", h), ctLog.passing.counted)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Certificates are issued where their SCTs come from.
+		l := s.current().certificates()
+		s.limits.write(s.forward(l, "", issue), l.passing.counted).ServeHTTP(w, r)
+	})
 	for _, path := range []string{"/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration",
 		"/api/v1/signingCert", "/api/v1/rootCert"} {
 		mux.Handle(path, h)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 )
 
 // WriteClientFiles writes what clients need into the configured client directory: the trusted
-// root, the signing config, the policy of the signature log, and env for shells; a stack that has
+// root, the signing config, the policy of the signature logs, and env for shells; a stack that has
 // nothing for clients of Sigstore leaves their files out. Files that are right already are left
 // alone. It returns the names of those that changed.
 func (s *Stack) WriteClientFiles(ctx context.Context) ([]string, error) {
@@ -28,6 +29,8 @@ func (s *Stack) WriteClientFiles(ctx context.Context) ([]string, error) {
 	if dir == "" {
 		return nil, nil
 	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	files, err := s.sigstoreFiles(ctx)
 	if err != nil {
 		return nil, err
@@ -36,8 +39,11 @@ func (s *Stack) WriteClientFiles(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("creating client directory: %w", err)
 	}
 	files = append(files, clientFile{"env", s.clientEnv()})
-	if text := s.clientPolicy(filepath.Join(dir, "policy.txt")); text != nil {
-		files = append(files, clientFile{"policy.txt", text})
+	policies := s.clientPolicies()
+	for _, name := range slices.Sorted(maps.Keys(policies)) {
+		if !s.ownPolicy(filepath.Join(dir, name)) {
+			files = append(files, clientFile{name, policies[name]})
+		}
 	}
 	var changed []string
 	for _, f := range files {
@@ -78,14 +84,16 @@ func (s *Stack) sigstoreFiles(ctx context.Context) ([]clientFile, error) {
 		if err != nil {
 			return nil, fmt.Errorf("writing signing config: %w", err)
 		}
-		files = append(files, clientFile{"signing_config.v0.2.json", signing})
+		if signing != nil { // after the trusted root, which knows a log before anyone uses it
+			files = append(files, clientFile{"signing_config.v0.2.json", signing})
+		}
 	}
 	return files, nil
 }
 
 // hasKind reports whether one of the logs is of that kind.
 func (s *Stack) hasKind(kind string) bool {
-	return slices.ContainsFunc(s.logs, func(l *logPart) bool { return l.cfg.Kind == kind })
+	return slices.ContainsFunc(s.parts(), func(l *logPart) bool { return l.cfg.Kind == kind })
 }
 
 // logStart is when a log began, as its identity object says: no signature of it is older.
@@ -103,14 +111,32 @@ func logStart(ctx context.Context, b storage.Bucket, name string) (time.Time, er
 	return identity.Created.UTC().Truncate(time.Second), nil
 }
 
+// afterEnd is how much longer than a log takes entries its key is to be believed: a bundle's timestamp
+// may be made after its entry, but within the life of its certificate.
+const afterEnd = 10 * time.Minute
+
+// validity returns from when to when the key of a log is to be believed; the end is zero while it signs.
+func (s *Stack) validity(ctx context.Context, l *logPart) (start, end time.Time, err error) {
+	if start, err = logStart(ctx, s.bucket, l.cfg.Name); err != nil {
+		return start, end, fmt.Errorf("log %q: %w", l.cfg.Name, err)
+	}
+	if given := l.want().Start.Time; !given.IsZero() && given.Before(start) {
+		start = given
+	}
+	if f := l.log.Frozen(); f != nil {
+		end = f.Time.Add(afterEnd)
+	}
+	return start, end, nil
+}
+
 func (s *Stack) trustedRoot(ctx context.Context) ([]byte, error) {
 	var root trust.Root
-	for _, l := range s.logs {
-		start, err := logStart(ctx, s.bucket, l.cfg.Name)
+	for _, l := range s.parts() {
+		start, end, err := s.validity(ctx, l)
 		if err != nil {
-			return nil, fmt.Errorf("log %q: %w", l.cfg.Name, err)
+			return nil, err
 		}
-		tl := trust.Log{Origin: l.cfg.Origin, Public: l.keys.public, Start: start}
+		tl := trust.Log{Origin: l.cfg.Origin, Public: l.keys.public, Start: start, End: end}
 		switch l.cfg.Kind {
 		case "ct":
 			root.CTLogs = append(root.CTLogs, tl)
@@ -137,6 +163,7 @@ func (s *Stack) trustedRoot(ctx context.Context) ([]byte, error) {
 
 func (s *Stack) tsaURL() string { return s.cfg.URL + "/api/v1/timestamp" }
 
+// signingConfig returns the signing config, nil if there is nothing to sign with: every log is frozen.
 func (s *Stack) signingConfig(ctx context.Context) ([]byte, error) {
 	u, err := url.Parse(s.cfg.URL)
 	if err != nil {
@@ -157,41 +184,21 @@ func (s *Stack) signingConfig(ctx context.Context) ([]byte, error) {
 	if s.cfg.DevOIDC != nil {
 		c.OIDCURL = s.devIssuer()
 	}
-	for _, l := range s.logs {
-		if l.cfg.Kind != "rekor" {
-			continue
+	// One log, since npm clients take any of several: the one that takes entries, and not its
+	// successor before that does.
+	if l := s.current().signatures(); l != nil && !l.ended() {
+		c.RekorURL = s.cfg.LogURL(l.want())
+		if c.RekorStart, _, err = s.validity(ctx, l); err != nil {
+			return nil, err
 		}
-		c.RekorURL = s.cfg.URL
 		if c.Start.IsZero() {
-			if c.Start, err = logStart(ctx, s.bucket, l.cfg.Name); err != nil {
-				return nil, err
-			}
+			c.Start = c.RekorStart
 		}
+	}
+	if c.CAURL == "" && c.OIDCURL == "" && c.RekorURL == "" && c.TSAURL == "" {
+		return nil, nil
 	}
 	return c.JSON()
-}
-
-// clientPolicy returns what clients need at path to demand the witnesses that the signature log
-// demands itself, or without one the first log of kind tlog; nil if there is no such log, or if the
-// file is a log's own policy: that one is the operator's, not ours to write.
-func (s *Stack) clientPolicy(path string) []byte {
-	there, err := os.Stat(path)
-	for _, l := range s.logs {
-		if filepath.Clean(l.cfg.Policy) == path {
-			return nil
-		}
-		if own, oerr := os.Stat(l.cfg.Policy); err == nil && oerr == nil && os.SameFile(there, own) {
-			return nil
-		}
-	}
-	for _, kind := range []string{"rekor", "tlog"} {
-		for _, l := range s.logs {
-			if l.cfg.Kind == kind {
-				return l.policyText
-			}
-		}
-	}
-	return nil
 }
 
 // clientEnv is a shell script that sets what tallywood and scripts around it look for.

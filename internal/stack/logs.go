@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"tallywood/internal/config"
+	"tallywood/internal/httpx"
 	"tallywood/internal/keys"
 	"tallywood/log"
 	"tallywood/log/ctlog"
@@ -38,6 +39,8 @@ type logPart struct {
 	cosigner   *client.Client      // nil if the policy is "quorum none"
 	roots      []*x509.Certificate // kind ct only, like ct and head
 	token      string              // kind tlog only: what whoever adds must send; "": nothing
+
+	shard *shardState
 
 	// Opened.
 	passing passingKey // of requests that replicas pass on
@@ -110,23 +113,29 @@ func readPolicy(path, origin, vkey string) (*policy.Policy, []byte, error) {
 // readLogs reads the files of every log: keys, policies and accepted roots.
 func (s *Stack) readLogs() error {
 	var errs []error
+	set := &logSet{}
+	if s.cfg.CA != nil {
+		set.ctLog = s.cfg.CA.CTLog
+	}
 	for _, l := range s.cfg.Logs {
-		part, err := s.readLog(l)
+		part, err := s.readLog(s.cfg, l)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("log %q: %w", l.Name, err))
 			continue
 		}
-		s.logs = append(s.logs, part)
+		set.logs = append(set.logs, part)
 	}
+	s.set.Store(set)
 	return errors.Join(errs...)
 }
 
-func (s *Stack) readLog(l config.Log) (*logPart, error) {
+// readLog reads the files of a log of configuration c.
+func (s *Stack) readLog(c *config.Config, l config.Log) (*logPart, error) {
 	k, err := s.logKeys(l)
 	if err != nil {
 		return nil, err
 	}
-	part := &logPart{cfg: l, keys: k}
+	part := &logPart{cfg: l, keys: k, shard: newShardState(l)}
 	if pub, ok := k.note.Public().(ed25519.PublicKey); ok {
 		part.vkey = keys.VKey(l.Origin, keys.AlgEd25519, pub)
 	}
@@ -140,7 +149,7 @@ func (s *Stack) readLog(l config.Log) (*logPart, error) {
 		s.closers = append(s.closers, part.cosigner)
 	}
 	if l.Kind == "ct" {
-		if part.roots, err = s.acceptedRoots(l); err != nil {
+		if part.roots, err = acceptedRoots(c, l); err != nil {
 			return nil, err
 		}
 	}
@@ -155,6 +164,9 @@ func (s *Stack) readLog(l config.Log) (*logPart, error) {
 // openLog opens a log that has been read.
 func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 	l := part.cfg
+	if err := s.checkThere(ctx, l); err != nil {
+		return err
+	}
 	signer, err := keys.NoteSigner(l.Origin, part.keys.note)
 	if err != nil {
 		return err
@@ -188,6 +200,9 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 		return err
 	}
 	s.closers = append(s.closers, part.log)
+	if err := checkState(part, l); err != nil {
+		return err
+	}
 	if err := s.serveLog(part); err != nil {
 		return err
 	}
@@ -202,16 +217,17 @@ func (s *Stack) serveLog(part *logPart) error {
 	var err error
 	switch l.Kind {
 	case "ct":
-		part.ct, err = ctlog.New(ctlog.Options{Log: part.log, TreeHead: part.head, Roots: part.roots, Logger: logger})
+		part.ct, err = ctlog.New(ctlog.Options{Log: part.log, TreeHead: part.head, Roots: part.roots, Successor: s.successor(l.Name), Logger: logger})
 		if err == nil {
 			h = part.ct.Handler()
 		}
 	case "tlog":
-		h, err = tlog.New(tlog.Options{Log: part.log, Bucket: s.bucket, Token: part.token, Logger: logger})
+		h, err = tlog.New(tlog.Options{Log: part.log, Bucket: s.bucket, Token: part.token, Successor: s.successor(l.Name), Logger: logger})
 	default:
 		var id [32]byte
 		if id, err = keys.LogID(l.Origin, part.keys.public); err == nil {
-			h, err = rekor.New(rekor.Options{Log: part.log, Bucket: s.bucket, LogID: id, Turns: s.limits.turns, Logger: logger})
+			h, err = rekor.New(rekor.Options{Log: part.log, Bucket: s.bucket, LogID: id, Turns: s.limits.turns,
+				Successor: s.successor(l.Name), Logger: logger})
 		}
 	}
 	if err != nil {
@@ -221,40 +237,44 @@ func (s *Stack) serveLog(part *logPart) error {
 	return nil
 }
 
-// routeLogs serves every log under its name, and the active ones at the paths clients know. Those of
-// kind tlog have no such paths: there may be any number of them.
+// routeLogs serves every log under its name, and those in charge at the paths clients know. Logs of kind
+// tlog have no such paths: there may be any number of them.
 func (s *Stack) routeLogs(mux *http.ServeMux) {
-	for _, l := range s.logs {
+	mux.HandleFunc("/logs/", func(w http.ResponseWriter, r *http.Request) { s.current().handler.ServeHTTP(w, r) })
+	signatures := s.serveInCharge((*logSet).signatures)
+	for _, path := range []string{"/api/v2/log/", "/api/v2/checkpoint", "/api/v2/tile/", "/checkpoint", "/tile/"} {
+		mux.Handle(path, signatures)
+	}
+	mux.Handle("/ct/", http.StripPrefix("/ct", s.serveInCharge((*logSet).certificates)))
+}
+
+// byName serves each of the logs under its name.
+func byName(logs []*logPart) http.Handler {
+	mux := http.NewServeMux()
+	for _, l := range logs {
 		prefix := "/logs/" + l.cfg.Name
 		mux.Handle(prefix+"/", http.StripPrefix(prefix, l.handler))
 		mux.Handle("GET "+prefix+leaderPath, serveLeader(l.log))
-		switch l.cfg.Kind {
-		case "ct":
-			if s.cfg.CA == nil || s.cfg.CA.CTLog == l.cfg.Name {
-				mux.Handle("/ct/", http.StripPrefix("/ct", l.handler))
-			}
-		case "rekor":
-			for _, path := range []string{"/api/v2/log/", "/api/v2/checkpoint", "/api/v2/tile/", "/checkpoint", "/tile/"} {
-				mux.Handle(path, l.handler)
-			}
-		}
 	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		httpx.Error(w, http.StatusNotFound, "no log of that name is served here")
+	})
+	return mux
 }
 
 // byOrigin gives requests whose Host is a log's origin to that log, all others to h.
 func (s *Stack) byOrigin(h http.Handler) http.Handler {
-	origins := map[string]http.Handler{}
-	for _, l := range s.logs {
-		origins[l.cfg.Origin] = l.handler
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
 		if i := strings.LastIndexByte(host, ':'); i >= 0 {
 			host = host[:i]
 		}
-		if l, ok := origins[strings.ToLower(host)]; ok {
-			l.ServeHTTP(w, r)
-			return
+		host = strings.ToLower(host)
+		for _, l := range s.parts() {
+			if l.cfg.Origin == host {
+				l.handler.ServeHTTP(w, r)
+				return
+			}
 		}
 		h.ServeHTTP(w, r)
 	})

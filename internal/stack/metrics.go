@@ -84,7 +84,7 @@ func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter 
 
 // metricsHandler serves the figures of the stack and of its witnesses.
 func (s *Stack) metricsHandler() http.Handler {
-	s.metrics.registry.MustRegister(&logCollector{s.logs})
+	s.metrics.registry.MustRegister(&logCollector{s.parts})
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	for _, w := range s.witnesses {
@@ -94,7 +94,7 @@ func (s *Stack) metricsHandler() http.Handler {
 }
 
 // logCollector reads the logs' figures when it is asked.
-type logCollector struct{ logs []*logPart }
+type logCollector struct{ logs func() []*logPart }
 
 var (
 	descSize  = prometheus.NewDesc("tallywood_log_published_size", "Entries under the newest published checkpoint.", []string{"log"}, nil)
@@ -111,7 +111,7 @@ func (c *logCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *logCollector) Collect(ch chan<- prometheus.Metric) {
-	for _, l := range c.logs {
+	for _, l := range c.logs() {
 		ready := 0.0
 		if l.log.Ready() == nil {
 			ready = 1

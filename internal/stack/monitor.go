@@ -1,10 +1,12 @@
 package stack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"tallywood/internal/config"
@@ -26,7 +28,14 @@ func (s *Stack) openMonitor(watch []string) error {
 	if err != nil {
 		return err
 	}
-	for _, email := range watch {
+	s.watch, s.monitored = watch, *m
+	return s.startOver(m)
+}
+
+// startOver makes the monitor of m the one that runs next.
+func (s *Stack) startOver(m *config.Monitor) error {
+	ids := slices.Clone(m.Identities)
+	for _, email := range s.watch {
 		if watched(m, email) {
 			continue
 		}
@@ -34,10 +43,43 @@ func (s *Stack) openMonitor(watch []string) error {
 		if s.cfg.DevOIDC != nil {
 			id.Expect.Issuers = []string{s.devIssuer()}
 		}
-		m.Identities = append(m.Identities, id)
+		ids = append(ids, id)
 	}
-	s.monitor, err = OpenMonitor(m, s.log)
+	run := *m
+	run.Identities = ids
+	opened, err := OpenMonitor(&run, s.log)
+	if err == nil {
+		s.monitor.Store(opened)
+	}
 	return err
+}
+
+// runMonitor runs the monitor until ctx ends, and another one when there is one.
+func (s *Stack) runMonitor(ctx context.Context) error {
+	for {
+		m := s.monitor.Load()
+		mctx, cancel := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			select {
+			case <-s.remonitor:
+				cancel()
+			case <-ended:
+			}
+		}()
+		err := m.Run(mctx)
+		replaced := mctx.Err() != nil && ctx.Err() == nil
+		close(ended)
+		cancel()
+		switch {
+		case replaced:
+			continue
+		case err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)):
+			// It may be told to end while it still reads its state: that is no failure of it.
+			return fmt.Errorf("running monitor: %w", err)
+		}
+		return nil
+	}
 }
 
 // checkMonitor reads what the monitor of the configuration would, but for its state.
@@ -93,7 +135,7 @@ func monitorLogs(m *config.Monitor) ([]monitor.Log, error) {
 	var logs []monitor.Log
 	var errs []error
 	for _, l := range m.Logs {
-		ml := monitor.Log{Origin: l.Origin, URL: l.URL, Kind: monitor.Kind(l.Kind), VKey: l.VKey, Start: l.Start}
+		ml := monitor.Log{Origin: l.Origin, URL: l.URL, Kind: monitor.Kind(l.Kind), VKey: l.VKey, Start: l.Start, End: l.End.Time}
 		if l.Policy == "none" {
 			ml.NoPolicy = true
 		} else {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"tallywood/internal/config"
 	"tallywood/internal/httpx"
 	"tallywood/log/ctentry"
 	"tallywood/log/entry"
@@ -59,6 +60,7 @@ type pageLog struct {
 	Cosigned                        int
 	Err                             error
 	Rebuild                         string // of the duplicate index; "": it is complete
+	Shard                           string // what is special about its state
 	Entries                         []pageEntry
 }
 
@@ -127,7 +129,7 @@ func (s *Stack) page(w http.ResponseWriter, r *http.Request) {
 
 func (s *Stack) pageData(ctx context.Context) pageData {
 	d := pageData{URL: s.cfg.URL, Dev: s.dev, Ready: s.Ready(), Now: now()}
-	for _, l := range s.logs {
+	for _, l := range s.parts() {
 		d.Logs = append(d.Logs, s.pageLog(ctx, l))
 	}
 	d.Witnesses, d.Quorum = s.pageWitnesses()
@@ -141,8 +143,8 @@ func (s *Stack) pageData(ctx context.Context) pageData {
 	if s.cfg.DevOIDC != nil {
 		add(true, "Development login", s.cfg.DevOIDC.Path+"/.well-known/openid-configuration", "is anyone you say you are; on this machine only")
 	}
-	if s.monitor != nil {
-		d.Monitor = &pageMonitor{Logs: s.monitor.Status()}
+	if m := s.monitor.Load(); m != nil {
+		d.Monitor = &pageMonitor{Logs: m.Status()}
 		d.Monitor.Alerts = lastAlerts(d.Monitor.Logs)
 	}
 	return d
@@ -169,7 +171,11 @@ func lastAlerts(logs []monitor.LogStatus) []monitor.Event {
 
 func (s *Stack) pageLog(ctx context.Context, l *logPart) pageLog {
 	p := pageLog{Name: l.cfg.Name, Origin: l.cfg.Origin, VKey: l.vkey, Path: "/logs/" + l.cfg.Name,
-		Takes: map[string]string{"rekor": "every signature", "ct": "every certificate", "tlog": "what is sent to it"}[l.cfg.Kind], Err: l.log.Ready()}
+		Takes: map[string]string{"rekor": "every signature", "ct": "every certificate", "tlog": "what is sent to it"}[l.cfg.Kind]}
+	if !s.current().succeeds(l) { // what does not serve yet keeps nobody waiting
+		p.Err = l.log.Ready()
+	}
+	p.Shard = s.shardText(l)
 	if r, ok := l.log.Rebuilding(); ok && r.Total > followed {
 		p.Rebuild = r.String()
 	}
@@ -273,12 +279,37 @@ func describe(kind string, body []byte) string {
 	return verb + who
 }
 
-// pageWitnesses lists the witnesses of the first log's policy with their newest cosignature.
+// shardText says what is special about the state of a log; "" of one that takes entries.
+func (s *Stack) shardText(l *logPart) string {
+	set := s.current()
+	text := ""
+	switch f := l.log.Frozen(); {
+	case f != nil:
+		text = "Frozen since " + clock(f.Time)
+	case l.want().State == config.StateFrozen && now().Before(l.want().End.Time):
+		text = "To be frozen at " + clock(l.want().End.Time)
+	case l.want().State == config.StateFrozen:
+		text = "To be frozen"
+	case set.succeeds(l):
+		return "Takes the place of " + set.inCharge(l).cfg.Name + " when that is frozen."
+	default:
+		return ""
+	}
+	if next := set.named(l.want().Successor); next != nil {
+		return text + "; its successor is " + next.cfg.Name + "."
+	}
+	return text + "."
+}
+
+// pageWitnesses lists the witnesses of the signature log's policy, or the first log's, with their newest cosignature.
 func (s *Stack) pageWitnesses() ([]pageWitness, string) {
-	if len(s.logs) == 0 {
+	l := s.current().signatures()
+	if logs := s.parts(); l == nil && len(logs) > 0 {
+		l = logs[0]
+	}
+	if l == nil {
 		return nil, ""
 	}
-	l := s.logs[0]
 	if l.policy.None() {
 		return nil, "none: this log is published without witnesses"
 	}

@@ -109,7 +109,7 @@ func (s *Stack) forward(l *logPart, prefix string, local http.Handler) http.Hand
 
 func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case reads(r):
+	case reads(r), f.log.Frozen() != nil: // then it says where to go
 		f.local.ServeHTTP(w, r)
 		return
 	case r.Header.Get(forwardedHeader) != "":
@@ -154,6 +154,10 @@ func (f *forwarder) keepsWaiting() bool {
 
 // try has the request served by whoever leads and reports whether that was done.
 func (f *forwarder) try(ctx context.Context, w http.ResponseWriter, r *http.Request, body *replay) bool {
+	if f.log.Frozen() != nil && body.complete() {
+		f.local.ServeHTTP(w, body.request(r))
+		return true
+	}
 	if f.log.Takes() {
 		held := &withheld{ResponseWriter: w, hold: func() bool { return !f.log.Takes() && body.complete() }}
 		f.local.ServeHTTP(held, body.request(r))

@@ -14,6 +14,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,18 +49,24 @@ type Stack struct {
 	log       *slog.Logger
 	bucket    storage.Bucket
 	keys      keyring
-	logs      []*logPart
+	set       atomic.Pointer[logSet] // the logs
 	witnesses []*witnessPart
 	lists     []*witness.Lists
 	authority *ca.CA
 	verifier  *oidc.Verifier // of the authority's users; nil without one
-	monitor   *monitor.Monitor
+	monitor   atomic.Pointer[monitor.Monitor]
+	monitored config.Monitor // what it was made from
+	remonitor chan struct{}  // of capacity 1: another one is to run
+	watch     []string       // mail addresses to watch for this run
 	handler   http.Handler
 	peers     *http.Client // for requests to other replicas
 	metrics   *metrics
 	limits    *limits
 	replays   *semaphore.Weighted // what bodies of requests take that may be passed on again
 	closers   []io.Closer
+
+	starter starter
+	writing sync.Mutex // held while client files are written
 }
 
 // Open opens every part the configuration has. It starts nothing; Close gives back what it took.
@@ -70,7 +78,8 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Stack{cfg: o.Config, dev: o.Dev, log: o.Log, metrics: newMetrics(), peers: newPeerClient(),
-		limits: newLimits(o.Config.Limits), replays: semaphore.NewWeighted(maxReplays)}
+		limits: newLimits(o.Config.Limits), replays: semaphore.NewWeighted(maxReplays),
+		remonitor: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -86,11 +95,13 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 	if err := s.openBucket(ctx); err != nil {
 		return nil, fmt.Errorf("opening storage %s: %w", s.cfg.Storage, err)
 	}
-	for _, l := range s.logs {
+	set := s.current()
+	for _, l := range set.logs {
 		if err := s.openLog(ctx, l); err != nil {
 			return nil, err
 		}
 	}
+	set.handler = byName(set.logs)
 	mux := http.NewServeMux()
 	s.routeLogs(mux)
 	for _, open := range []func(*http.ServeMux) error{s.openWitnesses, s.openCA, s.openTSA, s.openDevOIDC} {
@@ -164,20 +175,8 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 
-	logs, lctx := errgroup.WithContext(gctx) // one that cannot go on ends the others
-	for _, l := range s.logs {
-		logs.Go(func() error {
-			if err := l.log.Run(lctx); err != nil {
-				return fmt.Errorf("running log %q: %w", l.cfg.Name, err)
-			}
-			return nil
-		})
-	}
 	g.Go(func() error {
-		err := logs.Wait()
-		if err == nil {
-			<-gctx.Done() // a stack without logs serves on
-		}
+		err := s.runLogs(gctx)
 		stopServing()
 		return err
 	})
@@ -204,14 +203,10 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 		}
 		return nil
 	})
-	if s.monitor != nil {
+	if s.cfg.Monitor != nil {
 		g.Go(func() error {
 			awaitLogs(gctx, started)
-			// It may be told to end while it still reads its state: that is no failure of it.
-			if err := s.monitor.Run(gctx); err != nil && (gctx.Err() == nil || !errors.Is(err, context.Canceled)) {
-				return fmt.Errorf("running monitor: %w", err)
-			}
-			return nil
+			return s.runMonitor(gctx)
 		})
 	}
 	return g.Wait()
@@ -248,9 +243,12 @@ func (s *Stack) awaitReady(ctx context.Context) error {
 	return nil
 }
 
-// readable reports whether the bucket has a checkpoint of every log.
+// readable reports whether the bucket has a checkpoint of every log that serves.
 func (s *Stack) readable(ctx context.Context) bool {
-	for _, l := range s.logs {
+	for _, l := range s.parts() {
+		if s.current().succeeds(l) {
+			continue
+		}
 		if _, _, err := s.bucket.Get(ctx, "logs/"+l.cfg.Name+"/checkpoint", storage.Range{}); err != nil {
 			return false
 		}
@@ -258,10 +256,15 @@ func (s *Stack) readable(ctx context.Context) bool {
 	return true
 }
 
-// Ready reports why the stack cannot serve in full, or nil if it can.
+// Ready reports why the stack cannot serve in full, or nil if it can. A log that is to take the place
+// of another and cannot yet, as witnesses may not know it, keeps nobody waiting: the other one serves.
 func (s *Stack) Ready() error {
 	var errs []error
-	for _, l := range s.logs {
+	set := s.current()
+	for _, l := range set.logs {
+		if set.succeeds(l) {
+			continue
+		}
 		if err := l.log.Ready(); err != nil {
 			errs = append(errs, fmt.Errorf("log %q: %w", l.cfg.Name, err))
 		}

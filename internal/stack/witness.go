@@ -20,16 +20,9 @@ type witnessPart struct {
 // openWitnesses opens the configured witnesses at /witness/1/ and up. Each knows the logs of
 // this process, and those of its lists.
 func (s *Stack) openWitnesses(mux *http.ServeMux) error {
-	var known []witness.Log
-	for _, l := range s.logs {
-		if l.vkey == "" { // only checked
-			continue
-		}
-		key, err := policy.ParseVKey(l.vkey)
-		if err != nil {
-			return fmt.Errorf("opening witnesses: %w", err)
-		}
-		known = append(known, witness.Log{Origin: l.cfg.Origin, Keys: []policy.Key{key}})
+	known, err := witnessLogs(s.parts())
+	if err != nil {
+		return fmt.Errorf("opening witnesses: %w", err)
 	}
 	for i, c := range s.cfg.Witnesses {
 		w, err := s.openWitness(c, known)
@@ -41,6 +34,22 @@ func (s *Stack) openWitnesses(mux *http.ServeMux) error {
 		s.witnesses = append(s.witnesses, &witnessPart{cfg: c, witness: w, path: path})
 	}
 	return nil
+}
+
+// witnessLogs are the logs as witnesses know them.
+func witnessLogs(logs []*logPart) ([]witness.Log, error) {
+	var known []witness.Log
+	for _, l := range logs {
+		if l.vkey == "" { // only checked
+			continue
+		}
+		key, err := policy.ParseVKey(l.vkey)
+		if err != nil {
+			return nil, err
+		}
+		known = append(known, witness.Log{Origin: l.cfg.Origin, Keys: []policy.Key{key}})
+	}
+	return known, nil
 }
 
 func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witness.Witness, error) {

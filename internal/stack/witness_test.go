@@ -33,16 +33,17 @@ func TestStackEndsWithAWitnessThatKeepsNoState(t *testing.T) {
 		cfg:    &config.Config{Witnesses: []config.Witness{{Name: "witness.example.org", Seed: seed}}},
 		log:    slog.New(slog.DiscardHandler),
 		bucket: b, metrics: newMetrics(), limits: &limits{},
-		logs: []*logPart{{
-			cfg:  config.Log{Origin: origin},
-			vkey: keys.VKey(origin, keys.AlgEd25519, key.Public().(ed25519.PublicKey)),
-		}},
 	}
+	s.set.Store(&logSet{logs: []*logPart{{
+		cfg:  config.Log{Origin: origin},
+		vkey: keys.VKey(origin, keys.AlgEd25519, key.Public().(ed25519.PublicKey)),
+	}}})
 	mux := http.NewServeMux()
 	if err := s.openWitnesses(mux); err != nil {
 		t.Fatal(err)
 	}
-	s.handler, s.logs = mux, nil
+	s.handler = mux
+	s.set.Store(&logSet{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,8 @@
 // In goes POST /add with the entry as its body, 1 to 65,535 bytes that nothing here looks into, and
 // a bearer token if the log has one. Out comes 201 with the proof, under a checkpoint that satisfies
 // the log's policy. An entry that was added before gets 201 as well, and a proof of the index it got
-// then: a client that was not answered in time sends the same again.
+// then: a client that was not answered in time sends the same again. A frozen log answers 405 and says
+// where to go.
 package tlog
 
 import (
@@ -32,6 +33,10 @@ type Options struct {
 
 	// Token is the bearer token that whoever adds an entry must send. Empty: anyone may add.
 	Token string
+
+	// Successor names the log that takes entries once this one is frozen, for the 405 that answers
+	// every add then. Nil: as the request to freeze it named it.
+	Successor func() log.Successor
 
 	Logger *slog.Logger // nil discards
 }
@@ -81,6 +86,10 @@ type handler struct {
 
 // add is POST /add.
 func (h *handler) add(w http.ResponseWriter, r *http.Request) {
+	if h.o.Log.Frozen() != nil {
+		log.AnswerFrozen(w, h.o.Log.Successor(h.o.Successor))
+		return
+	}
 	if !h.authorized(w, r) || !raw(w, r) {
 		return
 	}
@@ -95,6 +104,10 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	receipt, err := h.o.Log.Add(r.Context(), log.Entry{Key: sha256.Sum256(body), Data: body})
+	if errors.Is(err, log.ErrFrozen) {
+		log.AnswerFrozen(w, h.o.Log.Successor(h.o.Successor))
+		return
+	}
 	if err != nil {
 		log.WriteAddError(w, h.o.Logger, err)
 		return
