@@ -46,7 +46,9 @@ func (h *history) run(o driver.Options, adds int, landed func()) error {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- l.Run(ctx) }()
-	synctest.Wait()
+	for end := time.Now().Add(10 * time.Second); !driver.Leading(l) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond) // it asks the store whether the log is to be frozen
+	}
 	var clients sync.WaitGroup
 	for i := range adds {
 		clients.Go(func() { h.add(l) })
