@@ -43,16 +43,12 @@ var algorithms = map[string]map[string]algorithm{
 	},
 }
 
-// algorithmOf returns the algorithm of a key of that kind. What the service says of a key and the
-// key itself must agree.
-func algorithmOf(cloud, kind string, pub crypto.PublicKey) (algorithm, error) {
+// algorithmOf returns the algorithm of a key of that kind.
+func algorithmOf(cloud, kind string) (algorithm, error) {
 	a, ok := algorithms[cloud][kind]
 	if !ok {
 		return a, &failure{hint: hintKind, err: fmt.Errorf("the key is of kind %q; want one of %s", kind,
 			strings.Join(slices.Sorted(maps.Keys(algorithms[cloud])), ", "))}
-	}
-	if hash, ok := hashOf(pub); !ok || hash != a.hash {
-		return a, fmt.Errorf("the service says that the key is of kind %q, but its public key is a %T that is not", kind, pub)
 	}
 	return a, nil
 }

@@ -25,7 +25,7 @@ const maxRaw = 4096
 // awsService is a key in the KMS of AWS.
 type awsService struct {
 	client *awskms.Client
-	key    string // as the URI has it: policies may speak of the alias
+	key    string // as the URI has it: permissions may be for the alias
 	arn    string // of the key that it named when it was opened
 }
 
@@ -78,24 +78,21 @@ func (s *awsService) publicKey(ctx context.Context) ([]byte, string, error) {
 	return out.PublicKey, string(out.KeySpec), nil
 }
 
-func (s *awsService) sign(ctx context.Context, a algorithm, message []byte) ([]byte, error) {
+func (s *awsService) sign(ctx context.Context, a algorithm, message []byte) ([]byte, string, error) {
 	in := &awskms.SignInput{KeyId: &s.key, Message: message, MessageType: types.MessageTypeDigest,
 		SigningAlgorithm: types.SigningAlgorithmSpec(a.name)}
 	if a.hash == 0 {
 		if len(message) > maxRaw {
-			return nil, &failure{err: fmt.Errorf("message of %d bytes is longer than the %d that AWS signs with Ed25519", len(message), maxRaw),
+			return nil, "", &failure{err: fmt.Errorf("message of %d bytes is longer than the %d that AWS signs with Ed25519", len(message), maxRaw),
 				hint: "certificates are better signed with an ECDSA key"}
 		}
 		in.MessageType = types.MessageTypeRaw
 	}
 	out, err := s.client.Sign(ctx, in)
 	if err != nil {
-		return nil, awsFailure(err)
+		return nil, "", awsFailure(err)
 	}
-	if now := awssdk.ToString(out.KeyId); now != s.arn {
-		return nil, &failure{err: fmt.Errorf("%s is key %s now, and was %s when it was opened", s.key, now, s.arn), hint: errOtherKey.hint}
-	}
-	return out.Signature, nil
+	return out.Signature, awssdk.ToString(out.KeyId), nil
 }
 
 // awsHints say what to do about an answer.

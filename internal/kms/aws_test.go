@@ -137,7 +137,7 @@ func TestAWSEmulatorRefusalsAreExplained(t *testing.T) {
 	}{
 		"symmetric": {types.KeySpecSymmetricDefault, types.KeyUsageTypeEncryptDecrypt, nil, "UnsupportedOperation", "SIGN_VERIFY", true},
 		"decrypts":  {types.KeySpecRsa2048, types.KeyUsageTypeEncryptDecrypt, nil, "ENCRYPT_DECRYPT", "SIGN_VERIFY", true},
-		"secp256k1": {types.KeySpecEccSecgP256k1, types.KeyUsageTypeSignVerify, nil, "", "", true},
+		"secp256k1": {types.KeySpecEccSecgP256k1, types.KeyUsageTypeSignVerify, nil, "ECC_SECG_P256K1", "Ed25519", true},
 		"disabled": {types.KeySpecEccNistP256, types.KeyUsageTypeSignVerify, func(id string) error {
 			_, err := e.client.DisableKey(t.Context(), &awskms.DisableKeyInput{KeyId: &id})
 			return err
@@ -297,7 +297,7 @@ func TestAWSDoubleFaults(t *testing.T) {
 	_, err = kms.Open(t.Context(), d.uri("alias/log"))
 	wantFault(t, "expired", err, "ExpiredTokenException", "expired", false)
 	_, err = kms.Open(t.Context(), d.uri("alias/liar"))
-	wantFault(t, "kind and key differ", err, "its public key is a *ecdsa.PublicKey that is not", "", false)
+	wantFault(t, "kind and key differ", err, "its public key is another one, a *ecdsa.PublicKey", "", false)
 	// The service was restored with another key under the name of the old one.
 	old := d.keys["alias/log"]
 	d.set("alias/log", "ECC_NIST_P256", newECDSA(t, elliptic.P256()))

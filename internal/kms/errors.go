@@ -40,15 +40,11 @@ func (f *failure) Unwrap() error { return f.err }
 const (
 	hintUnreachable = "the service did not answer: look at the network, the region and the endpoint"
 	hintOverloaded  = "the service cannot do it at the moment, or its quota is used up"
+	hintOtherKey    = "the alias, or the service, has another key than at the start; a log or an authority cannot go on with another key"
 	hintKind        = "checkpoints are signed with Ed25519, SCTs with ECDSA P-256, certificates and timestamps with ECDSA P-256 or P-384"
 )
 
-var (
-	errBusy = &failure{hint: hintOverloaded, temporary: true,
-		err: errors.New("too many signatures are under way")}
-	errOtherKey = &failure{err: errors.New("the signature is not by the key that was opened"),
-		hint: "the alias, or the service, has another key than at the start; a log or an authority cannot go on with another key"}
-)
+var errBusy = &failure{err: errors.New("too many signatures are under way"), hint: hintOverloaded, temporary: true}
 
 // unreachable is the failure of a request that was not answered.
 func unreachable(err error) *failure {

@@ -130,11 +130,11 @@ func (s *gcpService) newest(ctx context.Context) (string, error) {
 	return s.name + "/cryptoKeyVersions/" + strconv.FormatInt(largest, 10), nil
 }
 
-// hashNames are the services's words for hashes.
+// hashNames are the service's words for hashes.
 var hashNames = map[crypto.Hash]string{crypto.SHA256: "sha256", crypto.SHA384: "sha384"}
 
 // sign needs none of the checksums that the API offers: the signature itself is verified.
-func (s *gcpService) sign(ctx context.Context, a algorithm, message []byte) ([]byte, error) {
+func (s *gcpService) sign(ctx context.Context, a algorithm, message []byte) ([]byte, string, error) {
 	var in struct {
 		Digest map[string][]byte `json:"digest,omitempty"`
 		Data   []byte            `json:"data,omitempty"`
@@ -146,9 +146,10 @@ func (s *gcpService) sign(ctx context.Context, a algorithm, message []byte) ([]b
 	}
 	var out struct {
 		Signature []byte `json:"signature"`
+		Name      string `json:"name"`
 	}
 	err := s.call(ctx, http.MethodPost, s.name+":asymmetricSign", in, &out)
-	return out.Signature, err
+	return out.Signature, out.Name, err
 }
 
 // call sends a request and decodes the answer.

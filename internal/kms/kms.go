@@ -42,8 +42,8 @@ type service interface {
 	// publicKey returns the public key, SubjectPublicKeyInfo in DER, and the service's word for
 	// its algorithm or kind. It fixes which key sign uses.
 	publicKey(ctx context.Context) (der []byte, kind string, err error)
-	// sign signs a digest, or for Ed25519 the message itself.
-	sign(ctx context.Context, a algorithm, message []byte) ([]byte, error)
+	// sign signs a digest, or for Ed25519 the message itself, and says which key did.
+	sign(ctx context.Context, a algorithm, message []byte) (signature []byte, by string, err error)
 	// String names the key, and the version of it if there is one.
 	String() string
 }
@@ -121,11 +121,14 @@ func load(ctx context.Context, uri string, l limits) (*Key, error) {
 	if err != nil {
 		return nil, k.fault("reading public key of", err)
 	}
+	if k.algorithm, err = algorithmOf(r.cloud, kind); err != nil {
+		return nil, k.fault("opening", err)
+	}
 	if k.public, err = x509.ParsePKIXPublicKey(der); err != nil {
 		return nil, k.fault("reading public key of", fmt.Errorf("parsing it: %w", err))
 	}
-	if k.algorithm, err = algorithmOf(r.cloud, kind, k.public); err != nil {
-		return nil, k.fault("opening", err)
+	if hash, ok := hashOf(k.public); !ok || hash != k.algorithm.hash {
+		return nil, k.fault("opening", fmt.Errorf("its kind is %q, but its public key is another one, a %T", kind, k.public))
 	}
 	return k, nil
 }
@@ -173,12 +176,13 @@ func (k *Key) sign(ctx context.Context, message []byte) ([]byte, error) {
 		return nil, k.fault("signing with", errBusy)
 	}
 	var signature []byte
+	var by string
 	err := retry(ctx, k.limits.attempt, func(ctx context.Context) (err error) {
-		signature, err = k.service.sign(ctx, k.algorithm, message)
+		signature, by, err = k.service.sign(ctx, k.algorithm, message)
 		return err
 	})
 	if err == nil && !k.algorithm.verify(k.public, message, signature) {
-		err = errOtherKey
+		err = &failure{hint: hintOtherKey, err: fmt.Errorf("the signature, by %q, is not by the key that was opened, %q", by, k)}
 	}
 	if err != nil {
 		return nil, k.fault("signing with", err)
