@@ -15,6 +15,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +28,20 @@ import (
 	"tallywood/internal/kms"
 )
 
+// bin is a directory for programs.
+var bin string
+
+// program builds the program under test, once.
+var program = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(bin, "tallywood")
+	build := exec.Command("go", "build", "-o", path, "tallywood/cmd/tallywood")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is built for use
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the program under test: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
 // TestMain makes this process, and none that it starts, trust the certificate of package httptest.
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
@@ -37,6 +52,7 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	bin = dir
 	s := httptest.NewTLSServer(nil)
 	s.Close()
 	file := filepath.Join(dir, "roots.pem")

@@ -97,10 +97,12 @@ func (d *deployment) start(t *testing.T) *load {
 	if err != nil {
 		t.Fatal(err)
 	}
+	token := d.token(t)
 	l := &load{d: d, log: log, stop: make(chan struct{}), answers: map[string]map[int]int{},
 		checkpoints: map[string]map[string]bool{"signatures": {}, "certificates": {}}}
 	for kind, ask := range map[string]func() (int, []byte, error){
 		"entry": d.addEntry, "chain": func() (int, []byte, error) { return d.addChain(log) }, "stamp": d.stamp,
+		"certificate": func() (int, []byte, error) { return d.certificate(token) },
 	} {
 		for range 2 {
 			l.wait.Go(func() { l.ask(kind, ask) })
@@ -159,7 +161,8 @@ func (l *load) await(t *testing.T, phase string, status map[string]int, n int) {
 	l.mu.Lock()
 	clear(l.answers)
 	l.mu.Unlock()
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	began := time.Now()
+	for ; ; time.Sleep(20 * time.Millisecond) {
 		l.mu.Lock()
 		missing := ""
 		for kind, want := range status {
@@ -171,9 +174,9 @@ func (l *load) await(t *testing.T, phase string, status map[string]int, n int) {
 		l.mu.Unlock()
 		switch {
 		case missing == "":
-			t.Logf("%s: %s", phase, text)
+			t.Logf("%s, after %v: %s", phase, time.Since(began).Round(100*time.Millisecond), text)
 			return
-		case time.Now().After(deadline):
+		case time.Since(began) > 2*time.Minute:
 			t.Fatalf("%s: %s; in all %s", phase, missing, text)
 		}
 	}
@@ -254,19 +257,14 @@ func (r tiles) ReadTiles(want []tlog.Tile) ([][]byte, error) {
 func TestServeOutlivesItsKMS(t *testing.T) {
 	d := newDeployment(t)
 	d.serve(t)
-	good := map[string]int{"entry": http.StatusCreated, "chain": http.StatusOK, "stamp": http.StatusOK}
-	refused := map[string]int{"entry": 503, "chain": 503, "stamp": 503}
+	good := map[string]int{"entry": http.StatusCreated, "chain": http.StatusOK, "stamp": http.StatusOK, "certificate": http.StatusOK}
+	refused := map[string]int{"entry": 503, "chain": 503, "stamp": 503, "certificate": 503}
 	l := d.start(t)
 	l.await(t, "at first", good, 5)
 
 	d.emulator.kill()
 	d.gcp.setDown(true)
 	l.await(t, "without a KMS", refused, 2)
-	d.write(t, "hello.txt", "hello\n")
-	out, code := d.run(t, "sign", "hello.txt", "--yes", "--trust", "client", "--identity-token", d.token(t))
-	if code != 5 || !strings.Contains(out, "503") {
-		t.Errorf("signing without a KMS: exit code %d\n%s", code, out)
-	}
 	d.emulator.start(t)
 	d.gcp.setDown(false)
 	l.await(t, "with a KMS again", good, 5)
@@ -276,7 +274,7 @@ func TestServeOutlivesItsKMS(t *testing.T) {
 	own := d.gcp.keys[versionName(1)]
 	d.emulator.point(t, "ct", other)
 	d.gcp.set(versionName(1), own.kind, own.state, newEd25519(t))
-	l.await(t, "with other keys", map[string]int{"entry": 503, "chain": 503}, 2)
+	l.await(t, "with other keys", map[string]int{"entry": 503, "chain": 503, "certificate": 503}, 2)
 	d.gcp.set(versionName(1), own.kind, own.state, own.key)
 	d.emulator.point(t, "ct", d.ct)
 	l.await(t, "with the right keys", good, 5)

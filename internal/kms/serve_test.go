@@ -13,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -58,11 +59,9 @@ func newDeployment(t *testing.T) *deployment {
 	awsCredentials(t)
 	d := &deployment{dir: t.TempDir(), emulator: startLocalKMS(t), aws: newAWSDouble(t), gcp: newGCPDouble(t)}
 	d.far = newDistance(t, d.emulator.endpoint)
-	d.program = filepath.Join(d.dir, "tallywood")
-	build := exec.Command("go", "build", "-o", d.program, "tallywood/cmd/tallywood")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is built for use
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the program under test: %v\n%s", err, out)
+	var err error
+	if d.program, err = program(); err != nil {
+		t.Fatal(err)
 	}
 	d.ct = d.emulator.signer(t, "ct", types.KeySpecEccNistP256)
 	d.emulator.signer(t, "ca", types.KeySpecEccNistP384)
@@ -314,6 +313,26 @@ func checkSCT(log crypto.PublicKey, precert []byte, issuer *x509.Certificate, bo
 		Hash: in.Signature[0], Algorithm: in.Signature[1], Signature: in.Signature[4:]}
 	return s.Verify(log, ctentry.Entry{Precert: true, Timestamp: in.Timestamp, Certificate: tbs, Extensions: in.Extensions,
 		IssuerKeyHash: sha256.Sum256(issuer.RawSubjectPublicKeyInfo)})
+}
+
+// certificate asks the CA for a certificate.
+func (d *deployment) certificate(token string) (int, []byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return 0, nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return 0, nil, err
+	}
+	digest := sha256.Sum256([]byte("a@example.org"))
+	proof, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
+	if err != nil {
+		return 0, nil, err
+	}
+	return d.post("/api/v2/signingCert", map[string]any{"credentials": map[string]any{"oidcIdentityToken": token},
+		"publicKeyRequest": map[string]any{"proofOfPossession": proof, "publicKey": map[string]any{"algorithm": "ECDSA",
+			"content": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}))}}})
 }
 
 // stamp asks for a timestamp.
