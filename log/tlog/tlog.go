@@ -112,15 +112,16 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 		log.WriteAddError(w, h.o.Logger, err)
 		return
 	}
-	header := w.Header()
+	proof, header := receipt.Proof().Format(), w.Header()
 	if receipt.Duplicate {
 		header.Set("X-Log-Index", strconv.FormatInt(receipt.Index, 10))
 	}
 	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Content-Length", strconv.Itoa(len(proof)))
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusCreated)
 	// The client may be gone; the entry is logged, and posting it again answers the same.
-	_, _ = w.Write(receipt.Proof().Format())
+	_, _ = w.Write(proof)
 }
 
 // authorized reports whether a request has the log's token, if there is one, and answers those that
