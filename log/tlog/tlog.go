@@ -90,7 +90,7 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 		log.AnswerFrozen(w, h.o.Log.Successor(h.o.Successor))
 		return
 	}
-	if !h.authorized(w, r) || !raw(w, r) {
+	if !h.authorized(w, r) || form(w, r) {
 		return
 	}
 	body, release, err := h.bodies.Read(w, r, entry.MaxSize)
@@ -149,19 +149,15 @@ func (h *handler) authorized(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// raw reports whether the body of a request is the entry itself, and answers a body that only
-// contains it: what would be logged is not what the client has. Any other media type will do, also
-// the one that curl sends by default.
-func raw(w http.ResponseWriter, r *http.Request) bool {
-	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-		w.Header().Set("Accept-Encoding", "identity")
-		httpx.Error(w, http.StatusUnsupportedMediaType, "encoded request bodies are not accepted; send the entry's own bytes")
-		return false
-	}
+// form reports whether the body of a request is a multipart form, and answers it: what would be logged
+// is not the file that the client has. Any other media type will do, also the one that curl sends by
+// default.
+func form(w http.ResponseWriter, r *http.Request) bool {
 	// What does not parse is no form either.
-	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "multipart/form-data" {
-		httpx.Error(w, http.StatusUnsupportedMediaType, "forms are not accepted; send the entry as the body itself (curl --data-binary @FILE)")
+	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if media != "multipart/form-data" {
 		return false
 	}
+	httpx.Error(w, http.StatusUnsupportedMediaType, "forms are not accepted; send the entry as the body itself (curl --data-binary @FILE)")
 	return true
 }

@@ -2,6 +2,7 @@ package tlog_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -87,7 +88,10 @@ func TestErrorTable(t *testing.T) {
 		"too large":        {"POST", "/add", large(), []string{"Authorization", token}, 413, 3, "65535", nil},
 		"too large, later": {"POST", "/add", io.MultiReader(large()), []string{"Authorization", token}, 413, 3, "65535", nil},
 		"cut off":          {"POST", "/add", io.MultiReader(strings.NewReader("x"), iotest.ErrReader(io.ErrUnexpectedEOF)), []string{"Authorization", token}, 400, 3, "could not be read", nil},
-		"compressed":       {"POST", "/add", strings.NewReader("x"), []string{"Authorization", token, "Content-Encoding", "gzip"}, 415, 3, "send the entry's own bytes", []string{"Accept-Encoding", "identity"}},
+		"another coding":   {"POST", "/add", strings.NewReader("x"), []string{"Authorization", token, "Content-Encoding", "br"}, 415, 3, "send gzip or none", nil},
+		"no gzip":          {"POST", "/add", strings.NewReader("x"), []string{"Authorization", token, "Content-Encoding", "gzip"}, 400, 3, "gzip", nil},
+		"too large, gzip":  {"POST", "/add", bytes.NewReader(zipped(make([]byte, entry.MaxSize+1))), []string{"Authorization", token, "Content-Encoding", "gzip"}, 413, 3, "65535", nil},
+		"empty, gzip":      {"POST", "/add", bytes.NewReader(zipped(nil)), []string{"Authorization", token, "Content-Encoding", "gzip"}, 400, 3, "is empty", nil},
 		"a form":           {"POST", "/add", strings.NewReader("x"), []string{"Authorization", token, "Content-Type", "multipart/form-data; boundary=x"}, 415, 3, "curl --data-binary @FILE", nil},
 		"GET":              {"GET", "/add", nil, []string{"Authorization", token}, 405, 12, "use POST", []string{"Allow", "POST"}},
 		"PUT":              {"PUT", "/add", strings.NewReader("x"), nil, 405, 12, "use POST", []string{"Allow", "POST"}},
@@ -117,6 +121,26 @@ func TestErrorTable(t *testing.T) {
 	}
 	if c, ok := s.log.Published(); !ok || c.Size() != 0 {
 		t.Errorf("log has %d entries", c.Size())
+	}
+}
+
+func zipped(data []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Write(data) // a Buffer takes everything
+	w.Close()
+	return b.Bytes()
+}
+
+// TestCompressedEntriesAreLoggedAsTheyAre: the coding is of the transfer.
+func TestCompressedEntriesAreLoggedAsTheyAre(t *testing.T) {
+	s := serve(t, nil, nil)
+	e := strings.Repeat("x", entry.MaxSize)
+	r := s.do("POST", "/add", bytes.NewReader(zipped([]byte(e))), "Content-Encoding", "gzip")
+	s.accepted(r)
+	s.verify(r.body, e)
+	if p := s.accepted(s.add(e)); p.Index != 0 {
+		t.Errorf("without compression it is entry %d", p.Index)
 	}
 }
 
