@@ -68,3 +68,27 @@ func TestNotLeadingAnswers503(t *testing.T) {
 		t.Errorf("reads: %d", r.status)
 	}
 }
+
+// TestFrozenLogAnswers405: with where to go, whoever asks, and for an entry that it has as well; its
+// reads go on.
+func TestFrozenLogAnswers405(t *testing.T) {
+	next := log.Successor{Origin: "releases2.example.org", URL: "https://releases2.example.org"}
+	s := serve(t, nil, func(_ *log.Options, o *tlog.Options) { o.Token = "s3cret" })
+	s.accepted(s.add("x", "Authorization", "Bearer s3cret"))
+	if err := s.log.Freeze(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the log", func() bool { return s.log.Frozen() != nil })
+	for _, e := range []string{"x", "y"} {
+		for _, header := range [][]string{nil, {"Authorization", "Bearer s3cret"}} {
+			r := s.add(e, header...)
+			if r.status != 405 || !strings.Contains(string(r.body), "releases2.example.org takes entries now") ||
+				r.header.Get("Link") != `<https://releases2.example.org>; rel="successor-version"` {
+				t.Errorf("%q, %v: %d %v %s", e, header, r.status, r.header, r.body)
+			}
+		}
+	}
+	if r := s.do("GET", "/checkpoint", nil); r.status != 200 || !strings.HasPrefix(string(r.body), origin+"\n1\n") {
+		t.Errorf("reads: %d %q", r.status, r.body)
+	}
+}
