@@ -353,39 +353,3 @@ func TestErrorsHoldNoSecrets(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-func BenchmarkParseRequest(b *testing.B) {
-	for _, s := range accepted(b) {
-		for _, form := range []string{"key", "certificate"} {
-			body := marshal(b, s.request(b, form == "certificate"))
-			b.Run(s.name+"/"+form, func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					if _, err := entry.ParseRequest(body); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
-		}
-	}
-}
-
-func BenchmarkParse(b *testing.B) {
-	s := accepted(b)[0]
-	canonical := mustParse(b, s.request(b, true)).Canonical
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := entry.Parse(canonical); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkDuplicateKey(b *testing.B) {
-	s := accepted(b)[0]
-	canonical := mustParse(b, s.request(b, false)).Canonical
-	b.ReportAllocs()
-	for b.Loop() {
-		entry.DuplicateKey(canonical)
-	}
-}
