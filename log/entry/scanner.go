@@ -164,7 +164,7 @@ func (s *scanner) base64(path string) ([]byte, error) {
 		return nil, err
 	}
 	enc := base64.StdEncoding
-	if bytes.ContainsAny(text, "-_") {
+	if bytes.IndexByte(text, '-') >= 0 || bytes.IndexByte(text, '_') >= 0 {
 		enc = base64.URLEncoding
 	}
 	if len(text)%4 != 0 {
@@ -244,22 +244,26 @@ func (s *scanner) text() ([]byte, error) {
 		return nil, s.syntaxError()
 	}
 	start := s.pos
-	for ; s.pos < len(s.data); s.pos++ {
-		switch c := s.data[s.pos]; {
-		case c == '"':
-			out := s.data[start:s.pos]
-			if !utf8.Valid(out) {
-				return nil, s.syntaxError()
-			}
-			s.pos++
-			return out, nil
+	rest := s.data[start:]
+	end := bytes.IndexByte(rest, '"')
+	if end < 0 {
+		end = len(rest)
+	}
+	for i, c := range rest[:end] {
+		switch {
 		case c == '\\':
+			s.pos += i
 			return s.escaped(start)
 		case c < ' ':
+			s.pos += i
 			return nil, s.syntaxError()
 		}
 	}
-	return nil, s.syntaxError()
+	if s.pos += end; end == len(rest) || !utf8.Valid(rest[:end]) {
+		return nil, s.syntaxError()
+	}
+	s.pos++
+	return rest[:end], nil
 }
 
 // escaped is text from the first backslash on, for a string that begins at start.
