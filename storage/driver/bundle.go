@@ -133,6 +133,7 @@ func (l *Log) bundle(ctx context.Context, index int64) (*bundle, error) {
 	if t.root() != root {
 		return nil, damagef("entry bundle %d does not match the tree", index)
 	}
+	l.tree.seen.add(tileID{0, index}, t) // of which a proof of the entry needs the hashes
 	l.bundles.seen.add(index, b)
 	return b, nil
 }

@@ -57,7 +57,7 @@ func (v *vast) root() tlog.Hash {
 }
 
 // checkpoint is that of the published log.
-func (v *vast) checkpoint(t *testing.T) []byte {
+func (v *vast) checkpoint(t testing.TB) []byte {
 	t.Helper()
 	text := tlog.FormatTree(tlog.Tree{N: v.size, Hash: v.root()})
 	signed, err := note.Sign(&note.Note{Text: strings.Replace(string(text), "go.sum database tree", origin, 1)}, options(t, v).Signers...)
@@ -68,7 +68,7 @@ func (v *vast) checkpoint(t *testing.T) []byte {
 }
 
 // establish makes it a log with one record for each of commits more entries.
-func (v *vast) establish(t *testing.T, commits int64) {
+func (v *vast) establish(t testing.TB, commits int64) {
 	t.Helper()
 	o := options(t, v)
 	if err := driver.Establish(t.Context(), o, driver.Published{Size: v.size, Root: v.root(), Note: v.checkpoint(t)}); err != nil {
