@@ -77,7 +77,7 @@ func (b *replay) forgetLocked() {
 
 // request returns r with the body from the start. To close that closes nothing.
 func (b *replay) request(r *http.Request) *http.Request {
-	out := r.Clone(r.Context())
+	out := r.WithContext(r.Context()) // a shallow copy: nobody changes headers, and ReverseProxy has its own
 	if r.Body != http.NoBody {
 		out.Body = io.NopCloser(&attempt{b: b})
 	}

@@ -129,10 +129,12 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	answer := h.render(receipt)
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer))) // else it would be sent in chunks
 	w.WriteHeader(http.StatusCreated)
 	// The client may be gone; the entry is logged, and posting it again answers the same.
-	_, _ = w.Write(h.render(receipt))
+	_, _ = w.Write(answer)
 }
 
 // parse verifies a request when it is its client's turn: others do not wait for those who send many

@@ -1,7 +1,6 @@
 package rekor
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"strconv"
@@ -16,7 +15,7 @@ import (
 // as in every Rekor v2 log, and there is one index, the log's own.
 func (h *handler) render(r log.Receipt) []byte {
 	root := r.Checkpoint.Root()
-	note := h.notes.json(r.Checkpoint.Note())
+	note := h.notes.json(r.Checkpoint.NoteString())
 	enc := base64.StdEncoding
 	b := make([]byte, 0, 512+64*len(r.Hashes)+len(note)+enc.EncodedLen(len(r.Body)))
 	b = append(b, `{"logIndex":"`...)
@@ -50,15 +49,15 @@ func (h *handler) render(r log.Receipt) []byte {
 // have the same, and with post-quantum cosignatures it is long.
 type noteCache struct {
 	mu   sync.Mutex
-	note []byte
+	note string
 	text []byte
 }
 
-func (c *noteCache) json(note []byte) []byte {
+func (c *noteCache) json(note string) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.text == nil || !bytes.Equal(c.note, note) {
-		text, err := json.Marshal(string(note))
+	if c.text == nil || c.note != note {
+		text, err := json.Marshal(note)
 		if err != nil { // strings always marshal
 			text = []byte(`""`)
 		}

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,7 +12,7 @@ import (
 type Checkpoint struct {
 	tree         Tree
 	text         string
-	note         []byte
+	note         string
 	cosignatures []Cosignature
 }
 
@@ -40,7 +39,10 @@ func (c Checkpoint) Tree() Tree { return c.tree }
 func (c Checkpoint) Text() string { return c.text }
 
 // Note returns the note as it was opened: signature lines of unknown keys are in it too.
-func (c Checkpoint) Note() []byte { return bytes.Clone(c.note) }
+func (c Checkpoint) Note() []byte { return []byte(c.note) }
+
+// NoteString is Note as a string, which takes no copy.
+func (c Checkpoint) NoteString() string { return c.note }
 
 // Cosignatures returns the verified cosignatures, in the order of the policy's witnesses.
 // Of several by one key it is the newest.
@@ -143,7 +145,7 @@ func (p *Policy) OpenLog(note []byte) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	return Checkpoint{tree: tree, text: n.Text, note: bytes.Clone(note), cosignatures: cosignatures}, nil
+	return Checkpoint{tree: tree, text: n.Text, note: string(note), cosignatures: cosignatures}, nil
 }
 
 func (p *Policy) verifyLog(n Note, tree Tree) error {
