@@ -7,15 +7,17 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"tallywood/internal/bench"
+	"tallywood/witness/policy"
 )
 
 func benchCommand() command {
-	return command{name: "bench", args: "log|storage|fill|abuse URL [FLAGS]",
+	return command{name: "bench", args: "log|storage|fill|floor|abuse URL [FLAGS]",
 		short: "measure a log under load, ours or another, or a store",
 		long: `
 "bench storage URL" writes a log of its own into the bucket or directory at URL, through the
@@ -28,9 +30,16 @@ turns with it. Its flags are those that say so, --duration, --warmup, --pairs an
 URL, with the key --key, for "tallywood serve" to go on with: to see how it fares with a long log.
 No witness cosigns it. Cut short, it goes on where it was; it adds to no log but its own.
 
+"bench floor DIR" measures what no log can be faster than: one sync of a small file in DIR, and one
+round trip to the witnesses of --policy, with a log of its own (--key, --origin) that they know.
+
 "bench log URL" posts hashedrekord entries that were signed beforehand to a log with the Rekor v2
-write API, in a closed loop, and prints throughput, latency percentiles and errors. Replies are
-verified: an index given twice or a proof that does not hold fails the run.
+write API, and prints throughput, latency percentiles and errors. Each of --concurrency connections
+has one request under way; or, with --rate, requests are sent evenly, late or not, and latency counts
+from when they were due. --corpus certificate signs each entry with a key and certificate of its own.
+With --known, most requests repeat an entry that the log has, which must get the index it has there.
+Replies are verified: an index given twice, a proof that does not hold, or a checkpoint that does not
+meet --policy fails the run.
 
 With --against URL a second log is measured in turns with the first, at each of the concurrencies,
 and a table with the ratios of paired runs is printed. --pid and --against-pid name the servers'
@@ -48,11 +57,14 @@ may send; limits.exempt in its configuration lets the load through.`,
 
 func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
 	var o bench.LogOptions
-	concurrency := fs.String("concurrency", "1", "`N` connections; several, such as 1,64,512, with --against")
+	concurrency := fs.String("concurrency", "", "`N` connections; several, such as 1,64,512, with --against (default: 1; with --against 1,64,512; with --rate 1024)")
+	fs.StringVar(&o.Corpus, "corpus", bench.Keys, "`KIND` of entries, key or certificate")
 	fs.DurationVar(&o.Duration, "duration", 10*time.Second, "`TIME` of each measurement")
 	fs.DurationVar(&o.Warmup, "warmup", time.Second, "`TIME` of load before it")
-	fs.IntVar(&o.Count, "count", 0, "end after `N` entries (default: no limit)")
-	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random; fill: 0)")
+	fs.IntVar(&o.Count, "count", 0, "end after `N` entries (default: no limit; floor: 200 rounds)")
+	policyFile := fs.String("policy", "", "`FILE` with the policy that replies must meet; floor: whose witnesses are asked")
+	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random; fill, --known: 0)")
+	fs.Int64Var(&o.Known, "known", 0, "`N` entries that the log has from \"bench fill\" with the same seed: most requests repeat one")
 	fs.IntVar(&o.PID, "pid", 0, "`PID` of the server")
 	against := fs.String("against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one")
 	againstPID := fs.Int("against-pid", 0, "`PID` of that log's server")
@@ -70,9 +82,16 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 		return benchStorage(ctx, t, *st, operands[1], *asJSON)
 	case "fill":
 		return fill.run(ctx, t, fs, operands[1], o.Seed, *asJSON)
+	case "floor":
+		return fill.floor(ctx, t, fs, operands[1], *policyFile, o.Count, *asJSON)
 	case "abuse":
 	default:
-		return usagef("bench %s: want log, storage, fill or abuse", operands[0])
+		return usagef("bench %s: want log, storage, fill, floor or abuse", operands[0])
+	}
+	if *policyFile != "" {
+		if o.Policy, err = benchPolicy(*policyFile); err != nil {
+			return usagef("--policy: %w", err)
+		}
 	}
 	counts, err := counts(*concurrency)
 	if err != nil {
@@ -80,18 +99,22 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	}
 	if operands[0] == "abuse" {
 		o.URL = operands[1]
-		return abuse.run(ctx, t, o, abuseClients(fs, counts), *asJSON)
+		return abuse.run(ctx, t, o, counts, *asJSON)
 	}
 	o.Warmup = max(o.Warmup, 1) // zero would be the package's default
-	o.URL, o.Log = operands[1], logger(t.err, slog.LevelWarn, false)
+	o.URL, o.Rate, o.Log = operands[1], st.Rate, logger(t.err, slog.LevelWarn, false)
 	if *against != "" {
 		return compare(ctx, t, bench.CompareOptions{Concurrency: counts, Pairs: *pairs, Load: o,
-			A: bench.Target{Name: "tallywood", URL: o.URL, PID: o.PID}, B: bench.Target{Name: "peer", URL: *against, PID: *againstPID}}, *asJSON)
+			A: bench.Target{Name: "tallywood", URL: o.URL, PID: o.PID, Policy: o.Policy},
+			B: bench.Target{Name: "peer", URL: *against, PID: *againstPID}}, *asJSON)
 	}
-	if len(counts) != 1 {
+	switch len(counts) {
+	case 0:
+	case 1:
+		o.Concurrency = counts[0]
+	default:
 		return usagef("--concurrency takes one number without --against")
 	}
-	o.Concurrency = counts[0]
 	result, err := bench.Log(ctx, o)
 	if err != nil {
 		return benchError(err)
@@ -123,9 +146,12 @@ func benchError(err error) error {
 	return err
 }
 
-// counts parses a list of concurrencies.
+// counts parses a list of concurrencies, which may be empty.
 func counts(text string) ([]int, error) {
 	var out []int
+	if text == "" {
+		return nil, nil
+	}
 	for _, field := range strings.Split(text, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(field))
 		if err != nil || n < 1 || n > 65536 {
@@ -134,4 +160,12 @@ func counts(text string) ([]int, error) {
 		out = append(out, n)
 	}
 	return out, nil
+}
+
+func benchPolicy(path string) (*policy.Policy, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return policy.Parse(text)
 }

@@ -28,11 +28,15 @@ func abuseFlags(fs *flag.FlagSet) *abuseRun {
 	return a
 }
 
-// run measures the log at o.URL for o.Duration in each phase, with o.Concurrency well-behaved clients.
-func (a abuseRun) run(ctx context.Context, t terminal, o bench.LogOptions, clients int, asJSON bool) error {
+// run measures the log at o.URL for o.Duration in each phase, with as many well-behaved clients as the
+// first of counts says, if there is one.
+func (a abuseRun) run(ctx context.Context, t terminal, o bench.LogOptions, counts []int, asJSON bool) error {
 	ao := bench.AbuseOptions{
-		URL: o.URL, Clients: clients, Rate: a.rate, Duration: o.Duration, From: a.from, PID: o.PID,
+		URL: o.URL, Rate: a.rate, Duration: o.Duration, From: a.from, PID: o.PID,
 		Log: logger(t.err, slog.LevelInfo, false),
+	}
+	if len(counts) > 0 {
+		ao.Clients = counts[0]
 	}
 	if a.attackers != "" {
 		ao.Attackers = strings.Split(a.attackers, ",")
@@ -49,15 +53,4 @@ func (a abuseRun) run(ctx context.Context, t terminal, o bench.LogOptions, clien
 	}
 	_, err = fmt.Fprint(t.out, result)
 	return err
-}
-
-// abuseClients is how many well-behaved clients there are: --concurrency, unless it was left out.
-func abuseClients(fs *flag.FlagSet, counts []int) int {
-	clients := 0 // the package's default
-	fs.Visit(func(f *flag.Flag) {
-		if f.Name == "concurrency" {
-			clients = counts[0]
-		}
-	})
-	return clients
 }

@@ -18,7 +18,7 @@ func storageFlags(fs *flag.FlagSet) *bench.StorageOptions {
 	fs.IntVar(&o.InFlight, "in-flight", 0, "storage: `N` adds under way at most (default: twice --batch)")
 	fs.DurationVar(&o.Commit, "commit-interval", 0, "storage: `TIME` from one commit to the next at least, but for a full batch")
 	fs.DurationVar(&o.Publish, "publish-interval", 0, "storage: `TIME` from one publication to the next at least")
-	fs.Float64Var(&o.Rate, "rate", 0, "storage: `N` adds per second, evenly (default: as fast as they end)")
+	fs.Float64Var(&o.Rate, "rate", 0, "storage, log: `N` adds per second, evenly (default: as fast as they end)")
 	fs.IntVar(&o.Size, "size", 1024, "storage: `BYTES` of an entry")
 	fs.DurationVar(&o.PutLatency, "put-latency", 0, "storage: `TIME` that every Put takes longer")
 	fs.DurationVar(&o.Idle, "idle", 0, "storage: `TIME` to count an idle log's requests afterwards")

@@ -88,7 +88,7 @@ func MeasureAbuse(ctx context.Context, o AbuseOptions) (Abuse, error) {
 	if err := o.init(); err != nil {
 		return Abuse{}, err
 	}
-	c, err := newCorpus(uint64(time.Now().UnixNano()))
+	c, err := newCorpus(uint64(time.Now().UnixNano()), Keys)
 	if err != nil {
 		return Abuse{}, err
 	}

@@ -12,8 +12,8 @@ import (
 	"tallywood/witness/policy"
 )
 
-// check looks for wrong answers: an index given to two entries in any reply, and in the sampled
-// ones anything that a verifier would refuse. It returns how many were looked at fully.
+// check looks for wrong answers: an index given to two entries in any reply, or one that another entry
+// was known to have, and in the sampled ones anything that a verifier would refuse. It returns how many were looked at fully.
 func (b *load) check(tallies ...tally) (checked int, err error) {
 	var wrong WrongError
 	found := func(err error) {
@@ -22,13 +22,16 @@ func (b *load) check(tallies ...tally) (checked int, err error) {
 			wrong.Err = err
 		}
 	}
-	owner := make(map[int64]int64) // entry, by index
+	owner := make(map[int64]int64) // number of the entry, by index
 	for _, t := range tallies {
 		for _, r := range t.replies {
-			if other, taken := owner[r.index]; taken {
-				found(fmt.Errorf("index %d was given to the entries %d and %d", r.index, other, r.entry))
+			if known := r.number < b.o.Known; known != (r.index < b.o.Known) || known && r.index != r.number {
+				found(fmt.Errorf("index %d was given to entry %d, of %d that the log has", r.index, r.number, b.o.Known))
 			}
-			owner[r.index] = r.entry
+			if other, taken := owner[r.index]; taken && other != r.number {
+				found(fmt.Errorf("index %d was given to the entries %d and %d", r.index, other, r.number))
+			}
+			owner[r.index] = r.number
 			if r.body == nil {
 				continue
 			}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"tallywood/witness/policy"
 )
 
 // minPairs is the least number of runs of each server that says anything about spread.
@@ -16,6 +18,8 @@ type Target struct {
 	Name string // for the table
 	URL  string // as in LogOptions
 	PID  int    // as in LogOptions
+
+	Policy *policy.Policy // as in LogOptions
 }
 
 // CompareOptions say which two logs to load in turns.
@@ -84,7 +88,7 @@ func Compare(ctx context.Context, o CompareOptions) (Comparison, error) {
 				runs *[]Result
 			}{{o.A, &row.A}, {o.B, &row.B}} {
 				load := o.Load
-				load.URL, load.PID, load.Policy, load.Concurrency, load.Seed = t.URL, t.PID, nil, concurrency, seed
+				load.URL, load.PID, load.Policy, load.Concurrency, load.Seed = t.URL, t.PID, t.Policy, concurrency, seed
 				r, err := Log(ctx, load)
 				if err != nil {
 					return Comparison{}, fmt.Errorf("measuring %s at concurrency %d: %w", t.Name, concurrency, err)

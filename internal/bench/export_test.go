@@ -8,8 +8,8 @@ var Number = number
 func Percentile(sorted []time.Duration, p int) float64 { return percentile(sorted, p) }
 
 // CorpusBodies returns the request bodies of the first n entries of a seed.
-func CorpusBodies(seed uint64, n int) ([][]byte, error) {
-	c, err := newCorpus(seed)
+func CorpusBodies(seed uint64, kind string, n int) ([][]byte, error) {
+	c, err := newCorpus(seed, kind)
 	if err != nil {
 		return nil, err
 	}

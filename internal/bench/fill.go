@@ -95,7 +95,7 @@ func newFill(ctx context.Context, o FillOptions) (*fill, error) {
 	if o.Progress == nil {
 		o.Progress = func(int64, int64) {}
 	}
-	c, err := newCorpus(o.Seed)
+	c, err := newCorpus(o.Seed, Keys)
 	if err != nil {
 		return nil, err
 	}

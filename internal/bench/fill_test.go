@@ -88,7 +88,7 @@ func filledLogIsWhatTheServerTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, l)
-	requests, err := bench.CorpusBodies(7, entries)
+	requests, err := bench.CorpusBodies(7, bench.Keys, entries)
 	if err != nil {
 		t.Fatal(err)
 	}

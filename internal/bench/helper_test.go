@@ -21,6 +21,7 @@ import (
 	"tallywood/internal/keys"
 	"tallywood/log"
 	"tallywood/log/rekor"
+	"tallywood/storage"
 	"tallywood/storage/mem"
 	"tallywood/witness/policy"
 )
@@ -35,10 +36,17 @@ func TestMain(m *testing.M) {
 // serve runs a log in memory behind wrap, and returns its URL and a policy that trusts it.
 func serve(t *testing.T, wrap func(http.Handler) http.Handler) (string, *policy.Policy) {
 	t.Helper()
-	public, key, err := ed25519.GenerateKey(nil)
+	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveLog(t, mem.New(), key, wrap)
+}
+
+// serveLog is serve for the log in a bucket.
+func serveLog(t *testing.T, bucket storage.Bucket, key ed25519.PrivateKey, wrap func(http.Handler) http.Handler) (string, *policy.Policy) {
+	t.Helper()
+	public := key.Public().(ed25519.PublicKey)
 	signer, err := keys.NoteSigner(origin, key)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +60,6 @@ func serve(t *testing.T, wrap func(http.Handler) http.Handler) (string, *policy.
 	if err != nil {
 		t.Fatal(err)
 	}
-	bucket := mem.New()
 	l, err := log.Open(t.Context(), log.Options{
 		Name: "signatures", Origin: origin, Kind: log.KindRekor, Bucket: bucket,
 		Signers: []note.Signer{signer}, VKeys: []string{vkey}, Policy: p,

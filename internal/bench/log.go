@@ -1,13 +1,14 @@
 // Package bench measures servers from outside, ours and others' alike, and by the same rules.
 //
 // [Log] posts hashedrekord entries to a log that speaks the Rekor v2 write API, in a closed loop: a
-// fixed number of connections, each with one request under way. The entries are signed beforehand,
-// the connections are bare TCP, and replies are checked fully only after the clock has stopped, so
-// that the load costs little beside the server on the same machine. Wrong answers do not count: an
-// index given twice, or an inclusion proof that does not verify, fails the whole run.
+// fixed number of connections, each with one request under way; or in an open one: at a fixed rate,
+// whether or not the requests before have ended. The entries are signed beforehand, the connections are
+// bare TCP, and replies are checked fully only after the clock has stopped, so that the load costs
+// little beside the server on the same machine. Wrong answers do not count: an index given twice, or an
+// inclusion proof that does not verify, fails the whole run.
 //
 // [Compare] measures two such servers in turns. On a noisy machine the ratio of two runs side by
-// side says more than either number.
+// side says more than either number. [Floor] measures what no log can be faster than.
 package bench
 
 import (
@@ -31,7 +32,8 @@ import (
 // LogOptions say what to load and how. All fields but URL may be zero.
 type LogOptions struct {
 	URL         string        // of the log: /api/v2/log/entries is appended
-	Concurrency int           // connections; default 1
+	Concurrency int           // connections; default 1, with Rate 1024
+	Rate        float64       // requests a second, evenly; default 0: the next when one has ended
 	Duration    time.Duration // of the measurement; default 10 s
 	Count       int           // end the measurement after so many entries; default: no limit
 	Warmup      time.Duration // of load before it; default 1 s
@@ -40,7 +42,13 @@ type LogOptions struct {
 	// Seed picks the corpus. The same seed posts the same entries, which a log that has them
 	// already does not add again. Default 0: a random one.
 	Seed uint64
-	// Sample is how many replies there are to one that is checked fully. Default 64.
+	// Known is how many entries the log has from Fill with the same seed, 0 by default then. Seven of
+	// eight requests repeat one of them at random, which must get the index that it has.
+	Known int64
+	// Corpus is Keys or Certificates. Default Keys.
+	Corpus string
+	// Sample is how many replies there are to one that is checked fully. Default 64, and more if
+	// that would be more than 16,384 of them at Rate.
 	Sample int
 	// Policy, if set, must be satisfied by the checkpoint of every checked reply.
 	Policy *policy.Policy
@@ -61,17 +69,28 @@ func (o *LogOptions) init() error {
 	for name, v := range map[string]int64{
 		"Concurrency": int64(o.Concurrency), "Duration": int64(o.Duration), "Count": int64(o.Count),
 		"Warmup": int64(o.Warmup), "Timeout": int64(o.Timeout), "Sample": int64(o.Sample), "PID": int64(o.PID),
+		"Known": o.Known,
 	} {
 		if v < 0 {
 			errs = append(errs, fmt.Errorf("checking options: %s is negative", name))
 		}
 	}
+	if o.Rate < 0 {
+		errs = append(errs, errors.New("checking options: Rate is negative"))
+	}
+	if o.Rate > 0 {
+		or(&o.Concurrency, 1024)
+	}
 	or(&o.Concurrency, 1)
 	or(&o.Duration, 10*time.Second)
 	or(&o.Warmup, time.Second)
 	or(&o.Timeout, 30*time.Second)
-	or(&o.Sample, 64)
-	if o.Seed == 0 {
+	or(&o.Sample, max(64, int(o.Rate*o.Duration.Seconds()/maxChecked)))
+	or(&o.Corpus, Keys)
+	if o.Corpus != Keys && o.Corpus != Certificates {
+		errs = append(errs, fmt.Errorf("checking options: Corpus %q is neither %q nor %q", o.Corpus, Keys, Certificates))
+	}
+	if o.Seed == 0 && o.Known == 0 {
 		var b [8]byte
 		rand.Read(b[:]) // never fails
 		o.Seed = binary.BigEndian.Uint64(b[:])
@@ -81,6 +100,9 @@ func (o *LogOptions) init() error {
 	}
 	return errors.Join(errs...)
 }
+
+// maxChecked bounds the replies that are kept to be checked.
+const maxChecked = 16384
 
 func or[T comparable](v *T, fallback T) {
 	var zero T
@@ -118,20 +140,24 @@ func Log(ctx context.Context, o LogOptions) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	// The rate of the warm-up says how many entries to sign beforehand; what is missing then is
-	// signed between requests.
-	expected := 4*o.Concurrency + int(2*o.Duration.Seconds()*float64(len(warm.replies))/warm.elapsed.Seconds())
-	if o.Count > 0 {
-		expected = min(expected, o.Count)
+	if o.Rate == 0 {
+		// The rate of the warm-up says how many entries to sign beforehand; what is missing then is
+		// signed between requests.
+		expected := 4*o.Concurrency + int(2*o.Duration.Seconds()*float64(len(warm.replies))/warm.elapsed.Seconds())
+		if o.Count > 0 {
+			expected = min(expected, o.Count)
+		}
+		o.Log.Info("signing entries", "size", expected)
+		b.corpus.prepare(expected)
 	}
-	o.Log.Info("signing entries", "size", expected)
-	b.corpus.prepare(expected)
 	before, err := readProcess(o.PID)
 	if err != nil {
 		return Result{}, err
 	}
 	o.Log.Info("measuring", "dur", o.Duration)
+	resident := watchResident(o.PID)
 	measured, err := b.run(ctx, phase{duration: o.Duration, count: o.Count})
+	sizes := resident()
 	if err != nil {
 		return Result{}, err
 	}
@@ -147,8 +173,13 @@ func Log(ctx context.Context, o LogOptions) (Result, error) {
 		return Result{}, fmt.Errorf("measuring %s: no entry was accepted: %s", o.URL, describe(measured.errors))
 	}
 	r := newResult(o, measured, checked)
+	if o.Known > 0 {
+		known := slices.DeleteFunc(measured.replies, func(r reply) bool { return r.number >= o.Known })
+		l := latency(sortedTimes(known))
+		r.Known, r.KnownLatency = len(known), &l
+	}
 	if o.PID != 0 {
-		r.Server = newServer(before, after, len(measured.replies))
+		r.Server = newServer(before, after, r.Entries, sizes)
 	}
 	return r, nil
 }
@@ -162,10 +193,11 @@ type load struct {
 }
 
 func newLoad(o LogOptions) (*load, error) {
-	c, err := newCorpus(o.Seed)
+	c, err := newCorpus(o.Seed, o.Corpus)
 	if err != nil {
 		return nil, err
 	}
+	c.known = o.Known
 	t, err := newTarget(o.URL, o.Timeout)
 	if err != nil {
 		return nil, err
@@ -192,6 +224,7 @@ type phase struct {
 // A reply is one entry's acceptance.
 type reply struct {
 	entry   int64 // position in the corpus
+	number  int64 // of the entry there
 	index   int64 // in the log
 	latency time.Duration
 	body    []byte // kept of sampled replies only
@@ -216,9 +249,10 @@ func (b *load) run(ctx context.Context, p phase) (tally, error) {
 	tallies := make([]tally, len(b.conns))
 	start := time.Now()
 	deadline := start.Add(p.duration)
+	pace := b.pace(start, deadline)
 	var wg sync.WaitGroup
 	for i, c := range b.conns {
-		wg.Go(func() { tallies[i] = b.work(ctx, c, deadline, end) })
+		wg.Go(func() { tallies[i] = b.work(ctx, c, pace, end) })
 	}
 	wg.Wait()
 	sum := tally{errors: make(map[string]int), elapsed: time.Since(start)}
@@ -231,22 +265,32 @@ func (b *load) run(ctx context.Context, p phase) (tally, error) {
 	return sum, context.Cause(ctx)
 }
 
-// work posts entries over one connection until the deadline, or the corpus position end.
-func (b *load) work(ctx context.Context, c *conn, deadline time.Time, end int64) tally {
+// work posts entries over one connection until there is no next, or the corpus position end.
+func (b *load) work(ctx context.Context, c *conn, next pace, end int64) tally {
 	t := tally{errors: make(map[string]int)}
-	for ctx.Err() == nil && time.Now().Before(deadline) {
+	for ctx.Err() == nil {
+		at, ok := next()
+		if !ok {
+			break
+		}
 		i := b.corpus.next.Add(1) - 1
 		if i >= end {
 			break
 		}
 		request := b.target.request(b.corpus.entry(i))
+		if !wait(ctx, time.Until(at)) {
+			break
+		}
 		began := time.Now()
+		if b.o.Rate > 0 {
+			began = at // when it was due, however late it is sent
+		}
 		body, err := c.post(ctx, request)
 		latency := time.Since(began)
 		if err == nil {
 			var index int64
 			if index, err = replyIndex(body); err == nil {
-				r := reply{entry: i, index: index, latency: latency}
+				r := reply{entry: i, number: b.corpus.number(i), index: index, latency: latency}
 				if i%int64(b.o.Sample) == 0 {
 					r.body = slices.Clone(body)
 				}
@@ -255,9 +299,8 @@ func (b *load) work(ctx context.Context, c *conn, deadline time.Time, end int64)
 			}
 		}
 		t.errors[class(err)]++
-		select {
-		case <-ctx.Done():
-		case <-time.After(afterError):
+		if b.o.Rate == 0 {
+			wait(ctx, afterError)
 		}
 	}
 	return t

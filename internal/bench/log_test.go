@@ -68,7 +68,7 @@ func TestLogReadsTheServersProcess(t *testing.T) {
 		}
 		return
 	}
-	if err != nil || r.Server == nil || r.Server.RSS < 1<<20 {
+	if err != nil || r.Server == nil || r.Server.RSS < 1<<20 || r.Server.Begin < 1<<20 || r.Server.End < 1<<20 {
 		t.Fatalf("got %+v, %v", r.Server, err)
 	}
 	if o.PID = 1 << 30; o.PID != os.Getpid() {
@@ -183,7 +183,7 @@ func TestServerThatHangsTimesOut(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	for _, o := range []bench.LogOptions{
-		{}, {URL: "log.example.com"}, {URL: "ftp://log.example.com"}, {URL: "http://h", Concurrency: -1}, {URL: "http://h", Duration: -1},
+		{}, {URL: "http://h", Corpus: "x"}, {URL: "http://h", Rate: -1}, {URL: "log.example.com"}, {URL: "ftp://log.example.com"}, {URL: "http://h", Concurrency: -1}, {URL: "http://h", Duration: -1},
 	} {
 		if _, err := bench.Log(t.Context(), o); err == nil || !strings.Contains(err.Error(), "checking options") {
 			t.Errorf("%+v: got %v", o, err)
@@ -194,34 +194,39 @@ func TestOptionsAreChecked(t *testing.T) {
 // The bodies are valid, all different, and the same for the same seed.
 func TestCorpusIsWhatItsSeedSays(t *testing.T) {
 	const n = 200
-	bodies, err := bench.CorpusBodies(7, n)
-	if err != nil {
-		t.Fatal(err)
+	for kind, size := range map[string][2]int{bench.Keys: {412, 412}, bench.Certificates: {1860, 1900}} {
+		corpus := func(seed uint64) [][]byte {
+			bodies, err := bench.CorpusBodies(seed, kind, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return bodies
+		}
+		bodies, again, other := corpus(7), corpus(7), corpus(8)
+		entries, keys := make(map[[32]byte]bool), make(map[string]bool)
+		for i, body := range bodies {
+			e, err := entry.ParseRequest(body)
+			if err != nil {
+				t.Fatalf("%s: entry %d: %v", kind, i, err)
+			}
+			if entries[e.Key] {
+				t.Errorf("%s: entry %d is there twice", kind, i)
+			}
+			s := e.Body.Signatures[0]
+			entries[e.Key], keys[string(s.Certificate)+string(s.PublicKey)] = true, true
+			if !bytes.Equal(body, again[i]) || bytes.Equal(body, other[i]) {
+				t.Errorf("%s: entry %d does not depend on the seed alone", kind, i)
+			}
+			if len(body) < size[0] || len(body) > size[1] {
+				t.Errorf("%s: entry %d has %d bytes, want %v as other measurements used", kind, i, len(body), size)
+			}
+		}
+		if want := map[string]int{bench.Keys: 64, bench.Certificates: n}[kind]; len(keys) != want {
+			t.Errorf("%s: %d verifiers, want %d", kind, len(keys), want)
+		}
 	}
-	again, err := bench.CorpusBodies(7, n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := bench.CorpusBodies(8, n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := make(map[[32]byte]bool)
-	for i, body := range bodies {
-		e, err := entry.ParseRequest(body)
-		if err != nil {
-			t.Fatalf("entry %d: %v", i, err)
-		}
-		if seen[e.Key] {
-			t.Errorf("entry %d is there twice", i)
-		}
-		seen[e.Key] = true
-		if !bytes.Equal(body, again[i]) || bytes.Equal(body, other[i]) {
-			t.Errorf("entry %d does not depend on the seed alone", i)
-		}
-		if len(body) != 412 {
-			t.Errorf("entry %d has %d bytes, want 412 as other measurements used", i, len(body))
-		}
+	if _, err := bench.CorpusBodies(1, "keys", 1); err == nil {
+		t.Error("a corpus of no known kind was made")
 	}
 }
 

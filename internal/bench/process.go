@@ -2,12 +2,14 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -59,6 +61,38 @@ func readProcess(pid int) (process, error) {
 	// Resets VmHWM; where that is not allowed, the peak is the one since the server's start.
 	_ = os.WriteFile(dir+"clear_refs", []byte("5"), 0)
 	return p, nil
+}
+
+// residentInterval is how often memory is looked at during a measurement.
+const residentInterval = 250 * time.Millisecond
+
+// watchResident looks at the resident memory of process pid until the function it returns is called,
+// which returns the sizes in their order; of pid 0 none.
+func watchResident(pid int) (stop func() []int64) {
+	if pid == 0 {
+		return func() []int64 { return nil }
+	}
+	var sizes []int64
+	var watching sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	look := func() {
+		// A process that has gone shows in readProcess.
+		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
+			sizes = append(sizes, counter(status, "VmRSS:")<<10)
+		}
+	}
+	look()
+	watching.Go(func() {
+		for wait(ctx, residentInterval) {
+			look()
+		}
+	})
+	return func() []int64 {
+		cancel()
+		watching.Wait()
+		look()
+		return sizes
+	}
 }
 
 // counter finds the number after name in lines of "name number unit"; 0 if there is none.
