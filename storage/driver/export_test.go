@@ -12,7 +12,7 @@ import (
 )
 
 // Leading reports whether Run takes entries.
-func Leading(l *Log) bool { return l.appender.Load() != nil }
+func Leading(l *Log) bool { return l.appender.Load() != nil && l.admits() }
 
 // PausedAdd and PausedAddCT return Add and AddCT from the moment on at which they have found that
 // this Log leads.

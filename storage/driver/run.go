@@ -71,8 +71,8 @@ func (l *Log) Run(ctx context.Context) error {
 func (l *Log) lead(ctx, running context.Context, a *appender, looked <-chan struct{}) (bound time.Duration, frozen bool) {
 	select {
 	case <-looked:
+		l.appender.Store(a) // before whoever asks learns that adds are admitted
 		l.admit(true)
-		l.appender.Store(a)
 	case <-ctx.Done():
 	case <-running.Done():
 	}
