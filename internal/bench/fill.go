@@ -144,13 +144,9 @@ func (f *fill) run(ctx context.Context) (from int64, err error) {
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- f.replica.Run(running) }()
-	for {
-		_, leading, changed := f.replica.Term()
-		if leading {
-			break
-		}
+	for !f.replica.Admits() {
 		select {
-		case <-changed:
+		case <-time.After(time.Millisecond):
 		case err := <-done:
 			return 0, cmp.Or(err, context.Cause(ctx))
 		}
