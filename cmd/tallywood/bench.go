@@ -55,58 +55,85 @@ may send; limits.exempt in its configuration lets the load through.`,
 		run: runBench}
 }
 
-func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
-	var o bench.LogOptions
-	concurrency := fs.String("concurrency", "", "`N` connections; several, such as 1,64,512, with --against (default: 1; with --against 1,64,512; with --rate 1024)")
+// A benchRun is one call of "bench".
+type benchRun struct {
+	load                         bench.LogOptions
+	concurrency, policy, against string
+	againstPID, pairs            int
+	asJSON                       bool
+
+	storage *bench.StorageOptions
+	fill    *fillRun
+	abuse   *abuseRun
+}
+
+func benchFlags(fs *flag.FlagSet) *benchRun {
+	b := new(benchRun)
+	o := &b.load
+	fs.StringVar(&b.concurrency, "concurrency", "", "`N` connections; several, such as 1,64,512, with --against (default: 1; with --against 1,64,512; with --rate 1024)")
 	fs.StringVar(&o.Corpus, "corpus", bench.Keys, "`KIND` of entries, key or certificate")
 	fs.DurationVar(&o.Duration, "duration", 10*time.Second, "`TIME` of each measurement")
 	fs.DurationVar(&o.Warmup, "warmup", time.Second, "`TIME` of load before it")
 	fs.IntVar(&o.Count, "count", 0, "end after `N` entries (default: no limit; floor: 200 rounds)")
-	policyFile := fs.String("policy", "", "`FILE` with the policy that replies must meet; floor: whose witnesses are asked")
+	fs.StringVar(&b.policy, "policy", "", "`FILE` with the policy that replies must meet; floor: whose witnesses are asked")
 	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random; fill, --known: 0)")
 	fs.Int64Var(&o.Known, "known", 0, "`N` entries that the log has from \"bench fill\" with the same seed: most requests repeat one")
 	fs.IntVar(&o.PID, "pid", 0, "`PID` of the server")
-	against := fs.String("against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one")
-	againstPID := fs.Int("against-pid", 0, "`PID` of that log's server")
-	pairs := fs.Int("pairs", 5, "`N` pairs of runs at each concurrency, with --against")
-	asJSON := fs.Bool("json", false, "print JSON")
-	st, fill, abuse := storageFlags(fs), fillFlags(fs), abuseFlags(fs)
+	fs.StringVar(&b.against, "against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one")
+	fs.IntVar(&b.againstPID, "against-pid", 0, "`PID` of that log's server")
+	fs.IntVar(&b.pairs, "pairs", 5, "`N` pairs of runs at each concurrency, with --against")
+	fs.BoolVar(&b.asJSON, "json", false, "print JSON")
+	b.storage, b.fill, b.abuse = storageFlags(fs), fillFlags(fs), abuseFlags(fs)
+	return b
+}
+
+func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
+	b := benchFlags(fs)
 	operands, err := parse(fs, args, 2, 2)
 	if err != nil {
 		return err
 	}
+	where := operands[1]
 	switch operands[0] {
 	case "log":
+		return b.log(ctx, t, where)
 	case "storage":
-		st.Duration, st.Warmup, st.Pairs, st.PeerDir = o.Duration, o.Warmup, *pairs, *against
-		return benchStorage(ctx, t, *st, operands[1], *asJSON)
+		o := b.storage
+		o.Duration, o.Warmup, o.Pairs, o.PeerDir = b.load.Duration, b.load.Warmup, b.pairs, b.against
+		return benchStorage(ctx, t, *o, where, b.asJSON)
 	case "fill":
-		return fill.run(ctx, t, fs, operands[1], o.Seed, *asJSON)
+		return b.fill.run(ctx, t, fs, where, b.load.Seed, b.asJSON)
 	case "floor":
-		return fill.floor(ctx, t, fs, operands[1], *policyFile, o.Count, *asJSON)
+		return b.fill.floor(ctx, t, fs, where, b.policy, b.load.Count, b.asJSON)
 	case "abuse":
-	default:
-		return usagef("bench %s: want log, storage, fill, floor or abuse", operands[0])
-	}
-	if *policyFile != "" {
-		if o.Policy, err = benchPolicy(*policyFile); err != nil {
-			return usagef("--policy: %w", err)
+		counts, err := counts(b.concurrency)
+		if err != nil {
+			return err
 		}
+		b.load.URL = where
+		return b.abuse.run(ctx, t, b.load, counts, b.asJSON)
 	}
-	counts, err := counts(*concurrency)
+	return usagef("bench %s: want log, storage, fill, floor or abuse", operands[0])
+}
+
+// log is "bench log".
+func (b *benchRun) log(ctx context.Context, t terminal, url string) error {
+	o := b.load
+	counts, err := counts(b.concurrency)
 	if err != nil {
 		return err
 	}
-	if operands[0] == "abuse" {
-		o.URL = operands[1]
-		return abuse.run(ctx, t, o, counts, *asJSON)
+	if b.policy != "" {
+		if o.Policy, err = benchPolicy(b.policy); err != nil {
+			return usagef("--policy: %w", err)
+		}
 	}
 	o.Warmup = max(o.Warmup, 1) // zero would be the package's default
-	o.URL, o.Rate, o.Log = operands[1], st.Rate, logger(t.err, slog.LevelWarn, false)
-	if *against != "" {
-		return compare(ctx, t, bench.CompareOptions{Concurrency: counts, Pairs: *pairs, Load: o,
+	o.URL, o.Rate, o.Log = url, b.storage.Rate, logger(t.err, slog.LevelWarn, false)
+	if b.against != "" {
+		return compare(ctx, t, bench.CompareOptions{Concurrency: counts, Pairs: b.pairs, Load: o,
 			A: bench.Target{Name: "tallywood", URL: o.URL, PID: o.PID, Policy: o.Policy},
-			B: bench.Target{Name: "peer", URL: *against, PID: *againstPID}}, *asJSON)
+			B: bench.Target{Name: "peer", URL: b.against, PID: b.againstPID}}, b.asJSON)
 	}
 	switch len(counts) {
 	case 0:
@@ -119,7 +146,7 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	if err != nil {
 		return benchError(err)
 	}
-	if *asJSON {
+	if b.asJSON {
 		return json.NewEncoder(t.out).Encode(result)
 	}
 	_, err = fmt.Fprintln(t.out, strings.TrimSpace(result.String()))
