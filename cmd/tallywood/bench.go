@@ -35,11 +35,11 @@ round trip to the witnesses of --policy, with a log of its own (--key, --origin)
 
 "bench log URL" posts hashedrekord entries that were signed beforehand to a log with the Rekor v2
 write API, and prints throughput, latency percentiles and errors. Each of --concurrency connections
-has one request under way; or, with --rate, requests are sent evenly, late or not, and latency counts
-from when they were due. --corpus certificate signs each entry with a key and certificate of its own.
-With --known, most requests repeat an entry that the log has, which must get the index it has there.
-Replies are verified: an index given twice, a proof that does not hold, or a checkpoint that does not
-meet --policy fails the run.
+has one request under way; or, with --rate, requests are sent evenly, late or not, and their latency
+counts from when they were due. --corpus certificate signs each entry with a key and certificate of
+its own. With --known, most requests repeat an entry that the log has, which must get its index.
+Replies are verified: an index given twice, a proof that does not hold or a checkpoint that does
+not meet --policy fails the run.
 
 With --against URL a second log is measured in turns with the first, at each of the concurrencies,
 and a table with the ratios of paired runs is printed. --pid and --against-pid name the servers'
@@ -70,7 +70,7 @@ type benchRun struct {
 func benchFlags(fs *flag.FlagSet) *benchRun {
 	b := new(benchRun)
 	o := &b.load
-	fs.StringVar(&b.concurrency, "concurrency", "", "`N` connections; several, such as 1,64,512, with --against (default: 1; with --against 1,64,512; with --rate 1024)")
+	fs.StringVar(&b.concurrency, "concurrency", "", "`N` connections; several, such as 1,64,512, with --against\n(default: 1; those three with --against; 1024 with --rate)")
 	fs.StringVar(&o.Corpus, "corpus", bench.Keys, "`KIND` of entries, key or certificate")
 	fs.DurationVar(&o.Duration, "duration", 10*time.Second, "`TIME` of each measurement")
 	fs.DurationVar(&o.Warmup, "warmup", time.Second, "`TIME` of load before it")
