@@ -288,6 +288,9 @@ func (l *Log) Ready() error {
 	l.mu.Lock()
 	err := l.acceptingLocked()
 	l.mu.Unlock()
+	if err == nil && !l.driver.Admits() {
+		err = fmt.Errorf("%w: its leadership is still to begin, or about to end", ErrUnavailable)
+	}
 	if err != nil && l.driver.Frozen() != nil {
 		err = nil // it is to be read, and no more
 	}
