@@ -28,7 +28,8 @@ const (
 	maxProofHashes = 64 // a tree of 2^63 leaves
 	maxCheckpoint  = 64 << 10
 	maxCertificate = 64 << 10
-	maxTimestamp   = 16 << 10 // of which one can be a key that takes long to verify with
+	maxTimestamp   = 16 << 10 // one of which can hold a key that takes long to verify with
+	maxStamps      = 64 << 10 // bytes of all timestamps
 	maxChain       = 10       // certificates
 )
 
@@ -96,10 +97,15 @@ func (m *material) limited() error {
 	case len(m.entries) > maxTlogEntries:
 		return fmt.Errorf("%d log entries, and at most %d are read", len(m.entries), maxTlogEntries)
 	}
+	total := 0
 	for _, t := range vm.GetTimestampVerificationData().GetRfc3161Timestamps() {
 		if len(t.GetSignedTimestamp()) > maxTimestamp {
 			return fmt.Errorf("timestamp of %d bytes, and at most %d are read", len(t.GetSignedTimestamp()), maxTimestamp)
 		}
+		total += len(t.GetSignedTimestamp())
+	}
+	if total > maxStamps {
+		return fmt.Errorf("timestamps of %d bytes in all, and at most %d are read", total, maxStamps)
 	}
 	for _, e := range m.entries {
 		switch proof := e.GetInclusionProof(); {

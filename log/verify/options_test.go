@@ -148,7 +148,13 @@ func TestRefusesMalformedBundles(t *testing.T) {
 				d.Rfc3161Timestamps = append(d.Rfc3161Timestamps, token(b))
 			}
 		},
-		"65 proof hashes":     func(b *protobundle.Bundle) { tle(b).InclusionProof.Hashes = make([][]byte, 65) },
+		"65 proof hashes": func(b *protobundle.Bundle) { tle(b).InclusionProof.Hashes = make([][]byte, 65) },
+		"timestamps of 64 KiB": func(b *protobundle.Bundle) {
+			d := b.VerificationMaterial.TimestampVerificationData
+			for range 4 {
+				d.Rfc3161Timestamps = append(d.Rfc3161Timestamps, &common.RFC3161SignedTimestamp{SignedTimestamp: make([]byte, 16<<10)})
+			}
+		},
 		"timestamp of 16 KiB": func(b *protobundle.Bundle) { token(b).SignedTimestamp = make([]byte, 16<<10+1) },
 		"checkpoint of 64 KiB": func(b *protobundle.Bundle) {
 			tle(b).InclusionProof.Checkpoint = &rekor.Checkpoint{Envelope: strings.Repeat("x", 64<<10+1)}
