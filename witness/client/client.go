@@ -22,6 +22,9 @@ type Options struct {
 	HTTP   *http.Client     // used without following redirects; nil: one with sane timeouts
 	Log    *slog.Logger     // nil: discard
 	Now    func() time.Time // to judge timestamps; nil: time.Now
+	// Observe is told what came of each request for a cosignature of a witness, which it names as the
+	// policy does, and how long that took; optional. It must not block.
+	Observe func(witness string, a Answer, d time.Duration)
 }
 
 // Limits of one exchange.
@@ -40,6 +43,7 @@ type Client struct {
 	http      *http.Client
 	log       *slog.Logger
 	now       func() time.Time
+	observer  func(witness string, a Answer, d time.Duration)
 	endpoints []*endpoint
 	unasked   []policy.Witness // those without URL
 
@@ -47,8 +51,9 @@ type Client struct {
 	stopOnce sync.Once
 	running  sync.WaitGroup // requests that outlive their round
 
-	mu     sync.Mutex        // guards the field below, and the cosignatures of all rounds
-	rounds map[string]*round // by origin: the newest
+	mu       sync.Mutex           // guards the fields below, and the cosignatures of all rounds
+	rounds   map[string]*round    // by origin: the newest
+	cosigned map[string]*cosigned // by origin
 }
 
 type cosignature struct {
@@ -59,8 +64,8 @@ type cosignature struct {
 // New returns a Client. It does no I/O.
 func New(o Options) (*Client, error) {
 	c := &Client{
-		policy: o.Policy, log: o.Log, now: o.Now,
-		stop: make(chan struct{}), rounds: map[string]*round{},
+		policy: o.Policy, log: o.Log, now: o.Now, observer: o.Observe,
+		stop: make(chan struct{}), rounds: map[string]*round{}, cosigned: map[string]*cosigned{},
 	}
 	if c.policy == nil {
 		return nil, errors.New("configuring witness client: no policy")
@@ -138,9 +143,9 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// outlive returns a context for one request, which ends with Close but not with ctx.
-func (c *Client) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+// outlive returns a context of at most d, which ends with Close but not with ctx.
+func (c *Client) outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
 	go func() {
 		select {
 		case <-c.stop:
@@ -149,17 +154,6 @@ func (c *Client) outlive(ctx context.Context) (context.Context, context.CancelFu
 		}
 	}()
 	return ctx, cancel
-}
-
-// Full returns the checkpoint that was last sent to the witnesses of the log of this origin, with
-// all cosignatures so far: those that came after the quorum too. Nil if there is none.
-func (c *Client) Full(origin string) []byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r := c.rounds[origin]; r != nil {
-		return c.assemble(r)
-	}
-	return nil
 }
 
 // assemble renders a note: the log's lines, then Ed25519 cosignatures, then ML-DSA ones, each in

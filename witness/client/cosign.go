@@ -7,7 +7,9 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"time"
 
+	"tallywood/internal/span"
 	"tallywood/witness/policy"
 )
 
@@ -55,6 +57,7 @@ type round struct {
 	build    ProofFunc
 
 	cosignatures map[string]cosignature // by witness name, late ones too; guarded by Client.mu
+	superseded   chan struct{}          // closed when there is a newer round
 
 	mu     sync.Mutex // guards proofs
 	proofs map[int64]func() ([][]byte, error)
@@ -143,6 +146,7 @@ func (c *Client) begin(checkpoint []byte, prove ProofFunc) (*round, error) {
 	defer c.mu.Unlock()
 	if last := c.rounds[r.tree.Origin]; last != nil {
 		r.number = last.number + 1
+		close(last.superseded)
 		for name, cs := range last.cosignatures {
 			if last.text == r.text && c.now().Sub(cs.time).Abs() <= reuse {
 				r.cosignatures[name] = cs
@@ -165,7 +169,7 @@ func (c *Client) parse(checkpoint []byte) (*round, error) {
 	}
 	r := &round{
 		text: n.Text, tree: cp.Tree(),
-		cosignatures: map[string]cosignature{}, proofs: map[int64]func() ([][]byte, error){},
+		cosignatures: map[string]cosignature{}, superseded: make(chan struct{}), proofs: map[int64]func() ([][]byte, error){},
 	}
 	for _, sig := range n.Signatures {
 		ours := true
@@ -198,6 +202,7 @@ func (c *Client) satisfied(r *round) ([]byte, bool) {
 	if !c.policy.Satisfied(func(name string) bool { return r.cosignatures[name].line != "" }) {
 		return nil, false
 	}
+	c.consider(r)
 	return c.assemble(r), true
 }
 
@@ -245,13 +250,18 @@ var (
 	errSuperseded = errors.New("not asked: a newer checkpoint took over")
 )
 
-// ask brings one witness to cosign, or returns why it did not. It ends with ctx, but for a request
-// under way, whose answer is still taken.
+// ask brings one witness to cosign, or returns why it did not. When ctx has ended, with the quorum or
+// without, it goes on for a while: nobody waits for the cosignature any more, but the witness is to have
+// seen the newest checkpoint, and Full to have what it says.
 func (c *Client) ask(ctx context.Context, e *endpoint, r *round) error {
+	late, cancel := c.outlive(ctx, roundTimeout)
+	defer cancel()
 	select {
 	case e.slot <- struct{}{}:
 		defer func() { <-e.slot }()
-	case <-ctx.Done():
+	case <-r.superseded:
+		return errSuperseded
+	case <-late.Done():
 		return e.state()
 	}
 	for conflicts := 0; ; {
@@ -259,11 +269,14 @@ func (c *Client) ask(ctx context.Context, e *endpoint, r *round) error {
 			return errSuperseded
 		}
 		if err := e.pause(ctx); err != nil {
-			return err
+			if ctx.Err() == nil || e.pause(late) != nil {
+				return err
+			}
+			continue // there may be a newer one
 		}
 		// A size beyond this checkpoint was either wrong or will be said again: ask with what is allowed.
 		old := min(e.size(r.tree.Origin), r.tree.Size)
-		proof, err := r.prove(ctx, old)
+		proof, err := r.prove(late, old)
 		if err != nil {
 			return err // not the witness's fault
 		}
@@ -275,7 +288,7 @@ func (c *Client) ask(ctx context.Context, e *endpoint, r *round) error {
 		if final := c.judge(e, r, err, &conflicts); final != nil {
 			return final
 		}
-		if ctx.Err() != nil {
+		if late.Err() != nil {
 			return err
 		}
 	}
@@ -311,9 +324,15 @@ func (c *Client) judge(e *endpoint, r *round, err error, conflicts *int) error {
 
 // try makes one request, and keeps what it brings even if the round has ended meanwhile.
 func (c *Client) try(ctx context.Context, e *endpoint, r *round, old int64, proof [][]byte) error {
-	request, cancel := c.outlive(ctx)
+	request, cancel := c.outlive(ctx, requestTimeout)
 	defer cancel()
+	began := time.Now()
+	request, sp := span.Start(request, "witness")
+	sp.Text("witness", names(e.witnesses))
+	sp.Int("old_size", old)
 	found, err := c.post(request, e, r, old, proof)
+	c.observe(e, began, err)
+	sp.End(err)
 	if err != nil {
 		return err
 	}
@@ -321,8 +340,10 @@ func (c *Client) try(ctx context.Context, e *endpoint, r *round, old int64, proo
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	maps.Copy(r.cosignatures, found)
-	if newest := c.rounds[r.tree.Origin]; newest.text == r.text {
+	c.consider(r)
+	if newest := c.rounds[r.tree.Origin]; newest != r && newest.text == r.text {
 		maps.Copy(newest.cosignatures, found)
+		c.consider(newest)
 	}
 	return nil
 }
