@@ -8,6 +8,8 @@ import (
 
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/ctonly"
+
+	"tallywood/internal/span"
 )
 
 const (
@@ -34,6 +36,9 @@ type batch struct {
 	opened  time.Time
 	arrived time.Time // when the last entry was added
 
+	traced span.Point   // of the first entry that is traced
+	others []span.Point // of more of them
+
 	encoding chan payload // gives what encodeAhead made; nil: nothing is encoded ahead
 
 	done  chan struct{} // closed when the fields below are set
@@ -45,6 +50,20 @@ type batch struct {
 type queued struct {
 	entry   *tessera.Entry
 	encoded []byte // as in a bundle; with an indexed layout, for index 0
+}
+
+// maxLinks bounds what the span of a commit links.
+const maxLinks = 64
+
+// trace notes that an entry of the batch is traced at p, if it is.
+func (b *batch) trace(p span.Point) {
+	switch {
+	case !p.Traced():
+	case !b.traced.Traced():
+		b.traced = p
+	case len(b.others) < maxLinks:
+		b.others = append(b.others, p)
+	}
 }
 
 // resolve ends the batch: its entries are durable from index first on, or err.
@@ -80,7 +99,7 @@ func (l *Log) Add(ctx context.Context, e *tessera.Entry) tessera.IndexFuture {
 	if l.o.Layout.indexed {
 		return failed(errors.New("a static-ct log takes entries by AddCT"))
 	}
-	return a.add(ctx, e)
+	return a.add(span.Keep(ctx), e)
 }
 
 // AddCT is Add for the StaticCT layout.
@@ -92,11 +111,11 @@ func (l *Log) AddCT(ctx context.Context, e *ctonly.Entry) tessera.IndexFuture {
 	if !l.o.Layout.indexed {
 		return failed(errors.New("only a static-ct log takes entries by AddCT"))
 	}
-	return a.addCT(ctx, e)
+	return a.addCT(span.Keep(ctx), e)
 }
 
 // enqueue is the driver's tessera.AddFn. It encodes in the caller's goroutine and never blocks.
-func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
+func (l *Log) enqueue(ctx context.Context, e *tessera.Entry) tessera.IndexFuture {
 	encoded := e.MarshalBundleData(0) // the length does not depend on the index
 	if len(encoded) > l.o.Layout.maxEntry {
 		return failed(fmt.Errorf("entry of %d bytes is larger than %d", len(encoded), l.o.Layout.maxEntry))
@@ -108,6 +127,7 @@ func (l *Log) enqueue(_ context.Context, e *tessera.Entry) tessera.IndexFuture {
 		return failed(err)
 	}
 	b := l.batchLocked(len(encoded), now)
+	b.trace(span.At(ctx))
 	b.entries = append(b.entries, queued{e, encoded})
 	b.bytes += len(encoded)
 	if len(encoded) >= largeEntry {

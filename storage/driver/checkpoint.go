@@ -63,7 +63,11 @@ func (l *Log) swap(ctx context.Context) error {
 		}) {
 			return nil
 		}
-		err := l.swapTo(ctx, p)
+		began := time.Now()
+		sctx, sp := p.traced.Start(ctx, "swap")
+		err := l.swapTo(sctx, p)
+		l.observe(StageSwap, began, err)
+		sp.End(err)
 		switch {
 		case err == nil:
 			wait = backoff{}

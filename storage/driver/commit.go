@@ -48,8 +48,14 @@ func (l *Log) commitBatch(ctx context.Context, b *batch) error {
 	if err := snap.checkRoot(); err != nil {
 		return err // before a record makes it permanent
 	}
-	l.setCommitting(time.Now())
+	began := time.Now()
+	l.setCommitting(began)
+	ctx, sp := b.traced.Start(ctx, "commit", b.others...)
+	sp.Int("entries", h.Count)
+	sp.Int("size", h.NewSize)
 	next, err := l.commit(ctx, l.state, h, payload)
+	l.observe(StageCommit, began, err)
+	sp.End(err)
 	if err != nil {
 		return err // and the leadership ends
 	}
@@ -60,6 +66,9 @@ func (l *Log) commitBatch(ctx context.Context, b *batch) error {
 	l.committing = time.Time{}
 	snap.bytes = l.head.bytes + int64(b.bytes)
 	l.head, l.lastCount, l.lastAt = snap, len(b.entries), now
+	if !l.traced.Traced() {
+		l.traced = b.traced
+	}
 	l.queued -= len(b.entries)
 	l.queuedSize -= int64(b.bytes)
 	l.work = append(l.work, work...)

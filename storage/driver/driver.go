@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"tallywood/internal/span"
 	"tallywood/storage"
 	"tallywood/witness/policy"
 )
@@ -108,6 +109,15 @@ type Options struct {
 	// are refused. Default 5 s after PublishInterval; with the StaticCT layout 60 s.
 	MaxUnpublished time.Duration
 
+	// Full returns a published checkpoint with the cosignatures that came after the quorum too, nil
+	// without one; it goes into the bucket beside the checkpoint, at most once in FullInterval. Nil:
+	// there is no such object. Default of FullInterval: 1 s.
+	Full         func() []byte
+	FullInterval time.Duration
+
+	// Observe is told how long each stage took and what came of it; optional. It must not block.
+	Observe func(s Stage, d time.Duration, err error)
+
 	URL   string       // where replicas reach this process, recorded in LEADER records; optional
 	Store string       // where the log lives, recorded for people when it is created; optional
 	Log   *slog.Logger // nil discards
@@ -122,6 +132,8 @@ type Published struct {
 
 	round int64 // the round that brought it; 0: found in the bucket
 	slot  int64 // whose record has its size, if this process leads
+
+	traced span.Point // of its publication
 }
 
 // Log is one log in a Bucket. All methods may be called concurrently.
@@ -171,6 +183,7 @@ type Log struct {
 	queuedSize int64      // their bytes
 	lastCount  int        // entries in the last batch
 	lastAt     time.Time  // when it was committed
+	traced     span.Point // of an entry that was committed since the last publication began
 	committing time.Time  // when the commit in flight began; zero without
 	oldest     time.Time  // when the batch taken last from the queue was opened
 	head       snapshot   // what is committed
@@ -184,11 +197,13 @@ type Log struct {
 	refreshAt  time.Time   // when an unchanged checkpoint is published anew
 	waiting    []milestone // commits not covered by published, in order
 	lastRound  int64       // number of the newest round
+	outdated   int64       // rounds below this one bring what is to be published anew
 	rounds     map[*round]struct{}
 	stored     []byte // the bucket's checkpoint as last read or written
 	storedSize int64  // its size; -1 without
 	storedSlot int64  // of the record of that size
 	partials   []writtenPartial
+	collected  int64 // records below this slot are deleted, as far as we know
 }
 
 func newLog(o Options) (*Log, error) {

@@ -76,6 +76,7 @@ func (l *Log) sweepSlots(ctx context.Context, pubSize, n int64) error {
 	if err != nil {
 		return err
 	}
+	l.setCollected(f.Swept)
 	if n <= f.N {
 		return nil
 	}
@@ -111,6 +112,7 @@ func (l *Log) sweepSlots(ctx context.Context, pubSize, n int64) error {
 		return err
 	}
 	l.swept = n // the next floor says so
+	l.setCollected(n)
 	return nil
 }
 

@@ -51,6 +51,7 @@ func (o Options) check() (Options, note.Verifier, error) {
 	o.SuspectAfter = cmp.Or(o.SuspectAfter, time.Second)
 	o.QuorumTimeout = cmp.Or(o.QuorumTimeout, 3*time.Second)
 	o.LateTimeout = max(cmp.Or(o.LateTimeout, 30*time.Second), o.QuorumTimeout)
+	o.FullInterval = cmp.Or(o.FullInterval, time.Second)
 	o.Republish = cmp.Or(o.Republish, 10*time.Minute)
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 10*time.Second)
 	o.BatchMaxAge = cmp.Or(o.BatchMaxAge, 10*time.Millisecond)

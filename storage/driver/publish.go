@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"tallywood/internal/span"
 )
 
 // refreshRetry is the pause after a refresh of an unchanged checkpoint found no quorum.
@@ -29,6 +31,7 @@ func (l *Log) publish(ctx context.Context) error {
 	for l.due(ctx) && l.rest(ctx, began.Add(l.o.PublishInterval)) {
 		began = time.Now()
 		err := l.publishHead(ctx)
+		l.observe(StagePublish, began, err)
 		var damage *DamageError
 		switch {
 		case ctx.Err() != nil:
@@ -88,9 +91,22 @@ func (l *Log) rest(ctx context.Context, until time.Time) bool {
 // publishes it.
 func (l *Log) publishHead(ctx context.Context) error {
 	l.mu.Lock()
-	snap := l.head
+	snap, traced := l.head, l.traced
 	l.refreshAt = time.Now().Add(refreshRetry)
+	if l.published.round < l.outdated {
+		l.refreshAt = time.Now() // what is published counts for nothing any more
+	}
+	l.traced = span.Point{}
 	l.mu.Unlock()
+	ctx, sp := traced.Start(ctx, "publish")
+	sp.Int("size", snap.size)
+	err := l.publishSize(ctx, snap)
+	sp.End(err)
+	return err
+}
+
+// publishSize is publishHead for what was committed.
+func (l *Log) publishSize(ctx context.Context, snap snapshot) error {
 	if err := l.writePartials(ctx, snap); err != nil {
 		return err
 	}
@@ -106,7 +122,7 @@ func (l *Log) publishHead(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	l.lastRound++
-	p := Published{Size: snap.size, Root: snap.root, Note: signed, round: l.lastRound, slot: snap.next - 1}
+	p := Published{Size: snap.size, Root: snap.root, Note: signed, round: l.lastRound, slot: snap.next - 1, traced: span.At(ctx)}
 	l.mu.Unlock()
 	if l.o.Cosign == nil {
 		l.announce(p)
@@ -142,7 +158,11 @@ func (l *Log) cosign(ctx context.Context, p Published) error {
 }
 
 func (l *Log) runRound(ctx context.Context, p Published) error {
+	began := time.Now()
+	ctx, sp := p.traced.Start(ctx, "cosign")
 	cosigned, err := l.o.Cosign(ctx, p.Note, l.ConsistencyProof)
+	l.observe(StageCosign, began, err)
+	sp.End(err)
 	if err != nil {
 		return fmt.Errorf("cosigning size %d: %w", p.Size, err)
 	}
@@ -168,6 +188,9 @@ func (l *Log) announce(p Published) {
 	if l.o.Republish < 0 {
 		l.refreshAt = p.Time.AddDate(100, 0, 0)
 	}
+	if p.round < l.outdated {
+		l.refreshAt = p.Time
+	}
 	covered := 0
 	for ; covered < len(l.waiting) && l.waiting[covered].size <= p.Size; covered++ {
 		close(l.waiting[covered].done)
@@ -179,6 +202,22 @@ func (l *Log) announce(p Published) {
 		}
 	}
 	l.notifyLocked()
+}
+
+// refresh has what is published signed and cosigned anew, because other witnesses count now.
+func (l *Log) refresh() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outdated, l.refreshAt = l.lastRound+1, time.Now()
+	l.notifyLocked()
+}
+
+// Refresh has the published checkpoint signed and cosigned anew, if this replica leads. It is to be
+// called when other cosignatures are wanted than before.
+func (r *Replica) Refresh() {
+	if l, leading := r.role(); leading {
+		l.refresh()
+	}
 }
 
 // Published returns the newest published checkpoint, which may not have reached the bucket yet.

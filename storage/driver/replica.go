@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -94,8 +95,11 @@ func (r *Replica) look(ctx context.Context) error {
 		return err
 	case stored && !found:
 		return damagef("the checkpoint of size %d is gone", shown.Size)
-	case ok && (!found || shown.Size > pub.Size || shown.Size == pub.Size && shown.Root == pub.Root):
-		return nil // the same, or of a leadership of our own that the bucket does not show yet
+	case ok && found && shown.Size == pub.Size && shown.Root == pub.Root:
+		r.renew(before, pub)
+		return nil
+	case ok && (!found || shown.Size > pub.Size):
+		return nil // smaller, or of a leadership of our own that the bucket does not show yet
 	}
 	l.tree, l.bundles = newTree(l.readTile), newBundles()
 	l.published, l.found = pub, found
@@ -110,6 +114,21 @@ func (r *Replica) look(ctx context.Context) error {
 	}
 	r.show(l)
 	return nil
+}
+
+// renew takes over what l, which a standby shows, has in the bucket under another signing of the same
+// tree: an idle log is cosigned anew now and then, by which readers see that it lives.
+func (r *Replica) renew(l *Log, p Published) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leading || r.log != l {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !bytes.Equal(l.published.Note, p.Note) {
+		l.published.Note, l.published.Time = p.Note, p.Time
+	}
 }
 
 // keepLooking keeps what a standby shows up with the bucket until stop, which waits for its end.

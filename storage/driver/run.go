@@ -44,7 +44,7 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 	l.sign = a.sign
 	g, gctx := errgroup.WithContext(life)
-	for _, loop := range []func(context.Context) error{l.sequence, l.writeTiles, l.publish, l.swap, l.collect} {
+	for _, loop := range []func(context.Context) error{l.sequence, l.writeTiles, l.publish, l.swap, l.collect, l.keepFull} {
 		g.Go(func() error { return loop(gctx) })
 	}
 	log, looked := l.state.log, make(chan struct{})
