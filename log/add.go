@@ -13,6 +13,7 @@ import (
 	"github.com/transparency-dev/tessera/ctonly"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"tallywood/internal/span"
 	"tallywood/log/entry"
 	"tallywood/storage/driver"
 	"tallywood/witness/policy"
@@ -78,11 +79,17 @@ type flight struct {
 // may succeed, and ErrFrozen when none will.
 func (l *Log) Sequence(ctx context.Context, e Entry) (Position, error) {
 	pos, _, err := l.sequence(ctx, e)
+	leave(ctx, pos.Duplicate, err)
 	return pos, err
 }
 
 // sequence is Sequence, and returns the bytes logged unless only the log itself has them.
-func (l *Log) sequence(ctx context.Context, e Entry) (Position, []byte, error) {
+func (l *Log) sequence(ctx context.Context, e Entry) (pos Position, data []byte, err error) {
+	ctx, sp := span.Start(ctx, "sequence")
+	defer func() {
+		sp.Int("index", pos.Index)
+		sp.End(err)
+	}()
 	switch {
 	case (l.o.Kind == KindCT) != (e.CT != nil):
 		return Position{}, nil, errors.New("entry is of another kind than the log")
@@ -111,7 +118,7 @@ func (l *Log) sequence(ctx context.Context, e Entry) (Position, []byte, error) {
 	if f.err != nil {
 		return Position{}, nil, f.err
 	}
-	pos := f.pos
+	pos = f.pos
 	pos.Duplicate = pos.Duplicate || !first
 	if pos.Duplicate && l.overdue(pos.Index) {
 		return Position{}, nil, fmt.Errorf("%w: %w: nothing for %s", ErrUnavailable, ErrUnpublished, maxUnpublishedCT)
@@ -144,16 +151,19 @@ func (l *Log) acceptingLocked() error {
 	case l.caughtUp != term:
 		return fmt.Errorf("%w: the duplicate index is behind the log", ErrUnavailable)
 	case len(l.flights) >= maxFlights:
-		return fmt.Errorf("%w: too many entries await the duplicate index", ErrUnavailable)
+		return fmt.Errorf("%w: %w", ErrUnavailable, errFlights)
 	}
 	return nil
 }
+
+var errFlights = errors.New("too many entries await the duplicate index")
 
 // launch looks f's entry up and hands it to the driver if it is new. The key is among the flights
 // since before the lookup, and a key leaves them only once the index has it, so no second add of
 // it can have been missed, unless the index was emptied in between.
 func (l *Log) launch(ctx context.Context, e Entry, f *flight) {
 	pos, found, err := l.index.get(e.Key)
+	l.lookups.count(found)
 	switch {
 	case err != nil:
 		l.distrust(err)
@@ -236,6 +246,13 @@ func (l *Log) overdue(index int64) bool {
 // published. It is for the kinds whose entries are bytes. Errors that wrap ErrUnavailable or
 // ErrNoQuorum may pass; after ErrNoQuorum the entry is logged all the same.
 func (l *Log) Add(ctx context.Context, e Entry) (Receipt, error) {
+	r, err := l.receipt(ctx, e)
+	leave(ctx, r.Duplicate, err)
+	return r, err
+}
+
+// receipt is Add.
+func (l *Log) receipt(ctx context.Context, e Entry) (Receipt, error) {
 	if l.o.Kind == KindCT {
 		return Receipt{}, errors.New("a certificate log gives no receipts")
 	}
@@ -252,7 +269,9 @@ func (l *Log) Add(ctx context.Context, e Entry) (Receipt, error) {
 			return Receipt{}, fmt.Errorf("reading entry %d: %w", pos.Index, err)
 		}
 	}
-	p, err := l.driver.Await(ctx, pos.Index+1)
+	actx, sp := span.Start(ctx, "await publication")
+	p, err := l.driver.Await(actx, pos.Index+1)
+	sp.End(err)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("waiting for publication of index %d: %w", pos.Index, unavailable(err))
 	}
@@ -308,12 +327,18 @@ func checkInclusion(data []byte, index int64, hashes [][]byte, c policy.Checkpoi
 // A verifiedNote evaluates the policy once for each published note: all receipts under one
 // checkpoint carry the same bytes.
 type verifiedNote struct {
+	mu     sync.Mutex // guards what follows
 	policy *policy.Policy
+	note   []byte // the one seen last; nil without
+	c      policy.Checkpoint
+	err    error
+}
 
-	mu   sync.Mutex // guards the result of the note seen last
-	note []byte
-	c    policy.Checkpoint
-	err  error
+// set makes p the policy, under which nothing is known yet.
+func (v *verifiedNote) set(p *policy.Policy) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.policy, v.note = p, nil
 }
 
 func (v *verifiedNote) open(note []byte) (policy.Checkpoint, error) {

@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -81,8 +82,10 @@ type Options struct {
 	Signers []note.Signer // [0] of type 0x01 named Origin; kind ct: then its 0x05 signer
 	VKeys   []string      // the log's vkeys, in the order of Signers
 
-	Policy   *policy.Policy // must list the log's key
-	Cosigner Cosigner       // nil only if Policy says `quorum none`
+	// The first rules, which SetRules replaces; see Rules.
+	Policy   *policy.Policy
+	Cosigner Cosigner
+	Full     func() []byte
 
 	QuorumTimeout   time.Duration // how long an add waits for publication; default 3 s
 	CommitInterval  time.Duration // least time between commits, but for a full batch; default 0
@@ -97,8 +100,11 @@ type Options struct {
 	// Probe asks the replica at url about its leadership; see driver.Options. Optional.
 	Probe func(ctx context.Context, url string, ready bool) (Alive, error)
 	// SkipGate leads although too few witnesses answer to rule out that the bucket was rolled back.
-	SkipGate bool
-	Log      *slog.Logger // nil discards
+	SkipGate     bool
+	FullInterval time.Duration // least time between two writes of Full; default 1 s
+	// Observe is told how long each stage of a publication took; see driver.Options. Optional.
+	Observe func(s driver.Stage, d time.Duration, err error)
+	Log     *slog.Logger // nil discards
 }
 
 var (
@@ -127,26 +133,13 @@ func (o *Options) check() error {
 	if o.QuorumTimeout < 0 || o.CommitInterval < 0 || o.PublishInterval < 0 || o.MaxQueueAge < 0 {
 		bad("negative duration")
 	}
-	switch {
-	case o.Policy == nil:
-		bad("no policy")
-	case !o.listed():
-		bad("the policy does not list the key of this log")
-	case o.Cosigner == nil && !o.Policy.None():
-		bad("the policy has a quorum, but there is nothing to collect cosignatures")
+	if err := o.rules().check(o.Origin, o.VKeys); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// listed reports whether the policy has the log's first key.
-func (o *Options) listed() bool {
-	for _, l := range o.Policy.Logs() {
-		if len(o.VKeys) > 0 && l.Key.String() == o.VKeys[0] && l.Key.Name() == o.Origin {
-			return true
-		}
-	}
-	return false
-}
+func (o *Options) rules() Rules { return Rules{Policy: o.Policy, Cosigner: o.Cosigner, Full: o.Full} }
 
 // checkOrigin refuses origins that clients cannot work with: those of signature logs take the
 // host name of a log's URL for its key name, and ` - <digits>` at the end for another protocol.
@@ -168,7 +161,9 @@ type Log struct {
 	driver *driver.Replica
 	index  store
 
-	opened verifiedNote
+	rules   atomic.Pointer[Rules]
+	opened  verifiedNote
+	lookups lookups // in index
 
 	wake    chan struct{} // of capacity 1: something landed
 	futures sync.WaitGroup
@@ -202,10 +197,19 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		Signers: o.Signers, VKeys: o.VKeys,
 		QuorumTimeout: o.QuorumTimeout, CommitInterval: o.CommitInterval,
 		PublishInterval: o.PublishInterval, SwapInterval: o.SwapInterval, MaxQueueAge: o.MaxQueueAge,
-		URL: o.URL, Probe: o.Probe, SkipGate: o.SkipGate, Log: o.Log,
+		URL: o.URL, Probe: o.Probe, SkipGate: o.SkipGate, Observe: o.Observe, Log: o.Log,
 	}
+	rules := o.rules()
+	l.rules.Store(&rules)
 	if !o.Policy.None() {
-		do.Cosign, do.Sizes, do.Satisfied = l.cosign, o.Cosigner.Sizes, o.Policy.Satisfied
+		do.Cosign = l.cosign
+		do.Sizes = func(ctx context.Context, checkpoint []byte) ([]policy.WitnessSize, error) {
+			return l.rules.Load().Cosigner.Sizes(ctx, checkpoint)
+		}
+		do.Satisfied = func(has func(string) bool) bool { return l.rules.Load().Policy.Satisfied(has) }
+		if o.Full != nil {
+			do.Full, do.FullInterval = l.full, o.FullInterval
+		}
 	}
 	var err error
 	if l.driver, err = driver.OpenReplica(ctx, do); err != nil {
@@ -220,7 +224,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 // cosign is the Cosigner's, and believes no more of it than the policy does: what this returns is
 // about to become public.
 func (l *Log) cosign(ctx context.Context, checkpoint []byte, prove driver.ProofFunc) ([]byte, error) {
-	cosigned, err := l.o.Cosigner.Cosign(ctx, checkpoint, prove)
+	cosigned, err := l.rules.Load().Cosigner.Cosign(ctx, checkpoint, prove)
 	if err != nil {
 		return nil, fmt.Errorf("collecting cosignatures: %w", err)
 	}
@@ -228,6 +232,24 @@ func (l *Log) cosign(ctx context.Context, checkpoint []byte, prove driver.ProofF
 		return nil, fmt.Errorf("checking cosignatures: %w", err)
 	}
 	return cosigned, nil
+}
+
+// full is that of the rules, and believes no more of it than the policy does. What is not published yet is
+// nothing to keep.
+func (l *Log) full() []byte {
+	r := l.rules.Load()
+	if r.Full == nil {
+		return nil
+	}
+	note := r.Full()
+	if note == nil {
+		return nil
+	}
+	c, err := r.Policy.Open(note)
+	if p, ok := l.driver.Published(); err != nil || !ok || c.Size() > p.Size {
+		return nil
+	}
+	return note
 }
 
 // Run takes part in the log until ctx ends: it leads or stands by. At the end it completes what is

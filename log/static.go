@@ -18,7 +18,8 @@ import (
 
 // Static serves the public objects of the log of that name, relative to "/": checkpoint, tile/…
 // and issuer/…, as c2sp.org/tlog-tiles and c2sp.org/static-ct-api lay them out, from the bucket
-// alone. Paths that neither has are answered 404 without a look at the bucket. Conditional and
+// alone; beside the checkpoint there is checkpoint.full, which has the cosignatures that came after the
+// quorum too. Paths that neither has are answered 404 without a look at the bucket. Conditional and
 // range requests work, entry bundles are compressed for whoever takes gzip, and pages of any origin
 // may read. The memory that answers under way take is bounded.
 func Static(bucket storage.Bucket, name string) http.Handler {
@@ -40,9 +41,10 @@ func Static(bucket storage.Bucket, name string) http.Handler {
 			httpx.Error(w, http.StatusNotFound, "no such object: a log has checkpoint, tile/… and issuer/… only")
 			return
 		}
-		data, _, err := bucket.Get(r.Context(), "logs/"+name+"/"+path, storage.Range{})
+		data, err := readObject(r.Context(), bucket, "logs/"+name+"/", path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
+			header.Set("Cache-Control", "no-store") // it may be there the next moment
 			httpx.Error(w, http.StatusNotFound, "no such object in this log, or not yet")
 			return
 		case err != nil:
@@ -93,7 +95,7 @@ var issuerPath = regexp.MustCompile(`^issuer/[0-9a-f]{64}$`)
 // classify says how the object at path is served, if the layouts have such a path.
 func classify(path string) (contentType, cacheControl string, ok bool) {
 	switch {
-	case path == "checkpoint":
+	case path == "checkpoint", path == "checkpoint.full":
 		return "text/plain; charset=utf-8", "no-store", true
 	case validTile(path):
 		return "application/octet-stream", immutable, true

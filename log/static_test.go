@@ -130,8 +130,8 @@ func TestStaticMethodsConditionsAndRanges(t *testing.T) {
 			t.Errorf("%s: %d, Allow %q", method, resp.StatusCode, resp.Header.Get("Allow"))
 		}
 	}
-	if resp, _ := do(t, "GET", s.URL+"/tile/0/000.p/5"); resp.StatusCode != 404 {
-		t.Errorf("partial that is gone: %d", resp.StatusCode)
+	if resp, _ := do(t, "GET", s.URL+"/tile/0/001.p/5"); resp.StatusCode != 404 {
+		t.Errorf("partial that is not there: %d", resp.StatusCode)
 	}
 }
 

@@ -84,8 +84,10 @@ func New(o Options) (http.Handler, error) {
 	mux.Handle(entriesPath, add)
 	mux.Handle(entriesPath+"/{$}", add)
 	mux.Handle("/checkpoint", static)
+	mux.Handle("/checkpoint.full", static)
 	mux.Handle("/tile/", static)
 	mux.Handle("/api/v2/checkpoint", http.StripPrefix("/api/v2", static))
+	mux.Handle("/api/v2/checkpoint.full", http.StripPrefix("/api/v2", static))
 	mux.Handle("/api/v2/tile/", http.StripPrefix("/api/v2", static))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		httpx.Error(w, http.StatusNotFound, "no such path: this log has "+entriesPath+", /checkpoint and /tile/…")

@@ -71,6 +71,7 @@ func New(o Options) (http.Handler, error) {
 	mux.Handle(addPath, add)
 	mux.Handle(addPath+"/{$}", add)
 	mux.Handle("/checkpoint", static)
+	mux.Handle("/checkpoint.full", static)
 	mux.Handle("/tile/", static)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		httpx.Error(w, http.StatusNotFound, "no such path: this log has "+addPath+", /checkpoint and /tile/…")
