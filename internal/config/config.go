@@ -19,7 +19,10 @@ import (
 type Config struct {
 	// Host and port to listen on, for every part.
 	Address string `yaml:"address"`
-	// Public base URL, without a slash at the end. Default: http://ADDRESS, if that names a host.
+	// TLS on that address, 1.2 or newer. Default: none; it speaks plain HTTP.
+	TLS *TLS `yaml:"tls,omitempty"`
+	// Public base URL, without a slash at the end. Default: http://ADDRESS, with tls
+	// https://ADDRESS, if that names a host.
 	URL string `yaml:"url,omitempty"`
 	// Base URL at which other processes on the same storage reach this one: they ask it whether it
 	// leads, and pass writes on to it. Default: url.
@@ -179,7 +182,7 @@ func Parse(data []byte, dir string, getenv func(string) (string, bool)) (*Config
 		return nil, err
 	}
 	c.setDefaults()
-	if err := errors.Join(c.checkServer(), c.checkLogs(), c.checkShards(), c.checkParts(), c.Limits.check(), c.resolve()); err != nil {
+	if err := errors.Join(c.checkServer(), c.checkTLS(), c.checkLogs(), c.checkShards(), c.checkParts(), c.Limits.check(), c.resolve()); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -188,11 +191,11 @@ func Parse(data []byte, dir string, getenv func(string) (string, bool)) (*Config
 // SetAddress puts another listen address in place of the configured one; a base URL that was
 // the default follows it.
 func (c *Config) SetAddress(address string) {
-	if c.ReplicaURL == "http://"+c.Address {
-		c.ReplicaURL = "http://" + address
+	if c.ReplicaURL == c.scheme()+c.Address {
+		c.ReplicaURL = c.scheme() + address
 	}
-	if c.URL == "http://"+c.Address {
-		c.URL = "http://" + address
+	if c.URL == c.scheme()+c.Address {
+		c.URL = c.scheme() + address
 	}
 	c.Address = address
 }
@@ -203,7 +206,7 @@ func (c *Config) setDefaults() {
 			host = "localhost"
 		}
 		if !everyHost(host) {
-			c.URL = "http://" + net.JoinHostPort(host, port)
+			c.URL = c.scheme() + net.JoinHostPort(host, port)
 		}
 	}
 	if c.ReplicaURL == "" {
@@ -390,6 +393,7 @@ func (c *Config) resolve() error {
 	path := func(field *string) { *field = resolve(c.Dir, *field) }
 	path(&c.CacheDir)
 	path(&c.ClientDir)
+	c.resolveTLS()
 	for i := range c.Logs {
 		path(&c.Logs[i].Policy)
 	}

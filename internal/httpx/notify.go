@@ -74,6 +74,18 @@ func (n Notifier) Around(ctx context.Context, run func() error) error {
 	return err
 }
 
+// Reloading calls reload, which takes on a changed configuration, and says RELOADING=1 before it and
+// READY=1 after it. A manager that cannot be told holds nothing up.
+func (n Notifier) Reloading(reload func()) {
+	state := "RELOADING=1"
+	if usec := monotonic().Microseconds(); usec > 0 {
+		state += fmt.Sprintf("\nMONOTONIC_USEC=%d", usec) // tells this reload from an earlier one
+	}
+	_ = n.Send(state)
+	reload()
+	_ = n.Send("READY=1")
+}
+
 // keep sends what Around promises until returned ends.
 func (n Notifier) keep(ctx, returned context.Context) {
 	beat := make(<-chan time.Time)

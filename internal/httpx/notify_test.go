@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +102,36 @@ func TestNotifierSaysStoppingBeforeTheEnd(t *testing.T) {
 		}
 		if ready, stopping := m.next(t), m.next(t); ready != "READY=1" || stopping != "STOPPING=1" {
 			t.Fatalf("told %q, %q", ready, stopping)
+		}
+	}
+}
+
+func TestNotifierTellsOfAReload(t *testing.T) {
+	m := newManager(t, filepath.Join(t.TempDir(), "notify"))
+	n, err := httpx.NewNotifier(environment("NOTIFY_SOCKET", m.name), 17)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last int64
+	for range 2 {
+		called := make(chan struct{})
+		n.Reloading(func() { close(called) })
+		<-called
+		state, stamp, _ := strings.Cut(m.next(t), "\nMONOTONIC_USEC=")
+		usec, err := strconv.ParseInt(stamp, 10, 64)
+		if state != "RELOADING=1" || runtime.GOOS == "linux" && (err != nil || usec <= last) {
+			t.Errorf("told %q at %q, after %d", state, stamp, last)
+		}
+		last = usec
+		if state := m.next(t); state != "READY=1" {
+			t.Errorf("told %q after it", state)
+		}
+	}
+	// It is the time since the machine's start: later than any process's own.
+	if up, err := os.ReadFile("/proc/uptime"); runtime.GOOS == "linux" && err == nil {
+		seconds, err := strconv.ParseFloat(strings.Fields(string(up))[0], 64)
+		if err != nil || float64(last)/1e6 > seconds+1 {
+			t.Errorf("%d µs is later than %q, the time since the start", last, up)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package httpx
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -18,6 +19,7 @@ type ServeOptions struct {
 	// Leaving, once closed, makes each answer the last of its connection: ctx is about to end.
 	Leaving <-chan struct{}
 	Log     *slog.Logger // the server's own complaints; nil discards them
+	TLS     *tls.Config  // with a certificate; nil: plain HTTP
 }
 
 const (
@@ -58,7 +60,14 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, o ServeOptions)
 		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(g) }()
+	go func() {
+		if o.TLS == nil {
+			served <- srv.Serve(g)
+			return
+		}
+		srv.TLSConfig = o.TLS
+		served <- srv.ServeTLS(g, "", "") // speaks HTTP/2 too
+	}()
 	for wait := o.Leaving; ctx.Err() == nil; wait = nil {
 		select {
 		case err := <-served:
