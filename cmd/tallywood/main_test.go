@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +36,8 @@ import (
 //	start ARG...                  start "tallywood ARG..." (up or serve), wait until it is ready, and
 //	                              set $URL, $ISSUER and, if there is one, $TRUST (the CLIENT_DIR)
 //	stop                          send SIGTERM to it; it must end well
+//	hangup [REGEXP]               send SIGHUP to it, which must live on, and wait until its log has a new
+//	                              line like that
 //	fetch URL                     print what is there; fails unless the status is 200
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tallywood": main})
@@ -47,7 +50,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "answer": answer, "start": start, "stop": stop, "fetch": fetch,
+			"exits": exits, "answer": answer, "start": start, "stop": stop, "hangup": hangup, "fetch": fetch,
 		}})
 }
 
@@ -131,6 +134,24 @@ func stop(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(cmd.(*exec.Cmd).Process.Signal(syscall.SIGTERM))
 	if err := cmd.(*exec.Cmd).Wait(); err != nil {
 		ts.Fatalf("the server ended with %v; its log:\n%s", err, ts.ReadFile("server.log"))
+	}
+}
+
+func hangup(ts *testscript.TestScript, neg bool, args []string) {
+	cmd, ok := running.Load(ts)
+	if neg || len(args) > 1 || !ok {
+		ts.Fatalf("usage: hangup [REGEXP], after start")
+	}
+	before := len(ts.ReadFile("server.log"))
+	ts.Check(cmd.(*exec.Cmd).Process.Signal(syscall.SIGHUP))
+	if len(args) == 0 {
+		return
+	}
+	want := regexp.MustCompile(args[0])
+	for deadline := time.Now().Add(time.Minute); !want.MatchString(ts.ReadFile("server.log")[before:]); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("the log of the server has no %q; it is:\n%s", args[0], ts.ReadFile("server.log"))
+		}
 	}
 }
 

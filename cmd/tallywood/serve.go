@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 
 	"tallywood/internal/config"
 	"tallywood/internal/httpx"
@@ -23,10 +24,15 @@ Runs what the configuration file has: logs, certificate and timestamp authoritie
 monitor. When clients may begin, the line "ready URL CLIENT_DIR" appears on the standard output
 (CLIENT_DIR only if client_dir is set). The log is JSON on the standard error.
 
-SIGTERM and SIGINT end it: what has been accepted is published first.
+SIGTERM and SIGINT end it: what has been accepted is published first. SIGHUP makes it read the
+configuration and the files it names again and take on what can change without a restart; what
+it refuses stays as it was, and the log says why.
 
 A service manager that sets NOTIFY_SOCKET, as systemd does, is told when the listener answers, at
-half of WATCHDOG_USEC that the process lives, and when it is about to end.`,
+half of WATCHDOG_USEC that the process lives, when it reloads, and when it is about to end.
+
+Traces go where the standard variables of OpenTelemetry say, such as OTEL_EXPORTER_OTLP_ENDPOINT,
+by OTLP over HTTP. Without them nothing is traced.`,
 		run: serve}
 }
 
@@ -54,6 +60,13 @@ func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) err
 		cfg.SetAddress(ln.Addr().String())
 	}
 	o := stack.Options{Config: cfg, Log: logger(t.err, slog.LevelInfo, true)}
+	o.Reread = func() (*config.Config, error) {
+		c, err := config.Load(*path)
+		if err == nil && anyPort(c.Address) {
+			c.SetAddress(ln.Addr().String())
+		}
+		return c, err
+	}
 	return serveStack(ctx, o, ln, manager, func(started) {
 		if err := manager.Send("STATUS=ready " + cfg.URL); err != nil {
 			o.Log.Warn("telling the service manager", "err", err)
@@ -86,6 +99,16 @@ func serveStack(ctx context.Context, o stack.Options, ln net.Listener, manager h
 		st.metrics = metricsLn.Addr().String()
 		o.Log.Info("serving metrics", "address", st.metrics)
 	}
+	v := buildVersion()
+	o.Build = stack.Build{Version: v.Version, Revision: v.Commit, Go: v.Go}
+	tracer, stopTracing, err := startTracing(ctx, os.Getenv, o.Log)
+	if err != nil {
+		return errors.Join(usagef("%w", err), ln.Close())
+	}
+	defer stopTracing()
+	o.Tracer = tracer
+	hup := catchHangups()
+	defer hup.close()
 	s, err := stack.Open(ctx, o)
 	if err != nil {
 		return openError(errors.Join(err, ln.Close()))
@@ -93,7 +116,17 @@ func serveStack(ctx context.Context, o stack.Options, ln net.Listener, manager h
 	if st.changed, err = s.WriteClientFiles(ctx); err != nil {
 		return errors.Join(err, ln.Close(), s.Close())
 	}
-	err = manager.Around(ctx, func() error { return s.Run(ctx, ln, metricsLn, func() { ready(st) }) })
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err = manager.Around(ctx, func() error {
+		ended := make(chan struct{})
+		var reloads sync.WaitGroup
+		reloads.Go(func() { hup.serve(ended, manager, o.Log, func() error { return s.Reload(ctx) }, cancel) })
+		err := s.Run(ctx, ln, metricsLn, func() { ready(st) })
+		close(ended)
+		reloads.Wait()
+		return err
+	})
 	err = errors.Join(err, s.Close())
 	if _, damaged := errors.AsType[*driver.DamageError](err); damaged {
 		return openError(err)

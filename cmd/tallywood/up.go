@@ -30,7 +30,8 @@ them as they are. When clients may begin, the line "ready URL CLIENT_DIR" appear
 standard output, and after it a command that signs a file and one that verifies it.
 
 This is for development: the login believes anything, and witnesses in one process are not
-independent. It listens on loopback addresses only. Ctrl-C ends it.`,
+independent. It listens on loopback addresses only. Ctrl-C ends it; SIGHUP makes it read its
+files again, as "tallywood serve" does.`,
 		run: up}
 }
 
@@ -63,7 +64,14 @@ func up(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error 
 	if *metrics != "" {
 		cfg.MetricsAddress = *metrics
 	}
-	return serveStack(ctx, stack.Options{Config: cfg, Watch: watch, Dev: true, Log: logger(t.err, level, false)}, ln, httpx.Notifier{},
+	reread := func() (*config.Config, error) {
+		c, err := config.Load(filepath.Join(*data, "config.yaml"))
+		if err == nil && *metrics != "" {
+			c.MetricsAddress = *metrics
+		}
+		return c, err
+	}
+	return serveStack(ctx, stack.Options{Config: cfg, Watch: watch, Dev: true, Log: logger(t.err, level, false), Reread: reread}, ln, httpx.Notifier{},
 		func(st started) {
 			if len(st.changed) > 0 && *address != "" {
 				fmt.Fprintf(t.err, "tallywood: wrote %s in %s for %s\n", strings.Join(st.changed, ", "), cfg.ClientDir, cfg.URL)

@@ -77,7 +77,7 @@ func (s *Stack) openBucket(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.bucket = b
+	s.bucket = s.metrics.metered(b)
 	if s.dev {
 		dir, ok := b.(*posix.Bucket)
 		if !ok {

@@ -26,14 +26,14 @@ func (s *Stack) clientPolicies() map[string][]byte {
 		}
 	}
 	files := map[string][]byte{}
-	text := bytes.Clone(first.policyText)
+	text := bytes.Clone(first.policyText())
 	for _, l := range set.logs {
 		switch {
-		case l.cfg.Kind != first.cfg.Kind || listed(first.policy, l.vkey):
-		case sameWitnesses(first.policy, l.policy):
+		case l.cfg.Kind != first.cfg.Kind || listed(first.policy(), l.vkey):
+		case sameWitnesses(first.policy(), l.policy()):
 			text = addLogLine(text, fmt.Sprintf("log %s %s", l.vkey, s.cfg.LogURL(l.want())))
 		default:
-			files["policy-"+l.cfg.Name+".txt"] = l.policyText
+			files["policy-"+l.cfg.Name+".txt"] = l.policyText()
 		}
 	}
 	files["policy.txt"] = text
@@ -98,10 +98,11 @@ func addLogLine(text []byte, line string) []byte {
 func (s *Stack) ownPolicy(path string) bool {
 	there, err := os.Stat(path)
 	for _, l := range s.parts() {
-		if filepath.Clean(l.cfg.Policy) == path {
+		policy := l.rules.Load().path
+		if filepath.Clean(policy) == path {
 			return true
 		}
-		if own, oerr := os.Stat(l.cfg.Policy); err == nil && oerr == nil && os.SameFile(there, own) {
+		if own, oerr := os.Stat(policy); err == nil && oerr == nil && os.SameFile(there, own) {
 			return true
 		}
 	}

@@ -27,7 +27,9 @@ func testPart(t *testing.T, l config.Log, rest string) *logPart {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &logPart{cfg: l, vkey: vkey, policy: p, policyText: []byte(text), shard: newShardState(l)}
+	part := &logPart{cfg: l, vkey: vkey, shard: newShardState(l)}
+	part.rules.Store(&logRules{policy: p, text: []byte(text)})
+	return part
 }
 
 func testWitnesses(group, quorum string, names ...string) string {
@@ -89,7 +91,7 @@ func TestClientPolicyHasAllShardsItCanSpeakOf(t *testing.T) {
 	if text := string(files["policy.txt"]); !strings.HasPrefix(text, "# of now\n") || !strings.Contains(text, " https://example.org/logs/same\n") {
 		t.Errorf("policy.txt is\n%s", text)
 	}
-	if string(files["policy-weaker.txt"]) != string(set.named("weaker").policyText) {
+	if string(files["policy-weaker.txt"]) != string(set.named("weaker").policyText()) {
 		t.Errorf("policy-weaker.txt is\n%s", files["policy-weaker.txt"])
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -22,23 +22,23 @@ import (
 	"tallywood/log"
 	"tallywood/log/ctlog"
 	"tallywood/log/rekor"
-	"tallywood/log/tlog"
-	"tallywood/witness/client"
-	"tallywood/witness/policy"
 )
+
+// objectStoreFullInterval spaces the writes of a log's full checkpoint in an object store.
+const objectStoreFullInterval = 10 * time.Second
 
 // A logPart is one log and what it is served with.
 type logPart struct {
 	cfg config.Log
 
 	// Read from files, or for keys from a KMS.
-	keys       logKeys
-	vkey       string // of the Ed25519 note key; "" if that is unasked
-	policy     *policy.Policy
-	policyText []byte              // the file it was read from
-	cosigner   *client.Client      // nil if the policy is "quorum none"
-	roots      []*x509.Certificate // kind ct only, like ct and head
-	token      string              // kind tlog only: what whoever adds must send; "": nothing
+	keys    logKeys
+	vkey    string // of the Ed25519 note key; "" if that is unasked
+	rules   atomic.Pointer[logRules]
+	seen    *witnessBook        // which of its witnesses answer
+	storage storageProbe        // whether its bucket does
+	roots   []*x509.Certificate // kind ct only, like ct and head
+	token   string              // kind tlog only: what whoever adds had to send at the start; "": nothing
 
 	shard *shardState
 
@@ -47,6 +47,7 @@ type logPart struct {
 	log     *log.Log
 	ct      *ctlog.Log
 	head    *ctlog.TreeHead
+	guard   *guard       // kind tlog only
 	handler http.Handler // its own paths, relative to /
 }
 
@@ -88,28 +89,6 @@ func (s *Stack) logKeys(l config.Log) (logKeys, error) {
 	return k, nil
 }
 
-// readPolicy reads the tlog-policy of a log and checks that it speaks of that log; of one whose vkey
-// is not known, that it speaks of one with its origin.
-func readPolicy(path, origin, vkey string) (*policy.Policy, []byte, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading policy: %w", err)
-	}
-	p, err := policy.Parse(text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("policy %s: %w", path, err)
-	}
-	for _, l := range p.Logs() {
-		if l.Key.String() == vkey || vkey == "" && l.Key.Name() == origin {
-			return p, text, nil
-		}
-	}
-	if vkey == "" {
-		return nil, nil, fmt.Errorf("policy %s does not list this log; it needs a line \"log %s+…\" with its vkey", path, origin)
-	}
-	return nil, nil, fmt.Errorf("policy %s does not list this log; it needs the line \"log %s\"", path, vkey)
-}
-
 // readLogs reads the files of every log: keys, policies and accepted roots.
 func (s *Stack) readLogs() error {
 	var errs []error
@@ -135,19 +114,15 @@ func (s *Stack) readLog(c *config.Config, l config.Log) (*logPart, error) {
 	if err != nil {
 		return nil, err
 	}
-	part := &logPart{cfg: l, keys: k, shard: newShardState(l)}
+	part := &logPart{cfg: l, keys: k, seen: newWitnessBook(), shard: newShardState(l)}
 	if pub, ok := k.note.Public().(ed25519.PublicKey); ok {
 		part.vkey = keys.VKey(l.Origin, keys.AlgEd25519, pub)
 	}
-	if part.policy, part.policyText, err = readPolicy(l.Policy, l.Origin, part.vkey); err != nil {
+	rules, err := s.readRules(part, l.Policy)
+	if err != nil {
 		return nil, err
 	}
-	if !part.policy.None() {
-		if part.cosigner, err = client.New(client.Options{Policy: part.policy, Log: s.log}); err != nil {
-			return nil, fmt.Errorf("reaching witnesses: %w", err)
-		}
-		s.closers = append(s.closers, part.cosigner)
-	}
+	part.rules.Store(rules)
 	if l.Kind == "ct" {
 		if part.roots, err = acceptedRoots(c, l); err != nil {
 			return nil, err
@@ -182,19 +157,22 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 		}
 		signers, vkeys = append(signers, part.head), append(vkeys, part.head.VKey())
 	}
+	rules := part.rules.Load().engine(l.Origin)
 	o := log.Options{
 		Name: l.Name, Origin: l.Origin, Kind: logKind[l.Kind], Bucket: s.bucket,
-		Signers: signers, VKeys: vkeys, Policy: part.policy,
+		Signers: signers, VKeys: vkeys, Policy: rules.Policy, Cosigner: rules.Cosigner, Full: rules.Full,
 		QuorumTimeout: time.Duration(l.QuorumTimeout), CommitInterval: time.Duration(l.CommitInterval),
 		PublishInterval: time.Duration(l.PublishInterval),
 		MaxQueueAge:     time.Duration(s.cfg.Limits.QueueAge),
-		CacheDir:        s.cfg.CacheDir, URL: s.cfg.ReplicaURL, Probe: s.probe(l.Name), SkipGate: l.RollbackCheck == "skip", Log: s.log,
+		CacheDir:        s.cfg.CacheDir, URL: s.cfg.ReplicaURL, Probe: s.probe(l.Name), SkipGate: l.RollbackCheck == "skip",
+		Observe: s.metrics.stageOf(l.Name), Log: s.log,
 	}
+	s.metrics.expect(l.Name, part.policy())
 	if strings.HasPrefix(s.cfg.Storage, "gs://") {
 		o.SwapInterval = gcsSwapInterval
 	}
-	if part.cosigner != nil {
-		o.Cosigner = part.cosigner
+	if config.IsObjectStore(s.cfg.Storage) {
+		o.FullInterval = objectStoreFullInterval // each write costs money
 	}
 	if part.log, err = log.Open(ctx, o); err != nil {
 		return err
@@ -222,7 +200,8 @@ func (s *Stack) serveLog(part *logPart) error {
 			h = part.ct.Handler()
 		}
 	case "tlog":
-		h, err = tlog.New(tlog.Options{Log: part.log, Bucket: s.bucket, Token: part.token, Successor: s.successor(l.Name), Logger: logger})
+		part.guard = &guard{}
+		h, err = part.guard, s.guardLog(part, part.token)
 	default:
 		var id [32]byte
 		if id, err = keys.LogID(l.Origin, part.keys.public); err == nil {
@@ -242,7 +221,8 @@ func (s *Stack) serveLog(part *logPart) error {
 func (s *Stack) routeLogs(mux *http.ServeMux) {
 	mux.HandleFunc("/logs/", func(w http.ResponseWriter, r *http.Request) { s.current().handler.ServeHTTP(w, r) })
 	signatures := s.serveInCharge((*logSet).signatures)
-	for _, path := range []string{"/api/v2/log/", "/api/v2/checkpoint", "/api/v2/tile/", "/checkpoint", "/tile/"} {
+	for _, path := range []string{"/api/v2/log/", "/api/v2/checkpoint", "/api/v2/checkpoint.full", "/api/v2/tile/",
+		"/checkpoint", "/checkpoint.full", "/tile/"} {
 		mux.Handle(path, signatures)
 	}
 	mux.Handle("/ct/", http.StripPrefix("/ct", s.serveInCharge((*logSet).certificates)))

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"crypto/x509"
 	"net/http"
 	"strconv"
 	"strings"
@@ -16,22 +17,82 @@ type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+
+	adds          *prometheus.CounterVec
+	addSeconds    *prometheus.HistogramVec
+	stageSeconds  *prometheus.HistogramVec
+	stageFailures *prometheus.CounterVec
+	answers       *prometheus.CounterVec
+	answerSeconds *prometheus.HistogramVec
+
+	operations       *prometheus.CounterVec
+	operationSeconds *prometheus.HistogramVec
+
+	expiry  *prometheus.GaugeVec
+	reloads *prometheus.CounterVec
 }
 
-func newMetrics() *metrics {
-	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tallywood_http_requests_total", Help: "Requests answered, by part and status.",
-		}, []string{"part", "code"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "tallywood_http_request_seconds", Help: "Time to the end of the answer, by part.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-		}, []string{"part"}),
+// latencies are the buckets of durations, in seconds: from what a local disk takes to what no client
+// waits for any more.
+var latencies = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+// reloadEndings are what comes of a reload.
+var reloadEndings = []string{"done", "refused"}
+
+// newMetrics returns the metrics of a program of the given version.
+func newMetrics(b Build) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tallywood_" + name, Help: help}, labels)
+		m.registry.MustRegister(c)
+		return c
 	}
-	m.registry.MustRegister(m.requests, m.seconds, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tallywood_" + name, Help: help, Buckets: latencies}, labels)
+		m.registry.MustRegister(h)
+		return h
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tallywood_" + name, Help: help}, labels)
+		m.registry.MustRegister(g)
+		return g
+	}
+	m.requests = counter("http_requests_total", "Requests answered, by part and status.", "part", "code")
+	m.seconds = histogram("http_request_seconds", "Time to the end of the answer, by part.", "part")
+	m.adds = counter("log_adds_total", "Adds answered by this process, by how they ended.", "log", "outcome")
+	m.addSeconds = histogram("log_add_seconds", "Time to the answer of adds that ended well.", "log")
+	m.stageSeconds = histogram("log_stage_seconds", "Time of each stage from a batch to the checkpoint in the bucket.", "log", "stage")
+	m.stageFailures = counter("log_stage_failures_total", "Stages that failed, and are tried again.", "log", "stage")
+	m.answers = counter("log_witness_requests_total", "Requests for cosignatures, by what came of them.", "log", "witness", "answer")
+	m.answerSeconds = histogram("log_witness_request_seconds", "Time of the requests for cosignatures.", "log", "witness")
+	m.operations = counter("storage_operations_total", "Operations of the bucket, by the kind of object and what came of them.", "operation", "object", "outcome")
+	m.operationSeconds = histogram("storage_operation_seconds", "Time of the operations of the bucket.", "operation", "object")
+	m.expiry = gauge("certificate_expiry_timestamp_seconds", "When a certificate of this process expires.", "part")
+	m.reloads = counter("reloads_total", "Reloads of the configuration, refused if any part of it was.", "outcome")
+	for _, e := range reloadEndings {
+		m.reloads.WithLabelValues(e)
+	}
+	gauge("build_info", "1, with the program's version and what it was built with.", "version", "revision", "goversion").
+		WithLabelValues(b.Version, b.Revision, b.Go).Set(1)
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// A Build says which program this is.
+type Build struct{ Version, Revision, Go string }
+
+// expires notes until when the chain of a part of this process is valid.
+func (m *metrics) expires(part string, chain []*x509.Certificate) {
+	if m == nil {
+		return // the configuration is only checked
+	}
+	until := chain[0].NotAfter
+	for _, c := range chain {
+		if c.NotAfter.Before(until) {
+			until = c.NotAfter
+		}
+	}
+	m.expiry.WithLabelValues(part).Set(float64(until.Unix()))
 }
 
 // parts maps the beginning of a path to the label of the part that serves it. The set is closed:
@@ -91,36 +152,4 @@ func (s *Stack) metricsHandler() http.Handler {
 		mux.Handle(w.path+"/metrics", w.witness.Metrics())
 	}
 	return mux
-}
-
-// logCollector reads the logs' figures when it is asked.
-type logCollector struct{ logs func() []*logPart }
-
-var (
-	descSize  = prometheus.NewDesc("tallywood_log_published_size", "Entries under the newest published checkpoint.", []string{"log"}, nil)
-	descReady = prometheus.NewDesc("tallywood_log_ready", "1 if the log takes entries, else 0.", []string{"log"}, nil)
-	descLacks = prometheus.NewDesc("tallywood_log_index_lacks", "Entries that the duplicate index is about to take from the log, all of them while it is rebuilt.", []string{"log"}, nil)
-)
-
-// Describe implements prometheus.Collector.
-func (c *logCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- descSize
-	ch <- descReady
-	ch <- descLacks
-}
-
-// Collect implements prometheus.Collector.
-func (c *logCollector) Collect(ch chan<- prometheus.Metric) {
-	for _, l := range c.logs() {
-		ready := 0.0
-		if l.log.Ready() == nil {
-			ready = 1
-		}
-		ch <- prometheus.MustNewConstMetric(descReady, prometheus.GaugeValue, ready, l.cfg.Name)
-		rebuild, _ := l.log.Rebuilding()
-		ch <- prometheus.MustNewConstMetric(descLacks, prometheus.GaugeValue, float64(rebuild.Total-rebuild.Written), l.cfg.Name)
-		if cp, ok := l.log.Published(); ok {
-			ch <- prometheus.MustNewConstMetric(descSize, prometheus.GaugeValue, float64(cp.Size()), l.cfg.Name)
-		}
-	}
 }

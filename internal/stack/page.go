@@ -85,13 +85,7 @@ type pageMonitor struct {
 func (s *Stack) routePeople(mux *http.ServeMux) {
 	mux.Handle("/{$}", httpx.Methods(http.HandlerFunc(s.page), http.MethodGet))
 	mux.HandleFunc("/healthz", alive)
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := s.Ready(); err != nil {
-			plain(w, http.StatusServiceUnavailable, err.Error())
-			return
-		}
-		plain(w, http.StatusOK, "ready")
-	})
+	mux.HandleFunc("/readyz", s.serveReady)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		httpx.Error(w, http.StatusNotFound, fmt.Sprintf("nothing is served at %.200q; %s/ lists what is", r.URL.Path, s.cfg.URL))
 	})
@@ -102,13 +96,6 @@ func alive(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintln(w, `{"status":"SERVING"}`)
-}
-
-func plain(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	fmt.Fprintln(w, text)
 }
 
 func (s *Stack) page(w http.ResponseWriter, r *http.Request) {
@@ -212,7 +199,7 @@ func (s *Stack) lastBundle(ctx context.Context, l *logPart) ([]bundleEntry, erro
 	if err != nil {
 		return nil, err
 	}
-	cp, err := l.policy.OpenLog(note)
+	cp, err := l.policy().OpenLog(note)
 	if err != nil || cp.Size() == 0 {
 		return nil, err
 	}
@@ -310,7 +297,7 @@ func (s *Stack) pageWitnesses() ([]pageWitness, string) {
 	if l == nil {
 		return nil, ""
 	}
-	if l.policy.None() {
+	if l.policy().None() {
 		return nil, "none: this log is published without witnesses"
 	}
 	cosigned := map[string]time.Time{}
@@ -320,10 +307,10 @@ func (s *Stack) pageWitnesses() ([]pageWitness, string) {
 		}
 	}
 	var out []pageWitness
-	for _, w := range l.policy.Witnesses() {
+	for _, w := range l.policy().Witnesses() {
 		out = append(out, pageWitness{w.Name, w.URL, cosigned[w.Name]})
 	}
-	return out, quorumText(l.policy)
+	return out, quorumText(l.policy())
 }
 
 // quorumText says how many of the witnesses suffice, if any so many do.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"tallywood/internal/httpx"
+	"tallywood/internal/span"
 	"tallywood/log"
 )
 
@@ -101,6 +102,7 @@ type forwarder struct {
 // forward returns local as it is while this process leads the log, else the leader's handler at
 // prefix.
 func (s *Stack) forward(l *logPart, prefix string, local http.Handler) http.Handler {
+	local = s.metrics.countAdds(l.cfg.Name, local, prefix == "")
 	return &forwarder{
 		log: l.log, own: s.cfg.ReplicaURL, prefix: prefix, local: local, peers: s.peers.Transport,
 		pass: l.passing, room: s.replays,
@@ -173,6 +175,8 @@ func (f *forwarder) try(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	ctx, stop := f.whileLeading(ctx, leader)
 	defer stop()
+	ctx, sp := span.Start(ctx, "forward")
+	defer sp.End(nil)
 	done := true
 	proxy := httputil.ReverseProxy{
 		Transport: f.peers,
@@ -181,6 +185,7 @@ func (f *forwarder) try(ctx context.Context, w http.ResponseWriter, r *http.Requ
 			p.Out.URL.Path, p.Out.URL.RawPath = f.prefix+r.URL.Path, ""
 			p.Out.Header.Set(forwardedHeader, f.pass.note(httpx.Client(r), now()))
 			p.SetXForwarded()
+			sendTrace(p.Out)
 		},
 		ModifyResponse: func(res *http.Response) error {
 			if res.Header.Get(leadingHeader) != "" {

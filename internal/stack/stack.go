@@ -18,11 +18,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"tallywood/ca"
-	"tallywood/ca/oidc"
 	"tallywood/internal/config"
 	"tallywood/internal/httpx"
 	"tallywood/log"
@@ -40,6 +40,10 @@ type Options struct {
 	Watch  []string       // mail addresses to watch for this run, besides the monitor's own
 	Dev    bool           // runs as "tallywood up": the page says what is not for production
 	Log    *slog.Logger   // nil discards
+	Build  Build          // for the metrics
+	Tracer trace.Tracer   // begins the spans of requests; nil: nothing is traced
+	// Reread reads Config again, for Reload. Nil: only the files that Config names are read again.
+	Reread func() (*config.Config, error)
 }
 
 // A Stack is a set of parts that belong to one configuration.
@@ -47,13 +51,13 @@ type Stack struct {
 	cfg       *config.Config
 	dev       bool
 	log       *slog.Logger
+	pair      *keyPair // of the listener; nil: it speaks plain HTTP
 	bucket    storage.Bucket
 	keys      keyring
 	set       atomic.Pointer[logSet] // the logs
 	witnesses []*witnessPart
 	lists     []*witness.Lists
-	authority *ca.CA
-	verifier  *oidc.Verifier // of the authority's users; nil without one
+	ca, tsa   *slot // nil without such a part
 	monitor   atomic.Pointer[monitor.Monitor]
 	monitored config.Monitor // what it was made from
 	remonitor chan struct{}  // of capacity 1: another one is to run
@@ -62,7 +66,11 @@ type Stack struct {
 	peers     *http.Client // for requests to other replicas
 	metrics   *metrics
 	limits    *limits
-	replays   *semaphore.Weighted // what bodies of requests take that may be passed on again
+	replays   *semaphore.Weighted            // what bodies of requests take that may be passed on again
+	tracer    trace.Tracer                   // nil: nothing is traced
+	reread    func() (*config.Config, error) // nil: the configuration stays
+
+	reloading sync.Mutex // held by Reload and Close
 	closers   []io.Closer
 
 	starter starter
@@ -77,7 +85,7 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Stack{cfg: o.Config, dev: o.Dev, log: o.Log, metrics: newMetrics(), peers: newPeerClient(),
+	s := &Stack{cfg: o.Config, dev: o.Dev, log: o.Log, metrics: newMetrics(o.Build), peers: newPeerClient(), reread: o.Reread, tracer: o.Tracer,
 		limits: newLimits(o.Config.Limits), replays: semaphore.NewWeighted(maxReplays),
 		remonitor: make(chan struct{}, 1)}
 	defer func() {
@@ -89,7 +97,7 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 		return nil, err
 	}
 	s.openKeys(ctx, true)
-	if err := s.readLogs(); err != nil {
+	if err := errors.Join(s.openTLS(), s.readLogs()); err != nil {
 		return nil, err
 	}
 	if err := s.openBucket(ctx); err != nil {
@@ -123,12 +131,12 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 func Check(c *config.Config) error {
 	s := &Stack{cfg: c, log: slog.New(slog.DiscardHandler), bucket: unopened{}, limits: newLimits(c.Limits)}
 	s.openKeys(context.Background(), false)
-	errs := []error{checkMoved(c.Dir), s.readLogs()}
+	errs := []error{checkMoved(c.Dir), s.openTLS(), s.readLogs()}
 	mux := http.NewServeMux()
 	errs = append(errs, s.openWitnesses(mux), s.openTSA(mux), s.openDevOIDC(mux))
 	if c.CA != nil {
-		if _, err := s.newCA(unopened{}); err != nil {
-			errs = append(errs, fmt.Errorf("opening ca: %w", err))
+		if _, err := s.newCA(unopened{}, s.authorityKey); err != nil {
+			errs = append(errs, within("opening ca", err))
 		}
 	}
 	if err := s.checkMonitor(); err != nil {
@@ -151,6 +159,8 @@ func (f closerFunc) Close() error { return f() }
 
 // Close releases the logs. A stack that ran must have stopped.
 func (s *Stack) Close() error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	var errs []error
 	for _, c := range s.closers {
 		errs = append(errs, c.Close())
@@ -180,20 +190,15 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 		stopServing()
 		return err
 	})
-	g.Go(func() error {
-		return httpx.Serve(serveCtx, ln, s.metrics.instrument(s.handler),
-			httpx.ServeOptions{Conns: s.limits.conns, Leaving: gctx.Done(), Log: s.log})
-	})
-	if metricsLn != nil {
-		g.Go(func() error {
-			return httpx.Serve(serveCtx, metricsLn, s.metricsHandler(), httpx.ServeOptions{Log: s.log})
-		})
+	s.listen(serveCtx, gctx.Done(), g, ln, metricsLn)
+	if s.pair != nil {
+		g.Go(func() error { return s.pair.run(gctx) })
 	}
 	for _, l := range s.lists {
 		g.Go(func() error { return l.Run(gctx) })
 	}
-	if s.verifier != nil {
-		g.Go(func() error { return s.verifier.Run(gctx) })
+	if s.ca != nil {
+		g.Go(func() error { return s.ca.run(gctx) })
 	}
 	started := make(chan struct{})
 	g.Go(func() error {
@@ -210,6 +215,18 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 		})
 	}
 	return g.Wait()
+}
+
+// listen serves on the listeners until ctx ends, which it is about to once leaving is closed.
+func (s *Stack) listen(ctx context.Context, leaving <-chan struct{}, g *errgroup.Group, ln, metricsLn net.Listener) {
+	o := httpx.ServeOptions{Conns: s.limits.conns, Leaving: leaving, Log: s.log}
+	if s.pair != nil {
+		o.TLS = s.pair.config()
+	}
+	g.Go(func() error { return httpx.Serve(ctx, ln, s.metrics.instrument(traced(s.tracer, s.handler)), o) })
+	if metricsLn != nil {
+		g.Go(func() error { return httpx.Serve(ctx, metricsLn, s.metricsHandler(), httpx.ServeOptions{Log: s.log}) })
+	}
 }
 
 // monitorDelay is how long the monitor waits for the logs of this process, whose first checkpoint

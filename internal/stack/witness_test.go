@@ -32,7 +32,7 @@ func TestStackEndsWithAWitnessThatKeepsNoState(t *testing.T) {
 	s := &Stack{
 		cfg:    &config.Config{Witnesses: []config.Witness{{Name: "witness.example.org", Seed: seed}}},
 		log:    slog.New(slog.DiscardHandler),
-		bucket: b, metrics: newMetrics(), limits: &limits{},
+		bucket: b, metrics: newMetrics(Build{}), limits: &limits{},
 	}
 	s.set.Store(&logSet{logs: []*logPart{{
 		cfg:  config.Log{Origin: origin},
