@@ -213,6 +213,25 @@ func TestErrorsCannotDriveTheTerminal(t *testing.T) {
 	}
 }
 
+func TestVerifyErrorsSayWhatWouldHelp(t *testing.T) {
+	refusal := func(err error) error { return &verify.Error{Check: verify.CheckBundle, Err: err} }
+	for name, c := range map[string]struct {
+		err  error
+		code int
+		hint string
+	}{
+		"managed key":       {refusal(verify.ErrManagedKey), exitNegative, "--key FILE"},
+		"Rekor v1":          {refusal(verify.ErrUnwitnessed), exitNegative, "--policy none"},
+		"anything else":     {refusal(errors.New("x")), exitNegative, ""},
+		"mistyped artifact": {usagef("opening artifact: x"), exitUsage, ""},
+	} {
+		e, ok := errors.AsType[*exitError](verifyError("f", c.err))
+		if !ok || e.code != c.code || !strings.Contains(e.hint, c.hint) || (c.hint == "") != (e.hint == "") {
+			t.Errorf("%s: got %+v", name, e)
+		}
+	}
+}
+
 func TestSignErrorsSayWhoseFaultItIs(t *testing.T) {
 	service := func(status int) error {
 		return fmt.Errorf("adding log entry: %w", &sign.ServiceError{Service: "log", URL: "http://x", Status: status})

@@ -64,12 +64,25 @@ func verifyFile(_ context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	}
 	result, err := verifyArtifact(v, bundle, operands[0])
 	if err != nil {
-		if _, failed := errors.AsType[*verify.Error](err); failed {
-			return hinted(exitNegative, fmt.Errorf("%s does not verify: %w", operands[0], err), "")
-		}
-		return err
+		return verifyError(operands[0], err)
 	}
 	return printResult(t.out, result, f.json)
+}
+
+// verifyError gives an error of verifying what operand names its exit code, and a hint if another
+// call would do.
+func verifyError(operand string, err error) error {
+	if _, failed := errors.AsType[*verify.Error](err); !failed {
+		return err
+	}
+	hint := ""
+	switch {
+	case errors.Is(err, verify.ErrManagedKey):
+		hint = "--key FILE names the public key, instead of identity and issuer"
+	case errors.Is(err, verify.ErrUnwitnessed):
+		hint = noPolicyHint
+	}
+	return hinted(exitNegative, fmt.Errorf("%s does not verify: %w", operand, err), hint)
 }
 
 // verifyArtifact verifies bundle for what an operand names, a file or a digest.

@@ -225,7 +225,7 @@ func (v *Verifier) witnessed(note []byte, v1 bool) ([]policy.Cosignature, error)
 		return nil, nil
 	}
 	if v1 {
-		return nil, refusef(CheckQuorum, "the entry is in a Rekor v1 log, which no witness cosigns and no policy can list")
+		return nil, refuse(CheckQuorum, ErrUnwitnessed)
 	}
 	checkpoint, err := openWitnessed(v.policy, note)
 	if err != nil {

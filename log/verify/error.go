@@ -1,6 +1,9 @@
 package verify
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // A Check is one of the things a bundle or a tlog-proof must pass, in words for people.
 type Check string
@@ -30,6 +33,14 @@ type Error struct {
 	Check Check // which check failed
 	Err   error // why
 }
+
+// Reasons for which there is a remedy besides another bundle.
+var (
+	// ErrManagedKey reports a bundle without a certificate: Options.Key is for those.
+	ErrManagedKey = errors.New("signed with a managed key, which says nothing about who signed: only its public key can verify it")
+	// ErrUnwitnessed reports an entry of a log that no policy can list: Options.NoPolicy is for those.
+	ErrUnwitnessed = errors.New("the entry is in a Rekor v1 log, which no witness cosigns and no policy can list")
+)
 
 // Error names the check, then says why it failed.
 func (e *Error) Error() string { return string(e.Check) + ": " + e.Err.Error() }

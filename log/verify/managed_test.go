@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -244,6 +245,9 @@ func TestManagedKeyIsNoIdentity(t *testing.T) {
 	b, _ := w.managed(newKey(t))
 	got, err := w.verifier().Bundle(marshal(t, b), strings.NewReader(artifact))
 	wantRefusal(t, got, err, verify.CheckBundle)
+	if !errors.Is(err, verify.ErrManagedKey) {
+		t.Errorf("nobody can tell from %v what would help", err)
+	}
 }
 
 func pemText(kind string, der []byte) []byte {

@@ -132,7 +132,7 @@ func (v *Verifier) signedBy(m *material, result *Result) error {
 		return nil
 	}
 	if m.leaf == nil {
-		return refusef(CheckBundle, "signed with a managed key, which says nothing about who signed: only its public key can verify it")
+		return refuse(CheckBundle, ErrManagedKey)
 	}
 	issuing, err := v.issued(m.leaf)
 	if err != nil {

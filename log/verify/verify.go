@@ -121,7 +121,7 @@ func (v *Verifier) check(bundle []byte, read func([]crypto.Hash) (digests, error
 	if err != nil {
 		return nil, err
 	}
-	result := new(Result)
+	result := &Result{Witnesses: []string{}}
 	if err := v.signedBy(m, result); err != nil {
 		return nil, err
 	}
