@@ -3,6 +3,7 @@ package httpx_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -14,10 +15,11 @@ import (
 )
 
 func do(ctx context.Context, turns *httpx.Turns, client netip.Prefix, f func()) error {
-	if err := turns.Take(ctx, client); err != nil {
+	turn, err := turns.Take(ctx, client)
+	if err != nil {
 		return err
 	}
-	defer turns.Give()
+	defer turn.Give()
 	f()
 	return nil
 }
@@ -46,30 +48,57 @@ func TestTurnsAreBounded(t *testing.T) {
 	}
 }
 
-// TestClientsTakeTurns: whoever has one request waits for one of each of the others, not for all.
+// TestClientsTakeTurns: whoever has few and short requests hardly waits for those of others.
 func TestClientsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := httpx.NewTurns(2)
-		const each = 10 * time.Millisecond
-		work := func() { time.Sleep(each) }
+		const long, short = 10 * time.Millisecond, time.Millisecond
 		var flood sync.WaitGroup
-		for range 1000 {
-			for _, client := range []string{"192.0.2.1", "192.0.2.2"} {
-				flood.Go(func() { _ = do(t.Context(), turns, httpx.Sender(client), work) })
+		for range 200 {
+			for n := range 10 {
+				client := httpx.Sender(fmt.Sprintf("192.0.2.%d", n))
+				flood.Go(func() { _ = do(t.Context(), turns, client, func() { time.Sleep(long) }) })
 			}
 		}
-		synctest.Wait()
-		for range 20 {
+		time.Sleep(time.Second) // they are all known
+		for range 100 {
 			began := time.Now()
-			if err := do(t.Context(), turns, httpx.Sender("198.51.100.1"), work); err != nil {
+			if err := do(t.Context(), turns, httpx.Sender("198.51.100.1"), func() { time.Sleep(short) }); err != nil {
 				t.Fatal(err)
 			}
-			if took := time.Since(began); took > 4*each {
-				t.Fatalf("one request beside two floods took %v; alone it takes %v", took, each)
+			if took := time.Since(began); took > long+short { // it waits for the end of one, at most
+				t.Fatalf("a request beside ten floods took %v; alone it takes %v", took, short)
 			}
-			time.Sleep(each / 3)
+			time.Sleep(long)
 		}
 		flood.Wait()
+	})
+}
+
+// TestTurnsAreNotSavedUp: whoever had none for long has hardly more right to them than others.
+func TestTurnsAreNotSavedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := httpx.NewTurns(1)
+		const each = time.Millisecond
+		count := map[string]int{}
+		request := func(client string) {
+			_ = do(t.Context(), turns, httpx.Sender(client), func() { time.Sleep(each); count[client]++ })
+		}
+		for range 1000 {
+			request("192.0.2.1")
+		}
+		count["192.0.2.1"] = 0
+		var all sync.WaitGroup
+		for range 300 {
+			for _, client := range []string{"192.0.2.1", "192.0.2.2"} {
+				all.Go(func() { request(client) })
+			}
+		}
+		time.Sleep(300*each + each/2)
+		if a, b := count["192.0.2.1"], count["192.0.2.2"]; a < 95 || b < 95 {
+			t.Errorf("two who want the same had %d and %d turns", a, b)
+		}
+		all.Wait()
 	})
 }
 

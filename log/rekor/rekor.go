@@ -142,10 +142,11 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 // parse verifies a request when it is its client's turn: others do not wait for those who send many
 // that take long.
 func (h *handler) parse(r *http.Request, body []byte) (log.Entry, error) {
-	if err := h.o.Turns.Take(r.Context(), httpx.Client(r)); err != nil {
+	turn, err := h.o.Turns.Take(r.Context(), httpx.Client(r))
+	if err != nil {
 		return log.Entry{}, err
 	}
-	defer h.o.Turns.Give()
+	defer turn.Give()
 	e, err := entry.ParseRequest(body)
 	return log.Entry{Key: e.Key, Data: e.Canonical}, err // what waits needs no more of it
 }
