@@ -20,6 +20,8 @@ const (
 	// freeBody is the part of every body that no budget counts. Nearly all bodies are smaller, so
 	// nearly no request ever waits, and senders that announce much and send little hold nothing.
 	freeBody = 16 << 10
+	// firstRoom is what a larger body of unknown length has before it is given all it may have.
+	firstRoom = 256 << 10
 	// budgetWait is how long a larger body may wait for its turn.
 	budgetWait = time.Second
 	// clientShare is the part of a budget that one client may hold.
@@ -73,11 +75,29 @@ func (b *BodyBudget) Read(w http.ResponseWriter, r *http.Request, limit int64) (
 	if release, err = b.Hold(r.Context(), Client(r), weight); err != nil {
 		return nil, nil, err
 	}
-	if _, err := buf.ReadFrom(src); err != nil {
+	if err := src.readAll(&buf, weight); err != nil {
 		release()
 		return nil, nil, err
 	}
 	return buf.Bytes(), release, nil
+}
+
+// readAll reads the rest of b into buf, which takes no more memory than for size bytes in all: a
+// Buffer left to itself would take twice as much, and half of that again while it grows.
+func (b *body) readAll(buf *bytes.Buffer, size int64) error {
+	for _, room := range []int64{min(size, firstRoom), size} {
+		rest := room - int64(buf.Len())
+		if rest <= 0 {
+			continue
+		}
+		buf.Grow(int(rest) + bytes.MinRead)
+		n, err := buf.ReadFrom(io.LimitReader(b, rest))
+		if err != nil || n < rest {
+			return err
+		}
+	}
+	_, err := buf.ReadFrom(b) // nothing more, or its error
+	return err
 }
 
 // Hold counts size bytes of a client, if that is more than 16 KiB, until release is called, which must

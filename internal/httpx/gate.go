@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -157,7 +158,7 @@ func (g *gate) track(conn net.Conn, state http.ConnState) {
 	c.outer, c.streams = conn, c.streams || streams
 	c.active, c.since = state == http.StateActive || state == http.StateHijacked, time.Now()
 	if state == http.StateIdle {
-		c.fresh = false
+		c.begun.CompareAndSwap(fresh, resting)
 	}
 }
 
@@ -226,38 +227,39 @@ type gateConn struct {
 	streams bool      // it is one of HTTP/2
 	active  bool      // it has a request
 	since   time.Time // when that changed
-	fresh   bool      // something came that is no request yet
-	ended   bool      // what comes is not read any more
 	closed  bool
+
+	begun atomic.Int32 // resting, fresh or ended
 }
+
+const (
+	resting = iota // nothing has come since the last answer
+	fresh          // something has, and will be answered
+	ended          // what comes is not read any more
+)
 
 // restingLocked reports whether the connection has had no request for d.
 func (c *gateConn) restingLocked(d time.Duration) bool {
-	return !c.active && !c.fresh && !c.closed && time.Since(c.since) >= d
+	return !c.active && !c.closed && c.begun.Load() == resting && time.Since(c.since) >= d
 }
 
 // end closes the connection unless a request has begun to come since it was found resting. Either
 // that is read and answered, or nothing of it is read.
 func (c *gateConn) end() {
-	c.gate.mu.Lock()
-	c.ended = c.restingLocked(0)
-	outer, ended := c.outer, c.ended
-	c.gate.mu.Unlock()
-	if ended {
-		_ = outer.Close() // the client sees it, or is gone
+	if !c.begun.CompareAndSwap(resting, ended) {
+		return
 	}
+	c.gate.mu.Lock()
+	outer := c.outer
+	c.gate.mu.Unlock()
+	_ = outer.Close() // the client sees it, or is gone
 }
 
 // Read implements net.Conn.
 func (c *gateConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.gate.mu.Lock()
-		defer c.gate.mu.Unlock()
-		if c.ended {
-			return 0, io.EOF
-		}
-		c.fresh = true
+	if n > 0 && !c.begun.CompareAndSwap(resting, fresh) && c.begun.Load() == ended {
+		return 0, io.EOF
 	}
 	return n, err
 }
