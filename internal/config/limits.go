@@ -14,7 +14,8 @@ import (
 // or an IPv6 /64.
 type Limits struct {
 	// Writes (entries, certificates, timestamps) that one client may send per second; more are
-	// answered 429. Default: 200.
+	// answered 429. One that is not acceptable counts as ten, and each 64 KiB of a body as one more.
+	// Default: 200.
 	RequestsPerSecond float64 `yaml:"requests_per_second,omitempty"`
 	// Writes that one client may send at once. Default: ten times requests_per_second.
 	Burst int `yaml:"burst,omitempty"`

@@ -81,6 +81,13 @@ func (l *Limiter) Allow(sender netip.Prefix, now time.Time) bool {
 	return l.rate < 0 || l.sender(sender, now).AllowN(now, 1)
 }
 
+// Charge counts n more for sender, who then has to wait longer.
+func (l *Limiter) Charge(sender netip.Prefix, n int, now time.Time) {
+	if l.rate >= 0 && n > 0 {
+		l.sender(sender, now).ReserveN(now, min(n, l.burst))
+	}
+}
+
 // Spent reports whether Allow would refuse.
 func (l *Limiter) Spent(sender netip.Prefix, now time.Time) bool {
 	return l.rate >= 0 && l.sender(sender, now).TokensAt(now) < 1

@@ -72,6 +72,14 @@ func TestLimiterCountsEachSender(t *testing.T) {
 	if later := now.Add(time.Second); l.Spent(a, later) || !l.Allow(a, later) || l.Allow(a, later) {
 		t.Error("not one more after a second")
 	}
+	l.Charge(b, 2, now)
+	if !l.Allow(b, now) || l.Allow(b, now) {
+		t.Error("a charge of two leaves not one of three")
+	}
+	l.Charge(b, 1000, now) // as the burst
+	if l.Allow(b, now.Add(3*time.Second)) || !l.Allow(b, now.Add(4*time.Second)) {
+		t.Error("a charge beyond what there is does not put off, or for ever")
+	}
 	if none := httpx.NewLimiter(-1, 0); none.Spent(a, now) || !none.Allow(a, now) {
 		t.Error("a negative rate limits")
 	}

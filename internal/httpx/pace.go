@@ -49,6 +49,15 @@ type pacedBody struct {
 	average time.Time // by when the next byte must come for the average
 	moved   time.Time // when the last one came
 	ended   bool
+	bytes   int64 // that have come
+}
+
+// BodyRead returns how many bytes have come of the body of a request that Serve has passed on.
+func BodyRead(r *http.Request) int64 {
+	if b, ok := r.Body.(*pacedBody); ok {
+		return b.bytes
+	}
+	return 0
 }
 
 // Read implements io.Reader.
@@ -58,6 +67,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if n > 0 {
+		b.bytes += int64(n)
 		b.moved = time.Now()
 		b.average = b.average.Add(time.Duration(n) * time.Second / bodyRate)
 	}

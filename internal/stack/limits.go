@@ -17,6 +17,10 @@ const (
 	// again at once costs little; maxDelayed is for how many at a time.
 	refusalDelay = 250 * time.Millisecond
 	maxDelayed   = 2048
+	// A write counts as one more for each bodyUnit bytes of its body, and as many as inVain if it was
+	// not acceptable.
+	bodyUnit = 64 << 10
+	inVain   = 10
 )
 
 // limits are what clients may take of the listener.
@@ -70,12 +74,28 @@ func (l *limits) write(h http.Handler, counted func(*http.Request) (client netip
 			h.ServeHTTP(w, httpx.WithClient(r, client))
 			return
 		}
-		if client := httpx.Client(r); l.exempt.Covers(client) || l.writes.Allow(client, now()) {
+		client := httpx.Client(r)
+		switch {
+		case l.exempt.Covers(client):
 			h.ServeHTTP(w, r)
-			return
+		case l.writes.Allow(client, now()):
+			rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+			h.ServeHTTP(rec, r)
+			l.writes.Charge(client, extra(rec.status, httpx.BodyRead(r)), now())
+		default:
+			l.refuse(w, r)
 		}
-		l.refuse(w, r)
 	})
+}
+
+// extra is as how many writes more than one a write counts.
+func extra(status int, body int64) int {
+	n := int(body / bodyUnit)
+	switch status {
+	case http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
+		n += inVain - 1
+	}
+	return n
 }
 
 // reads reports whether a request is of a method that writes nothing.

@@ -1,13 +1,17 @@
 package stack_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -44,6 +48,12 @@ func newLimited(t *testing.T, yaml string, key stack.PassingKey) limited {
 		t.Fatal(err)
 	}
 	return limited{t, stack.LimitWrites(c.Limits, key, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Error(err)
+		}
+		if status, err := strconv.Atoi(r.Header.Get("Answer")); err == nil {
+			w.WriteHeader(status)
+		}
 		fmt.Fprint(w, httpx.Client(r))
 	}))}
 }
@@ -58,14 +68,14 @@ func (l limited) send(method, remote string, header ...string) string {
 	}
 	w := httptest.NewRecorder()
 	l.h.ServeHTTP(w, r)
-	if w.Code == http.StatusOK {
+	if w.Code != http.StatusTooManyRequests {
 		return w.Body.String()
 	}
 	var e struct {
 		Code    int
 		Message string
 	}
-	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != 429 || e.Code != 8 || w.Header().Get("Retry-After") != "1" || !strings.Contains(e.Message, "too many requests") {
+	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Code != 8 || w.Header().Get("Retry-After") != "1" || !strings.Contains(e.Message, "too many requests") {
 		l.t.Errorf("refused with %d %v %s", w.Code, w.Header(), w.Body)
 	}
 	return "429"
@@ -109,6 +119,46 @@ func TestWritesOfEachClientAreLimited(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWhatIsNotAcceptableCountsTen, and what we could not serve counts as one.
+func TestWhatIsNotAcceptableCountsTen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for answer, want := range map[string]int{"201": 40, "503": 40, "404": 40, "400": 4, "413": 4, "415": 4, "408": 4} {
+			l := newLimited(t, "requests_per_second: 0.001, burst: 40", newPassingKey(t))
+			l.check("answers of "+answer, "192.0.2.1/32", want, "192.0.2.1:1", "Answer", answer)
+		}
+	})
+}
+
+// TestBodiesCountBySize: over a connection, where it is known how much of them came.
+func TestBodiesCountBySize(t *testing.T) {
+	l := newLimited(t, "requests_per_second: 0.001, burst: 40, exempt: []", newPassingKey(t))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- httpx.Serve(ctx, ln, l.h, httpx.ServeOptions{}) }()
+	taken := 0
+	for ; taken < 40; taken++ {
+		res, err := http.Post("http://"+ln.Addr().String(), "text/plain", strings.NewReader(strings.Repeat("x", 640<<10)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode == http.StatusTooManyRequests {
+			break
+		}
+	}
+	if taken != 4 { // each counts eleven, and the last is let through with what is left
+		t.Errorf("%d bodies of ten units are let through, of a burst of 40", taken)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 // TestRefusalsTakeTime: whoever tries again at once is slowed down, and nobody else.

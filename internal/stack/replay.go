@@ -14,7 +14,7 @@ const (
 	maxReplay = 8 << 20
 	// maxReplays is how many of all requests under way are, without the first freeReplay of each. A
 	// request for which there is no more room is served, but not sent again.
-	maxReplays = 64 << 20
+	maxReplays = 16 << 20
 	freeReplay = 16 << 10
 	// replayStep is how many are taken of the room at a time.
 	replayStep = 64 << 10
