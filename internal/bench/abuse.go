@@ -27,6 +27,11 @@ type AbuseOptions struct {
 	Attacks   []string // names of Attacks; default: all of them, and then all at once
 	PID       int      // as in LogOptions
 
+	// Start begins the named attacks and returns what waits for their end, once ctx has ended, and
+	// says what they got. Default: they run in this process, whose own work then slows the server's
+	// machine and the well-behaved down as that of strangers would not.
+	Start func(ctx context.Context, names []string) (wait func() (map[string]int, error), err error)
+
 	Log *slog.Logger // progress; default: discard
 }
 
@@ -96,6 +101,11 @@ func MeasureAbuse(ctx context.Context, o AbuseOptions) (Abuse, error) {
 	if err != nil {
 		return Abuse{}, err
 	}
+	if o.Start == nil {
+		o.Start = func(ctx context.Context, names []string) (func() (map[string]int, error), error) {
+			return startAttackers(ctx, t, o.Attackers, names)
+		}
+	}
 	m := &abuse{o: o, corpus: c, target: t}
 	if _, err := m.phase(ctx, nil); err != nil { // to warm up
 		return Abuse{}, err
@@ -129,6 +139,23 @@ func MeasureAbuse(ctx context.Context, o AbuseOptions) (Abuse, error) {
 	return out, nil
 }
 
+// Attack attacks a log as MeasureAbuse does, with o.Attacks from o.Attackers at once, until ctx ends,
+// and returns what attackers got.
+func Attack(ctx context.Context, o AbuseOptions) (map[string]int, error) {
+	if err := o.init(); err != nil {
+		return nil, err
+	}
+	t, err := newTarget(o.URL, 30*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	wait, err := startAttackers(ctx, t, o.Attackers, slices.DeleteFunc(o.Attacks, func(name string) bool { return name == allAtOnce }))
+	if err != nil {
+		return nil, err
+	}
+	return wait()
+}
+
 // abuse is a measurement under way.
 type abuse struct {
 	o      AbuseOptions
@@ -155,10 +182,11 @@ func (s seen) latency() Latency {
 func (m *abuse) phase(ctx context.Context, names []string) (seen, error) {
 	actx, stop := context.WithCancel(ctx)
 	defer stop()
-	a := newAttackers(m.target, m.o.Attackers)
+	wait := func() (map[string]int, error) { return nil, nil }
 	if names != nil {
-		if err := a.start(actx, names); err != nil {
-			return seen{}, err
+		var err error
+		if wait, err = m.o.Start(actx, names); err != nil {
+			return seen{}, fmt.Errorf("starting attackers: %w", err)
 		}
 		sleep(ctx, m.o.Settle)
 	}
@@ -172,7 +200,9 @@ func (m *abuse) phase(ctx context.Context, names []string) (seen, error) {
 	}
 	s.peak = p.rss
 	stop()
-	s.attackers = a.wait()
+	if s.attackers, err = wait(); err != nil {
+		return seen{}, fmt.Errorf("ending attackers: %w", err)
+	}
 	sleep(ctx, m.o.Settle)
 	if len(s.latencies) == 0 && ctx.Err() == nil {
 		return seen{}, fmt.Errorf("measuring %s: no entry was accepted: %s", m.o.URL, describe(s.refused))

@@ -58,14 +58,12 @@ type attackers struct {
 	got map[string]int
 }
 
-func newAttackers(t target, from []string) *attackers {
-	return &attackers{target: t, from: from, got: map[string]int{}}
-}
-
-// start begins the named attacks, which go on until ctx ends.
-func (a *attackers) start(ctx context.Context, names []string) error {
+// startAttackers begins the named attacks, which go on until ctx ends. wait waits for that and returns
+// what they got.
+func startAttackers(ctx context.Context, t target, from, names []string) (wait func() (map[string]int, error), err error) {
+	a := &attackers{target: t, from: from, got: map[string]int{}}
 	if err := a.makeVerifiers(); err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range names {
 		k := attacks[name]
@@ -77,13 +75,10 @@ func (a *attackers) start(ctx context.Context, names []string) error {
 			}
 		}
 	}
-	return nil
-}
-
-// wait waits for the attacks to end and returns what they got.
-func (a *attackers) wait() map[string]int {
-	a.running.Wait()
-	return a.got
+	return func() (map[string]int, error) {
+		a.running.Wait()
+		return a.got, nil
+	}, nil
 }
 
 func (a *attackers) repeat(ctx context.Context, k attack, t target) {
