@@ -44,7 +44,7 @@ be reached, or a log is not frozen yet.`,
 type logRun struct {
 	t            terminal
 	path         string
-	to, origin   string
+	rotation     stack.RotateOptions
 	at           string
 	undo, asJSON bool
 }
@@ -52,8 +52,10 @@ type logRun struct {
 func runLog(ctx context.Context, t terminal, flags *flag.FlagSet, args []string) error {
 	r := logRun{t: t}
 	flags.StringVar(&r.path, "config", "", "`FILE` with the configuration of the server")
-	flags.StringVar(&r.to, "to", "", "rotate: `NAME` of the new log (default: the old one's, with the next number)")
-	flags.StringVar(&r.origin, "origin", "", "rotate: `HOST` name that is the new log's origin (default: the old one's, with the next number)")
+	flags.StringVar(&r.rotation.To, "to", "", "rotate: `NAME` of the new log (default: the old one's, with the next number)")
+	flags.StringVar(&r.rotation.Origin, "origin", "", "rotate: `HOST` name that is the new log's origin (default: the old one's, with the next number)")
+	flags.StringVar(&r.rotation.Key, "key", "", "rotate: `KEY` of the new log that is there already, as in a configuration: file:PATH or in a KMS\n(default: a new file beside that of the old one)")
+	flags.StringVar(&r.rotation.NoteKey, "note-key", "", "rotate: `KEY` for the notes of a new certificate log, likewise")
 	flags.StringVar(&r.at, "at", "", "rotate: `TIME` when the new log takes over, such as 2026-12-01T00:00:00Z (default: at once)")
 	flags.BoolVar(&r.undo, "undo", false, "freeze: take it back")
 	flags.BoolVar(&r.asJSON, "json", false, "status: print JSON")
@@ -87,7 +89,7 @@ func runLog(ctx context.Context, t terminal, flags *flag.FlagSet, args []string)
 
 // checkFlags refuses flags of other verbs.
 func (r *logRun) checkFlags(flags *flag.FlagSet, verb string) error {
-	of := map[string]string{"to": "rotate", "origin": "rotate", "at": "rotate", "undo": "freeze", "json": "status"}
+	of := map[string]string{"to": "rotate", "origin": "rotate", "at": "rotate", "key": "rotate", "note-key": "rotate", "undo": "freeze", "json": "status"}
 	var errs []error
 	flags.Visit(func(f *flag.Flag) {
 		if v := of[f.Name]; v != "" && v != verb {
@@ -174,7 +176,8 @@ func orDash(s string) string {
 }
 
 func (r *logRun) rotate(ctx context.Context, name string) error {
-	o := stack.RotateOptions{Config: r.path, Log: name, To: r.to, Origin: r.origin}
+	o := r.rotation
+	o.Config, o.Log = r.path, name
 	if r.at != "" {
 		var err error
 		if o.At, err = time.Parse(time.RFC3339, r.at); err != nil {
@@ -227,7 +230,7 @@ func indent(text, prefix string) string {
 }
 
 // freezeWait is how long "log freeze" waits for the process that leads.
-const freezeWait = 20 * time.Second
+const freezeWait = 30 * time.Second
 
 func (r *logRun) freeze(ctx context.Context, name string) error {
 	_, b, err := r.open(ctx, stack.OpenBucket)

@@ -29,6 +29,10 @@ type RotateOptions struct {
 	To     string    // name of its successor; "": the next in number
 	Origin string    // of its successor; "": the next in number
 	At     time.Time // when the successor is to be in charge; zero: as soon as it can be
+
+	// Keys of the successor that are there already, file:PATH or in a KMS; "": new files beside the old
+	// ones. NoteKey is for logs of kind ct.
+	Key, NoteKey string
 }
 
 // A Rotation is a log that is to be followed by another one, and what was written for that.
@@ -79,7 +83,7 @@ func Rotate(ctx context.Context, o RotateOptions) (Rotation, error) {
 	if err := unused(ctx, c, o.To); err != nil {
 		return Rotation{}, err
 	}
-	if err := r.writeKeys(); err != nil {
+	if err := r.writeKeys(ctx, o); err != nil {
 		return Rotation{}, err
 	}
 	if err := r.writePolicy(); err != nil {
@@ -153,20 +157,21 @@ func (r *Rotation) edit(c *config.Config, text []byte, o RotateOptions) ([]byte,
 	old := r.Old.Name
 	fields := []config.Field{{Key: "name", Value: o.To}, {Key: "origin", Value: o.Origin},
 		{Key: "state", Value: config.StateActive}, {Key: "start", Value: now().UTC().Format(time.RFC3339)}}
-	for _, key := range []string{"key", "note_key"} {
-		raw, ok := e.Value(old, key)
-		if !ok {
-			continue
-		}
-		file := o.To + ".pem"
-		if key == "note_key" {
-			file = o.To + "-note.pem"
-		}
+	for _, k := range []struct{ key, given, file string }{{"key", o.Key, o.To + ".pem"}, {"note_key", o.NoteKey, o.To + "-note.pem"}} {
+		raw, ok := e.Value(old, k.key)
 		dir, isFile := strings.CutPrefix(raw, "file:")
-		if !isFile {
-			return nil, fmt.Errorf("%s %q is not a file: make the successor's key where that one is, and write both logs into the configuration", key, raw)
+		switch {
+		case !ok && k.given != "":
+			return nil, fmt.Errorf("log %q has no %s", old, k.key)
+		case !ok:
+			continue
+		case k.given != "":
+			fields = append(fields, config.Field{Key: k.key, Value: k.given})
+		case !isFile:
+			return nil, fmt.Errorf("%s %q is not a file, so that none can be made beside it: make one, and name it", k.key, raw)
+		default:
+			fields = append(fields, config.Field{Key: k.key, Value: "file:" + path.Join(path.Dir(dir), k.file)})
 		}
-		fields = append(fields, config.Field{Key: key, Value: "file:" + path.Join(path.Dir(dir), file)})
 	}
 	if raw, ok := e.Value(old, "url"); ok {
 		moved := strings.Replace(raw, r.Old.Origin, o.Origin, 1)
@@ -221,41 +226,40 @@ func unused(ctx context.Context, c *config.Config, name string) error {
 	return fmt.Errorf("the storage has a log %q already; choose another name", name)
 }
 
-// writeKeys makes the new log's keys. One that is there was left by a Rotate that was cut short.
-func (r *Rotation) writeKeys() error {
-	note := r.New.Key
+// writeKeys makes the new log's keys, but for those that were given. One that is there was left by a
+// Rotate that was cut short.
+func (r *Rotation) writeKeys(ctx context.Context, o RotateOptions) error {
+	note, given := r.New.Key, o.Key
 	if r.New.Kind == "ct" {
-		note = r.New.NoteKey
-		if _, err := newLogKey(r.New.Key, newSCTKey); err != nil {
-			return err
+		note, given = r.New.NoteKey, o.NoteKey
+		if o.Key == "" {
+			if err := devKey(r.New.Key, newSCTKey); err != nil {
+				return fmt.Errorf("making key: %w", err)
+			}
+			r.Keys = append(r.Keys, r.New.Key)
 		}
-		r.Keys = append(r.Keys, r.New.Key)
 	}
-	key, err := newLogKey(note, func() (crypto.Signer, error) {
-		_, key, err := ed25519.GenerateKey(rand.Reader)
-		return key, err
-	})
+	if given == "" {
+		if err := devKey(note, newNoteKey); err != nil {
+			return fmt.Errorf("making key: %w", err)
+		}
+		r.Keys = append(r.Keys, note)
+	}
+	public, err := PublicKey(ctx, note)
 	if err != nil {
-		return err
+		return fmt.Errorf("reading key: %w", err)
 	}
-	pub, ok := key.Public().(ed25519.PublicKey)
+	pub, ok := public.(ed25519.PublicKey)
 	if !ok {
-		return fmt.Errorf("key %s is a %T; checkpoints are signed with Ed25519", note, key.Public())
+		return fmt.Errorf("key %s is a %T; checkpoints are signed with Ed25519", note, public)
 	}
-	r.Keys = append(r.Keys, note)
 	r.VKey = keys.VKey(r.New.Origin, keys.AlgEd25519, pub)
 	return nil
 }
 
-func newLogKey(path string, create func() (crypto.Signer, error)) (crypto.Signer, error) {
-	if err := devKey(path, create); err != nil {
-		return nil, fmt.Errorf("making key: %w", err)
-	}
-	key, err := keys.ReadSigner(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading key: %w", err)
-	}
-	return key, nil
+func newNoteKey() (crypto.Signer, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	return key, err
 }
 
 // writePolicy adds the new log to the policy.

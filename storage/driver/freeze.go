@@ -27,7 +27,7 @@ const (
 )
 
 // freezeInterval is how often a leader looks whether it is asked to freeze the log.
-const freezeInterval = 5 * time.Second
+const freezeInterval = 10 * time.Second
 
 // frozenInterval is how often a standby looks whether its log is frozen still.
 const frozenInterval = 5 * time.Second

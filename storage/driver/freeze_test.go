@@ -92,7 +92,7 @@ func freezeUnderLoad(t *testing.T, ask func(t *testing.T, b storage.Bucket, lead
 	begun := time.Now()
 	load.Wait()
 	f := frozen(t, members...)
-	if d := time.Since(begun); d > 7*time.Second {
+	if d := time.Since(begun); d > 12*time.Second {
 		t.Errorf("it took %v", d)
 	}
 	if f.Size != int64(len(acked)) || f.Next != next {
