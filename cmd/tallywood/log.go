@@ -27,9 +27,10 @@ the age of its checkpoint, and who leads it.
 "log rotate" makes another log the successor of the signature log, or of the one NAMEd: new keys
 beside the old ones, a line in the policy file of both, the new log in FILE with state: active and the
 old one with state: frozen, and the new log in the monitor's configuration if that follows the old
-one. Comments and everything else stay. What runs takes it on when it starts: it goes on with the old log until the new one has a checkpoint that the
+one. Comments and everything else stay. What runs takes it on when it reloads (SIGHUP; "tallywood up"
+by itself) or starts: it goes on with the old log until the new one has a checkpoint that the
 witnesses have cosigned and --at has come, puts the new one in its place, and freezes the old one.
-With replicas, give --at a time by which all of them have been started again.
+With replicas, give --at a time by which all of them have been reloaded.
 
 "log freeze NAME" freezes a log at once, without a successor unless FILE names one. Whoever leads it
 publishes what was accepted; writes are answered 405 from then on, reads as before. --undo takes it
@@ -210,7 +211,8 @@ What is left to do:
     vkey %s
     qpd 86400
     contact YOU
-- Start what runs again. Each replica needs the same lines in its configuration, and the key and the policy:
+- Reload what runs (SIGHUP, "systemctl reload"), or start it again; "tallywood up" reloads by itself. Each
+  replica needs the same lines in its configuration, and the key and the policy:
 %s- Monitors that run elsewhere follow the new log at %s besides the old one.
 `, r.Policy, r.VKey, indent(r.Lines, "    "), r.URL)
 	at := "When the new log has a cosigned checkpoint"
@@ -248,7 +250,7 @@ func (r *logRun) freeze(ctx context.Context, name string) error {
 		if err := driver.Unfreeze(ctx, b, name); err != nil {
 			return logError(err)
 		}
-		fmt.Fprintf(r.t.out, "%s takes entries again, as soon as what runs has been started again\n", name)
+		fmt.Fprintf(r.t.out, "%s takes entries again, as soon as what runs has been reloaded or started\n", name)
 		return nil
 	}
 	if err := stack.FreezeLog(ctx, c, b, name); err != nil {

@@ -54,11 +54,14 @@ func (h *hangups) serve(done <-chan struct{}, manager httpx.Notifier, log *slog.
 			end()
 			continue
 		}
-		manager.Reloading(func() {
-			for _, err := range parts(reload()) {
-				log.Error("refused at a reload; the old stays in force", "err", err)
-			}
-		})
+		manager.Reloading(func() { refused(log, reload()) })
+	}
+}
+
+// refused tells the log what a reload refused.
+func refused(log *slog.Logger, err error) {
+	for _, err := range parts(err) {
+		log.Error("refused at a reload; the old stays in force", "err", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"tallywood/internal/config"
@@ -122,6 +123,10 @@ func serveStack(ctx context.Context, o stack.Options, ln net.Listener, manager h
 		ended := make(chan struct{})
 		var reloads sync.WaitGroup
 		reloads.Go(func() { hup.serve(ended, manager, o.Log, func() error { return s.Reload(ctx) }, cancel) })
+		if o.Dev { // whose commands run beside it on the same files
+			path := filepath.Join(o.Config.Dir, "config.yaml")
+			reloads.Go(func() { watchFile(path, ended, func() { refused(o.Log, s.Reload(ctx)) }) })
+		}
 		err := s.Run(ctx, ln, metricsLn, func() { ready(st) })
 		close(ended)
 		reloads.Wait()

@@ -30,8 +30,8 @@ them as they are. When clients may begin, the line "ready URL CLIENT_DIR" appear
 standard output, and after it a command that signs a file and one that verifies it.
 
 This is for development: the login believes anything, and witnesses in one process are not
-independent. It listens on loopback addresses only. Ctrl-C ends it; SIGHUP makes it read its
-files again, as "tallywood serve" does.`,
+independent. It listens on loopback addresses only. Ctrl-C ends it. When config.yaml
+changes, and at SIGHUP, it reads its files again, as "tallywood serve" does.`,
 		run: up}
 }
 

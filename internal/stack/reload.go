@@ -30,6 +30,7 @@ func (s *Stack) reloaders() []reloader {
 	all := []reloader{
 		{"configuration", s.rereadFixed},
 		{"tls", s.rereadTLS},
+		{"logs", s.rereadLogs},
 	}
 	for _, l := range s.parts() {
 		all = append(all, reloader{"policy of log " + l.cfg.Name, s.rereadRules(l)})
@@ -37,7 +38,7 @@ func (s *Stack) reloaders() []reloader {
 			all = append(all, reloader{"add_token of log " + l.cfg.Name, s.rereadToken(l)})
 		}
 	}
-	return append(all, reloader{"ca", s.rereadCA}, reloader{"tsa", s.rereadTSA})
+	return append(all, reloader{"ca", s.rereadCA}, reloader{"tsa", s.rereadTSA}, reloader{"monitor", s.rereadMonitor})
 }
 
 // Reload reads the configuration and the files it names again and takes on what can change without a
@@ -88,7 +89,7 @@ func (s *Stack) reload(ctx context.Context) error {
 
 // rereadFixed refuses what only a restart can change.
 func (s *Stack) rereadFixed(_ context.Context, next *config.Config) (change, error) {
-	changed := changedKeys(s.cfg, next)
+	changed := changedKeys(s.inForce(), next)
 	if len(changed) == 0 {
 		return change{}, nil
 	}
@@ -97,17 +98,17 @@ func (s *Stack) rereadFixed(_ context.Context, next *config.Config) (change, err
 
 // changedKeys names the keys that have other values in next than in old, as they are written in a file.
 func changedKeys(old, next *config.Config) []string {
-	changed := differences(*old, *next, "", "logs", "tls", "dir")
+	changed := differences(*old, *next, "", "logs", "ca", "tls", "dir")
+	if old.CA != nil && next.CA != nil {
+		changed = append(changed, differences(*old.CA, *next.CA, "ca: ", "ct_log")...)
+	} else if old.CA != next.CA {
+		changed = append(changed, "ca")
+	}
 	for _, l := range old.Logs {
 		if n, ok := next.LogNamed(l.Name); ok {
-			changed = append(changed, differences(l, n, "log "+l.Name+": ", "policy", "add_token")...)
+			changed = append(changed, differences(l, n, "log "+l.Name+": ", "policy", "add_token", "state", "start", "end", "successor", "url")...)
 		} else {
 			changed = append(changed, "log "+l.Name+" (gone)")
-		}
-	}
-	for _, l := range next.Logs {
-		if _, ok := old.LogNamed(l.Name); !ok {
-			changed = append(changed, "log "+l.Name+" (new)")
 		}
 	}
 	return changed
