@@ -40,6 +40,7 @@ type fixture struct {
 	t       testing.TB
 	bucket  storage.Bucket
 	options log.Options
+	patient time.Duration // how much longer than others its logs may take to be ready
 }
 
 func newFixture(t testing.TB) *fixture {
@@ -102,13 +103,21 @@ func (f *fixture) lead(l *log.Log) (stop func()) {
 		}
 	}
 	f.t.Cleanup(stop)
-	eventually(f.t, "the log to be ready", func() bool { return l.Ready() == nil })
+	within(f.t, patience+f.patient, "the log to be ready", func() bool { return l.Ready() == nil })
 	return stop
 }
 
+// patience is how long eventually waits.
+const patience = 20 * time.Second
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	within(t, patience, what, ok)
+}
+
+func within(t testing.TB, d time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(d); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited too long for %s", what)
 		}

@@ -40,6 +40,7 @@ func TestDuplicatesInALongLog(t *testing.T) {
 	}
 	f.bucket, f.options.Bucket, f.options.CacheDir = b, b, t.TempDir()
 	f.options.URL = "http://leader.example.com"
+	f.patient = time.Duration(*longEntries) * time.Millisecond
 	other := *f
 	other.options.URL, other.options.CacheDir = "http://other.example.com", t.TempDir()
 	l, stop := f.run()
@@ -85,19 +86,9 @@ func TestDuplicatesInALongLog(t *testing.T) {
 	lt.add(l, 300) // which the standby has not seen
 	began = time.Now()
 	stop()
-	lt.patiently("the standby to lead", func() bool { return next.Takes() && next.Ready() == nil })
+	within(t, patience+f.patient, "the standby to lead", func() bool { return next.Takes() && next.Ready() == nil })
 	t.Logf("the standby led with its index %.2f s after the leader was told to leave", time.Since(began).Seconds())
 	lt.look(next, "from another replica")
-}
-
-// patiently is eventually on a log that may be long.
-func (lt *longTrial) patiently(what string, ok func() bool) {
-	lt.t.Helper()
-	for deadline := time.Now().Add(time.Minute + time.Duration(*longEntries)*time.Millisecond); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			lt.t.Fatalf("waited too long for %s", what)
-		}
-	}
 }
 
 func numbered(n int) log.Entry { return tlogEntry(fmt.Sprintf("entry %d of a long log", n)) }
