@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,22 +37,34 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "building the programs under test: %v\n%s", err, out)
 		return 1
 	}
+	flag.Parse()
+	if flag.Lookup("test.run").Value.String() == "" {
+		// All tests run: what takes a minute to download comes while others do.
+		early := make(chan struct{})
+		go func() { defer close(early); _, _ = npmDirectory() }() // the tests that need it see the error
+		defer func() { <-early }()
+	}
 	return m.Run()
 }
 
 // install builds a client from the Go module proxy, once for all tests.
 func install(t *testing.T, pkg, version string) string {
 	t.Helper()
+	return installIn(t, bin, pkg, version)
+}
+
+// installIn is install into dir, for a program of which two versions are wanted.
+func installIn(t *testing.T, dir, pkg, version string) string {
+	t.Helper()
 	installMu.Lock()
 	defer installMu.Unlock()
-	name := filepath.Base(pkg)
-	path := filepath.Join(bin, name)
+	path := filepath.Join(dir, filepath.Base(pkg))
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
 	// Compiling takes most of the time, so it is not made to optimise.
 	cmd := exec.Command("go", "install", "-gcflags=all=-N -l", "-ldflags=-s -w", pkg+"@"+version)
-	cmd.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-buildvcs=false")
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-buildvcs=false")
 	cmd.Dir = bin // outside the module: its go.mod must not decide the client's versions
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("installing %s@%s: %v\n%s", pkg, version, err, out)
@@ -225,11 +238,16 @@ func get(t *testing.T, url string, status int) string {
 // command runs a program of bin in a home of its own and returns its output and exit code.
 func command(t *testing.T, dir string, args ...string) (string, int) {
 	t.Helper()
+	return commandIn(t, dir, cleanEnv(t), args...)
+}
+
+// commandIn is command in an environment of the caller's.
+func commandIn(t *testing.T, dir string, env []string, args ...string) (string, int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, args[0]), args[1:]...)
-	cmd.Dir = dir
-	cmd.Env = cleanEnv(t)
+	cmd.Dir, cmd.Env = dir, env
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
