@@ -184,7 +184,7 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 	if err := s.serveLog(part); err != nil {
 		return err
 	}
-	part.handler = s.limits.write(part.handler, part.passing.counted)
+	part.handler = s.metrics.countLimited(l.Name, s.limits.write(part.handler, part.passing.counted))
 	return nil
 }
 

@@ -71,12 +71,25 @@ func (m *metrics) countAdds(name string, h http.Handler, logged bool) http.Handl
 	})
 }
 
+// countLimited counts the adds to the log of that name that h refuses because their client sends too many.
+func (m *metrics) countLimited(name string, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		h.ServeHTTP(rec, r)
+		if rec.status == http.StatusTooManyRequests && r.Method == http.MethodPost {
+			m.adds.WithLabelValues(name, string(log.OutcomeLimited)).Inc()
+		}
+	})
+}
+
 // refusalOf is the outcome of an add that a handler refused with a status before the log heard of it;
 // "" if it was none.
 func refusalOf(status int) log.Outcome {
 	switch status {
 	case http.StatusNotFound:
 		return "" // no path of the log
+	case http.StatusTooManyRequests:
+		return "" // countLimited counts it
 	case http.StatusBadRequest, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
 		return log.OutcomeInvalid
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -87,8 +100,6 @@ func refusalOf(status int) log.Outcome {
 		return log.OutcomeGone
 	case http.StatusRequestEntityTooLarge:
 		return log.OutcomeTooLarge
-	case http.StatusTooManyRequests:
-		return log.OutcomeLimited
 	case http.StatusServiceUnavailable:
 		return log.OutcomeBusy
 	case http.StatusInternalServerError:

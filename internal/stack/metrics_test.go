@@ -176,6 +176,23 @@ func TestMetricsOfALostQuorum(t *testing.T) {
 	}
 }
 
+// TestMetricsOfLimits has one client send more than it may.
+func TestMetricsOfLimits(t *testing.T) {
+	l := serve(t, stack.Options{}, func(dir string) {
+		path := filepath.Join(dir, "config.yaml")
+		write(t, path, read(t, path)+"limits: {requests_per_second: 0.001, burst: 2, exempt: []}\n")
+	})
+	l.ready(t)
+	for _, want := range []int{201, 201, 429} {
+		if status, body := l.post(t, newRequest(t)); status != want {
+			t.Fatalf("%d %s; want %d", status, body, want)
+		}
+	}
+	f := l.families(t)
+	wantValue(t, f, 2, "tallywood_log_adds_total", "log=signatures", "outcome=created")
+	wantValue(t, f, 1, "tallywood_log_adds_total", "log=signatures", "outcome=limited")
+}
+
 // TestMetricNames holds names and help texts against what Prometheus advises.
 func TestMetricNames(t *testing.T) {
 	l := serve(t, stack.Options{}, nil)
