@@ -39,6 +39,9 @@ func WriteAddError(w http.ResponseWriter, logger *slog.Logger, err error) {
 			fmt.Sprintf("nothing was logged: the log takes entries when its duplicate index is rebuilt; so far %v", rebuilding.Rebuild))
 	case errors.Is(err, ErrUnavailable), errors.Is(err, context.Canceled): // or nobody listens
 		httpx.RetryLater(w, retryUnavailable, "the log takes no entries at the moment; try again")
+	case errors.Is(err, ErrUnsigned): // before ErrNoQuorum, which it comes with
+		httpx.RetryLater(w, retryNoQuorum,
+			"the entry is logged, but the log's key does not sign at the moment; send the same request again for its receipt")
 	case errors.Is(err, ErrNoQuorum):
 		httpx.RetryLater(w, retryNoQuorum,
 			"the entry is logged, but too few witnesses have cosigned it yet; send the same request again for its receipt")

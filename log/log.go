@@ -43,6 +43,8 @@ var (
 	// ErrNoQuorum reports that no checkpoint covering the entry satisfied the policy in time. The
 	// entry is durable all the same, and adding it again later answers its receipt.
 	ErrNoQuorum = driver.ErrNoQuorum
+	// ErrUnsigned comes with ErrNoQuorum and says why: the log's own key does not sign.
+	ErrUnsigned = driver.ErrUnsigned
 	// ErrFrozen reports that the log takes no entries any more, unlike the others for good.
 	ErrFrozen = driver.ErrFrozen
 )

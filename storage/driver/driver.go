@@ -34,6 +34,9 @@ var (
 	// ErrNoQuorum reports that no checkpoint with a quorum of cosignatures came in time. Only Await
 	// gives it: the entry is logged all the same.
 	ErrNoQuorum = errors.New("no quorum of cosignatures in time")
+	// ErrUnsigned comes with ErrNoQuorum and says why: the checkpoint lacks the log's own signature.
+	// A key in memory signs always; one elsewhere may sign again later.
+	ErrUnsigned = errors.New("the checkpoint was not signed in time")
 	// ErrUnpublished reports that Add or AddCT took no entry because what was committed before could
 	// not be published in time, for want of a quorum most likely. The entry is not logged.
 	ErrUnpublished = errors.New("what is logged could not be published in time")
@@ -194,6 +197,7 @@ type Log struct {
 	integrated int64 // all tiles and bundles are, partials for this size included
 	published  Published
 	found      bool        // there is a published checkpoint
+	unsigned   time.Time   // since when the checkpoint to be published waits for our own signature; zero: it does not
 	refreshAt  time.Time   // when an unchanged checkpoint is published anew
 	waiting    []milestone // commits not covered by published, in order
 	lastRound  int64       // number of the newest round

@@ -115,12 +115,16 @@ func (l *Log) publishSize(ctx context.Context, snap snapshot) error {
 	}
 	l.mu.Lock()
 	l.integrated = max(l.integrated, snap.size)
+	if l.unsigned.IsZero() {
+		l.unsigned = time.Now()
+	}
 	l.mu.Unlock()
 	signed, err := l.sign(ctx, snap.size, snap.root[:])
 	if err != nil {
 		return fmt.Errorf("signing size %d: %w", snap.size, err)
 	}
 	l.mu.Lock()
+	l.unsigned = time.Time{}
 	l.lastRound++
 	p := Published{Size: snap.size, Root: snap.root, Note: signed, round: l.lastRound, slot: snap.next - 1, traced: span.At(ctx)}
 	l.mu.Unlock()
@@ -263,7 +267,7 @@ func (l *Log) Await(ctx context.Context, size int64) (Published, error) {
 	case <-l.stopped:
 		err = ErrNotLeading
 	case <-t.C:
-		err = ErrNoQuorum
+		err = l.unpublished()
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -271,6 +275,16 @@ func (l *Log) Await(ctx context.Context, size int64) (Published, error) {
 		return p, nil
 	}
 	return Published{}, fmt.Errorf("waiting for the publication of size %d: %w", size, err)
+}
+
+// unpublished is why a checkpoint is not published in time.
+func (l *Log) unpublished() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.unsigned.IsZero() && time.Since(l.unsigned) > l.o.QuorumTimeout/2 {
+		return fmt.Errorf("%w: %w", ErrNoQuorum, ErrUnsigned)
+	}
+	return ErrNoQuorum
 }
 
 // awaiting returns the published checkpoint if it covers size, or what is closed when one does.
