@@ -19,25 +19,25 @@ import (
 
 func logCommand() command {
 	return command{name: "log", args: "status|rotate|freeze --config FILE [NAME] [FLAGS]",
-		short: "show the logs of a configuration, follow one by another, end one",
+		short: "show the logs, have one follow another, end one",
 		long: `
 "log status" shows each log: its state, how long its entries and signatures have counted, its size,
 the age of its checkpoint, and who leads it.
 
 "log rotate" makes another log the successor of the signature log, or of the one NAMEd: new keys
-beside the old ones, a line in the policy file of both, the new log in FILE with state: active and the
-old one with state: frozen, and the new log in the monitor's configuration if that follows the old
-one. Comments and everything else stay. What runs takes it on when it reloads (SIGHUP; "tallywood up"
-by itself) or starts: it goes on with the old log until the new one has a checkpoint that the
-witnesses have cosigned and --at has come, puts the new one in its place, and freezes the old one.
-With replicas, give --at a time by which all of them have been reloaded.
+beside the old ones, a line in the policy file of both, the new log in FILE with state: active and
+the old one with state: frozen, and the new log in the monitor's configuration if that follows the
+old one. Comments and everything else stay. What runs takes it on when it reloads (SIGHUP;
+"tallywood up" by itself) or starts: it goes on with the old log until the new one has a checkpoint
+that the witnesses have cosigned and --at has come, puts the new one in its place, and freezes the
+old one. With replicas, give --at a time by which all of them have been reloaded.
 
 "log freeze NAME" freezes a log at once, without a successor unless FILE names one. Whoever leads it
 publishes what was accepted; writes are answered 405 from then on, reads as before. --undo takes it
 back: the one way to have a frozen log grow again.
 
-Exit codes: 0 fine; 1 refused, or something is damaged; 2 usage or configuration; 5 the storage cannot
-be reached, or a log is not frozen yet.`,
+Exit codes: 0 fine; 1 refused, or something is damaged; 2 usage or configuration; 5 the storage
+cannot be reached, or a log is not frozen yet.`,
 		run: runLog}
 }
 
@@ -54,8 +54,8 @@ func runLog(ctx context.Context, t terminal, flags *flag.FlagSet, args []string)
 	r := logRun{t: t}
 	flags.StringVar(&r.path, "config", "", "`FILE` with the configuration of the server")
 	flags.StringVar(&r.rotation.To, "to", "", "rotate: `NAME` of the new log (default: the old one's, with the next number)")
-	flags.StringVar(&r.rotation.Origin, "origin", "", "rotate: `HOST` name that is the new log's origin (default: the old one's, with the next number)")
-	flags.StringVar(&r.rotation.Key, "key", "", "rotate: `KEY` of the new log that is there already, as in a configuration: file:PATH or in a KMS\n(default: a new file beside that of the old one)")
+	flags.StringVar(&r.rotation.Origin, "origin", "", "rotate: `HOST` name that is the new log's origin\n(default: the old one's, with the next number)")
+	flags.StringVar(&r.rotation.Key, "key", "", "rotate: `KEY` of the new log that is there already, as in a configuration: file:PATH or\nin a KMS (default: a new file beside that of the old one)")
 	flags.StringVar(&r.rotation.NoteKey, "note-key", "", "rotate: `KEY` for the notes of a new certificate log, likewise")
 	flags.StringVar(&r.at, "at", "", "rotate: `TIME` when the new log takes over, such as 2026-12-01T00:00:00Z (default: at once)")
 	flags.BoolVar(&r.undo, "undo", false, "freeze: take it back")
