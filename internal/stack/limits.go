@@ -31,14 +31,14 @@ type limits struct {
 	writes  *httpx.Limiter
 	rate    float64
 	delayed atomic.Int64 // refusals held back now
-	turns   *httpx.Turns // at the processors
+	turns   *httpx.Turns // at half the processors, or one
 }
 
 func newLimits(c *config.Limits) *limits {
 	l := &limits{
 		proxies: prefixes(c.TrustedProxies), exempt: prefixes(c.Exempt),
 		writes: httpx.NewLimiter(c.RequestsPerSecond, c.Burst), rate: c.RequestsPerSecond,
-		turns: httpx.NewTurns(runtime.GOMAXPROCS(0)),
+		turns: httpx.NewTurns(runtime.GOMAXPROCS(0) / 2),
 	}
 	l.conns = httpx.ConnLimits{All: c.AllConnections, PerClient: c.Connections, Exempt: append(prefixes(c.Exempt), l.proxies...)}
 	return l

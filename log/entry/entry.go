@@ -90,11 +90,17 @@ func (e *UnsupportedError) Error() string {
 // standard or URL-safe base64 with or without padding, enums by name or number; unknown and
 // repeated names, two arms of a choice and anything after the object are errors.
 func ParseRequest(body []byte) (Entry, error) {
+	return ParseRequestInTurn(body, func() (func(), error) { return func() {}, nil })
+}
+
+// ParseRequestInTurn is ParseRequest that calls turn before it verifies what takes long to verify, and
+// what that returns afterwards. An error of turn is returned as it is.
+func ParseRequestInTurn(body []byte, turn func() (end func(), err error)) (Entry, error) {
 	r, err := decodeRequest(body)
 	if err != nil {
 		return Entry{}, err
 	}
-	if err := r.check(); err != nil {
+	if err := r.check(turn); err != nil {
 		return Entry{}, err
 	}
 	s := r.signature()

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -261,6 +262,32 @@ func TestTwinSignatureIsDuplicate(t *testing.T) {
 		}
 		if entry.DuplicateKey(first.Canonical) != first.Key || entry.DuplicateKey(second.Canonical) != first.Key {
 			t.Errorf("%s: key from canonical bytes differs", s.name)
+		}
+	}
+}
+
+// TestSlowVerificationsTakeTurns: those of long keys and large payloads, and no others.
+func TestSlowVerificationsTakeTurns(t *testing.T) {
+	for _, s := range accepted(t) {
+		slow := slices.Contains([]string{"PKIX_ECDSA_P384_SHA_384", "PKIX_ECDSA_P521_SHA_512",
+			"PKIX_RSA_PKCS1V15_3072_SHA256", "PKIX_RSA_PKCS1V15_4096_SHA256"}, s.name)
+		for name, c := range map[string]struct {
+			request []byte
+			slow    bool
+		}{
+			"hashedrekord":  {marshal(t, s.request(t, false)), slow},
+			"dsse":          {marshal(t, s.dsseRequest(t, []byte("payload"))), slow},
+			"large payload": {marshal(t, s.dsseRequest(t, make([]byte, 100_000))), true},
+		} {
+			begun, ended := 0, 0
+			turn := func() (func(), error) { begun++; return func() { ended++ }, nil }
+			if _, err := entry.ParseRequestInTurn(c.request, turn); err != nil || begun != ended || (begun == 1) != c.slow {
+				t.Errorf("%s, %s: %d turns begun and %d ended, %v", s.name, name, begun, ended, err)
+			}
+			none := errors.New("no turn")
+			if _, err := entry.ParseRequestInTurn(c.request, func() (func(), error) { return nil, none }); errors.Is(err, none) != c.slow {
+				t.Errorf("%s, %s without a turn: %v", s.name, name, err)
+			}
 		}
 	}
 }

@@ -15,6 +15,6 @@ func Checking(body []byte) (check func() error, err error) {
 	}
 	return func() error {
 		again := *r
-		return again.check()
+		return again.check(func() (func(), error) { return func() {}, nil })
 	}, nil
 }

@@ -25,7 +25,7 @@ import (
 type Options struct {
 	Log    *log.Log       // of kind rekor
 	Bucket storage.Bucket // where the reads come from, the one Log is in
-	Turns  *httpx.Turns   // for requests that are verified; nil: the handler's own, one at each processor
+	Turns  *httpx.Turns   // for what takes long to verify; nil: the handler's own, at half the processors
 
 	LogID [32]byte // logId.keyId of the replies, as the trusted root has it
 
@@ -75,7 +75,7 @@ func New(o Options) (http.Handler, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Turns == nil {
-		o.Turns = httpx.NewTurns(runtime.GOMAXPROCS(0))
+		o.Turns = httpx.NewTurns(runtime.GOMAXPROCS(0) / 2)
 	}
 	h := &handler{o: o, bodies: httpx.NewBodyBudget(max(maxBodies, o.MaxBody))}
 	static := log.Static(o.Bucket, o.Log.Name())
@@ -139,15 +139,13 @@ func (h *handler) add(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer)
 }
 
-// parse verifies a request when it is its client's turn: others do not wait for those who send many
-// that take long.
+// parse verifies a request. What takes long waits for its client's turn, and leaves processors to the
+// others.
 func (h *handler) parse(r *http.Request, body []byte) (log.Entry, error) {
-	turn, err := h.o.Turns.Take(r.Context(), httpx.Client(r))
-	if err != nil {
-		return log.Entry{}, err
-	}
-	defer turn.Give()
-	e, err := entry.ParseRequest(body)
+	e, err := entry.ParseRequestInTurn(body, func() (func(), error) {
+		turn, err := h.o.Turns.Take(r.Context(), httpx.Client(r))
+		return turn.Give, err
+	})
 	return log.Entry{Key: e.Key, Data: e.Canonical}, err // what waits needs no more of it
 }
 
