@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -98,7 +99,6 @@ func TestCosignReturnsAtQuorum(t *testing.T) {
 func TestCosignRefusesForgedAnswers(t *testing.T) {
 	h := newHistory(t, 9, "entry")
 	forged := newHistory(t, 9, "forged entry")
-	var honest string // what w2 really answers, with the replacement's change
 	for name, change := range map[string]func(w2 *witnessServer, body string) string{
 		"no line by its key":         func(*witnessServer, string) string { return "— other AAAAAAAAAAA=\n" },
 		"line by another witness":    func(_ *witnessServer, s string) string { return strings.ReplaceAll(s, "— w2 ", "— w1 ") },
@@ -114,13 +114,15 @@ func TestCosignRefusesForgedAnswers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each waits to the end
 			w1, w2 := startWitness(t, "w1"), startWitness(t, "w2")
-			w2.replace(func(w http.ResponseWriter, r *http.Request) {
-				honest = w2.ask(r).Body.String()
-				fmt.Fprint(w, change(w2, honest))
+			honest := sync.OnceValue(func() string { // what w2 really answers
+				r, _ := http.NewRequest(http.MethodPost, "/add-checkpoint", strings.NewReader("old 0\n\n"+string(h.checkpoint(t, 5))))
+				return w2.ask(r).Body.String()
 			})
+			w2.replace(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, change(w2, honest())) })
 			c := newClient(t, newPolicy(t, 2, w1, w2))
-			note, err := c.Cosign(within(t, 300*time.Millisecond), h.checkpoint(t, 5), h.prove)
+			note, err := c.Cosign(within(t, time.Second), h.checkpoint(t, 5), h.prove)
 			var qe *client.QuorumError
 			if !errors.As(err, &qe) || note != nil {
 				t.Fatalf("Cosign = %q, %v, want a QuorumError", note, err)
