@@ -197,6 +197,8 @@ var mutants = []mutant{
 	{name: "two commits in flight", seeds: 40, edits: []edit{
 		{"commit.go",
 			`	next, err := l.commit(ctx, l.state, h, payload)
+	l.observe(StageCommit, began, err)
+	sp.End(err)
 	if err != nil {
 		return err // and the leadership ends
 	}
@@ -213,6 +215,8 @@ var mutants = []mutant{
 	go func() {
 		defer close(this.done)
 		_, this.err = l.commit(ctx, before, h, payload)
+		l.observe(StageCommit, began, this.err)
+		sp.End(this.err)
 		if prior != nil {
 			if <-prior.done; prior.err != nil {
 				this.err = prior.err
