@@ -111,7 +111,7 @@ func parseDigest(operand string) (crypto.Hash, []byte, error) {
 	}
 	digest, err := hex.DecodeString(digits)
 	if err != nil || len(digest) != algorithm.Size() {
-		return 0, nil, hinted(exitUsage, fmt.Errorf("digest %q: want %d hexadecimal digits after %s:", operand, 2*algorithm.Size(), name),
+		return 0, nil, hinted(exitUsage, fmt.Errorf("digest %q: want %s: and %d hexadecimal digits", operand, name, 2*algorithm.Size()),
 			"a file of that name is ./"+operand)
 	}
 	return algorithm, digest, nil
