@@ -84,3 +84,19 @@ func addAndProve(t *testing.T, l *driver.Log, entries int) {
 		}
 	}
 }
+
+// TestProofAllocations bounds what the proof of a new entry in a log of a million allocates, whose hashes
+// are in memory.
+func TestProofAllocations(t *testing.T) {
+	l, size := grownBy(t, 1_000_000, 256)
+	index := size - 256
+	n := testing.AllocsPerRun(256, func() {
+		if _, err := l.InclusionProof(t.Context(), index, size); err != nil {
+			t.Fatal(err)
+		}
+		index = size - 256 + (index+1)%256
+	})
+	if n > 6 {
+		t.Errorf("a proof allocates %v times, want at most 6", n)
+	}
+}
