@@ -259,7 +259,13 @@ func (s *Stack) retireLogs(ctx context.Context) {
 				continue
 			}
 			rest = retireInterval
-			if err := s.retire(ctx, l); err != nil && ctx.Err() == nil && now().Sub(reported[l.cfg.Name]) > waitReport {
+			err := s.retire(ctx, l)
+			if err == nil || ctx.Err() != nil {
+				continue
+			}
+			if since, ok := reported[l.cfg.Name]; !ok { // it is no news for a minute
+				reported[l.cfg.Name] = now()
+			} else if now().Sub(since) > waitReport {
 				reported[l.cfg.Name] = now()
 				s.log.WarnContext(ctx, "a log is to be frozen, and is not yet", "origin", l.cfg.Origin, "err", err)
 			}
