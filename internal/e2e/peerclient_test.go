@@ -42,7 +42,7 @@ func peerTests(t *testing.T, work string) func(name string, more ...string) stri
 }
 
 // TestThePeersOwnClients has the clients of sigstore/rekor-tiles write and read a log of ours, which
-// is restarted meanwhile.
+// is restarted meanwhile, and frozen in the end.
 func TestThePeersOwnClients(t *testing.T) {
 	work := t.TempDir()
 	data := filepath.Join(work, "data")
@@ -52,6 +52,7 @@ func TestThePeersOwnClients(t *testing.T) {
 	for range 3 {
 		addEntry(t, s.url)
 	}
+	awaitSize(t, s.url, 3)
 	env := func() []string {
 		return []string{"LOG_URL=" + s.url, "LOG_CLIENT=" + s.client, "LOG_REQUEST=" + filepath.Join(work, "request")}
 	}
@@ -60,6 +61,8 @@ func TestThePeersOwnClients(t *testing.T) {
 	s.stop(t)
 	s = readStack(t, start(t, 2, "tallywood", "up", "--data", data), data)
 	run("TestSendAgainLater", env()...)
+	must(t, work, "tallywood", "log", "freeze", "signatures", "--config", filepath.Join(data, "config.yaml"))
+	run("TestFrozen", env()...)
 }
 
 // TestAMonitorOfThePeersLibraries tails a log as rekor-monitor does: it takes the log's keys and

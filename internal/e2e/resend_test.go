@@ -113,9 +113,20 @@ func sendAgain(t *testing.T, base string, p *policy.Policy, e signedEntry) int64
 	return receipts[0].index
 }
 
-// wantEntries checks that the log of s holds the entries of logged, each once, and nothing else.
+// wantEntries checks that the log of s holds the entries of logged, each once, and nothing else,
+// by one more entry: it comes after them.
 func wantEntries(t *testing.T, s *stack, p *policy.Policy, logged [][]byte) {
 	t.Helper()
+	end := freshEntry(t, false, false)
+	r, err := add(t.Context(), http.DefaultClient, s.url, 0, end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.index != int64(len(logged)) {
+		t.Errorf("the next entry has index %d; want %d", r.index, len(logged))
+	}
+	logged = append(slices.Clone(logged), end.canonical)
+	awaitSize(t, s.url, r.index+1)
 	v, err := look(http.DefaultClient, s.url, p)
 	if err != nil {
 		t.Fatal(err)

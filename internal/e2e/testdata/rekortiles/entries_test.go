@@ -157,7 +157,8 @@ func (l *log) readBack(t *testing.T, prefix string, old, size uint64, oldRoot []
 		t.Fatalf("first tile: %d bytes, %v", len(first), err)
 	}
 	entriesOf(t, r.ReadEntryBundle, 0, 0, layout.TileWidth)
-	index, part := checkpoint.Size/layout.TileWidth, layout.PartialTileSize(0, checkpoint.Size-1, checkpoint.Size)
+	index := checkpoint.Size / layout.TileWidth
+	part := layout.PartialTileSize(0, index, checkpoint.Size)
 	last, err := r.ReadTile(t.Context(), 0, index, part)
 	if err != nil || len(last) != int(part)*32 || bytes.Equal(first, last) {
 		t.Fatalf("last tile: %d bytes, %v", len(last), err)
@@ -253,4 +254,32 @@ func (l *log) again(t *testing.T, request *rekor.HashedRekordRequestV002, index 
 	if got, want := resp.Header.Get("X-Log-Index"), strconv.FormatInt(index, 10); resp.StatusCode != http.StatusCreated || got != want {
 		t.Errorf("sent again: %s, X-Log-Index %q; want 201 and %q", resp.Status, got, want)
 	}
+}
+
+// TestFrozen wants no more entries taken by a log that was frozen, and those it has to be read on.
+// Where the server of the peer signs a checkpoint that says so, ours keeps the last one cosigned.
+func TestFrozen(t *testing.T) {
+	l := openLog(t)
+	request, err := newSigner(t).request(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "unexpected response: 405 This log has been frozen, please switch to the latest log."
+	if entry, err := l.writer.Add(t.Context(), request); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a frozen log answered %v, %v; want %q", entry, err, want)
+	}
+	r := l.reader(t, "")
+	checkpoint, signed, err := r.ReadCheckpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Count(signed.Text, "\n"); lines != 3 {
+		t.Errorf("the last checkpoint has %d lines; want origin, size and root:\n%s", lines, signed.Text)
+	}
+	index := (checkpoint.Size - 1) / layout.TileWidth
+	part, n := layout.PartialTileSize(0, index, checkpoint.Size), int(checkpoint.Size-index*layout.TileWidth)
+	if tile, err := r.ReadTile(t.Context(), 0, index, part); err != nil || len(tile) != n*32 {
+		t.Errorf("last tile: %d bytes, %v", len(tile), err)
+	}
+	entriesOf(t, r.ReadEntryBundle, index, part, n)
 }
