@@ -3,9 +3,9 @@ package kms_test
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -25,9 +25,10 @@ const localRegion = "eu-west-2" // the emulator's
 
 // An emulator is a running localKMS. It may be killed and started again; its keys stay.
 type emulator struct {
-	program, port, dir string
-	endpoint           string
-	client             *awskms.Client
+	program, dir string
+	port         string // "0" before the first start
+	endpoint     string
+	client       *awskms.Client
 
 	cmd    *exec.Cmd
 	out    *lockedBuffer
@@ -37,24 +38,13 @@ type emulator struct {
 // startLocalKMS starts an emulator that ends with the test.
 func startLocalKMS(t testing.TB) *emulator {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
-	e := &emulator{program: storagetest.Install(t, localKMS, "-gcflags=all=-N -l"), port: port, dir: t.TempDir(),
-		endpoint: "http://127.0.0.1:" + port, out: new(lockedBuffer)}
+	e := &emulator{program: storagetest.Install(t, localKMS, "-gcflags=all=-N -l"), port: "0", dir: t.TempDir(), out: new(lockedBuffer)}
+	e.start(t)
+	e.endpoint = "http://127.0.0.1:" + e.port
 	e.client = awskms.New(awskms.Options{Region: localRegion, BaseEndpoint: &e.endpoint,
 		Credentials: awssdk.CredentialsProviderFunc(func(context.Context) (awssdk.Credentials, error) {
 			return awssdk.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
 		})})
-	e.start(t)
 	t.Cleanup(func() {
 		e.kill()
 		if t.Failed() {
@@ -64,10 +54,24 @@ func startLocalKMS(t testing.TB) *emulator {
 	return e
 }
 
-// start starts the program and waits until it answers.
+var started = regexp.MustCompile(`Local KMS started on \S*:([0-9]+)`)
+
+// start starts the program and waits until it listens: at first on a port of its own choice, later on
+// the same, which somebody may have for a moment.
 func (e *emulator) start(t testing.TB) {
 	t.Helper()
-	e.cmd, e.exited = exec.Command(e.program), make(chan struct{})
+	for deadline := time.Now().Add(time.Minute); !e.tryStart(t); {
+		if time.Now().After(deadline) {
+			t.Fatalf("the emulator does not start\n%s", e.out)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// tryStart reports whether the program, once started, listens.
+func (e *emulator) tryStart(t testing.TB) bool {
+	t.Helper()
+	e.cmd, e.exited, e.out = exec.Command(e.program), make(chan struct{}), new(lockedBuffer)
 	e.cmd.Env = append(os.Environ(), "PORT="+e.port, "KMS_REGION="+localRegion, "KMS_DATA_PATH="+e.dir, "KMS_SEED_PATH="+e.dir+"/none")
 	e.cmd.Stdout, e.cmd.Stderr = e.out, e.out
 	if err := e.cmd.Start(); err != nil {
@@ -77,19 +81,19 @@ func (e *emulator) start(t testing.TB) {
 		defer close(exited)
 		_ = cmd.Wait() // says that it was killed
 	}(e.cmd, e.exited)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for {
-		_, err := e.client.ListKeys(ctx, &awskms.ListKeysInput{})
-		if err == nil {
-			return
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if m := started.FindStringSubmatch(e.out.String()); m != nil && m[1] != "0" {
+			e.port = m[1]
+			return true
 		}
 		select {
-		case <-ctx.Done():
-			t.Fatalf("the emulator does not answer: %v\n%s", err, e.out)
 		case <-e.exited:
-			t.Fatalf("the emulator ended before it answered\n%s", e.out)
-		case <-time.After(20 * time.Millisecond):
+			return false
+		default:
+		}
+		if time.Now().After(deadline) {
+			e.kill()
+			t.Fatalf("the emulator does not listen\n%s", e.out)
 		}
 	}
 }
