@@ -254,7 +254,7 @@ func TestRotationWaitsForWitnessesAndReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.stop(t)
-	second = start(t, 0, "tallywood", "serve", "--config", configs[1])
+	start(t, 0, "tallywood", "serve", "--config", configs[1])
 	eventually(t, "new log at the first replica", func() bool {
 		return statusOf(t, "http://"+a+"/logs/log2027/leader") == http.StatusOK
 	})
