@@ -95,9 +95,11 @@ func TestTurnsAreNotSavedUp(t *testing.T) {
 			}
 		}
 		time.Sleep(300*each + each/2)
-		if a, b := count["192.0.2.1"], count["192.0.2.2"]; a < 95 || b < 95 {
-			t.Errorf("two who want the same had %d and %d turns", a, b)
-		}
+		_ = do(t.Context(), turns, httpx.Sender("192.0.2.3"), func() { // nobody else counts meanwhile
+			if a, b := count["192.0.2.1"], count["192.0.2.2"]; a < 95 || b < 95 {
+				t.Errorf("two who want the same had %d and %d turns", a, b)
+			}
+		})
 		all.Wait()
 	})
 }
