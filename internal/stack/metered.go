@@ -12,14 +12,8 @@ import (
 	"tallywood/storage"
 )
 
-// The words for what is done with a bucket, to which objects, and what comes of it: closed sets.
-var (
-	operations = []string{"get", "put", "delete", "list", "sync"}
-	objects    = []string{"record", "tile", "bundle", "checkpoint", "issuer", "witness", "state", "other"}
-	endings    = []string{"done", "absent", "precondition", "canceled", "failed"}
-)
-
-// metered returns b, whose operations are counted. It has the other abilities of b that a log and a
+// metered returns b, whose operations are counted under closed sets of labels: the operation (get, put,
+// delete, list, sync), the kind of object (objectOf) and what came of it (endingOf). It has the other abilities of b that a log and a
 // witness look for: those of a directory.
 func (m *metrics) metered(b storage.Bucket) storage.Bucket {
 	counted := &meteredBucket{b, m}
