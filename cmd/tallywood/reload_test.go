@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -68,6 +69,10 @@ func TestServeEndsWithItsTerminal(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Fatal("this test makes terminals as Linux has them")
 	}
+	// Under nohup(1), which the tests may run under, the signal would be ignored from here down.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	dir := logFiles(t)
 	master, slave := newTerminal(t)
 	p := startSelf(t, func(cmd *exec.Cmd) {

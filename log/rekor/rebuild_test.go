@@ -1,6 +1,7 @@
 package rekor_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -51,6 +52,10 @@ func TestRebuildingAnswers503(t *testing.T) {
 		}
 		adding.Wait()
 		bucket := s.bucket
+		eventually(t, "all to be public", func() bool { // a receipt may be ahead of it
+			checkpoint, _, err := bucket.Get(t.Context(), "logs/signatures/checkpoint", storage.Range{})
+			return err == nil && bytes.HasPrefix(checkpoint, fmt.Appendf(nil, "%s\n%d\n", origin, entries))
+		})
 		lo.Bucket = slow{bucket, make(chan struct{}, 1)}
 		next := &server{t: t, bucket: bucket, id: s.id}
 		var err error

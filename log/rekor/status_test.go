@@ -245,8 +245,18 @@ func TestStorageFailures(t *testing.T) {
 	})
 	request := newClient(t).request("artifact")
 	s.accept(s.post(request), request)
-	s.fill(40 * 256) // memory holds 32 bundles
+	s.fill(0, 40*256) // memory holds 32 bundles, soon others
 	const bundle = "logs/signatures/tile/entries/000"
+	unread := func(key string, data []byte) ([]byte, error) {
+		if key == bundle {
+			return nil, errors.New("not now")
+		}
+		return data, nil
+	}
+	g.read.Store(&unread)
+	for i := 0; s.post(request).status == 201; i++ { // from memory
+		s.fill((40+i)*256, (41+i)*256)
+	}
 	for _, x := range []struct {
 		name         string
 		fault        func(data []byte) ([]byte, error)
@@ -298,14 +308,14 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// fill adds n entries of no meaning.
-func (s *server) fill(n int) {
+// fill adds the entries of no meaning from one number to the next.
+func (s *server) fill(from, to int) {
 	s.t.Helper()
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
 	for w := range 512 {
 		wg.Go(func() {
-			for i := w; i < n; i += 512 {
+			for i := from + w; i < to; i += 512 {
 				data := fmt.Appendf(nil, "entry %d", i)
 				if _, err := s.log.Add(s.t.Context(), log.Entry{Key: sha256.Sum256(data), Data: data}); err != nil {
 					failed.Store(&err)
