@@ -14,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"tallywood/internal/span"
+	"tallywood/log/duplicates"
 	"tallywood/log/entry"
 	"tallywood/storage/driver"
 	"tallywood/witness/policy"
@@ -162,7 +163,7 @@ var errFlights = errors.New("too many entries await the duplicate index")
 // since before the lookup, and a key leaves them only once the index has it, so no second add of
 // it can have been missed, unless the index was emptied in between.
 func (l *Log) launch(ctx context.Context, e Entry, f *flight) {
-	pos, found, err := l.index.get(e.Key)
+	r, found, err := l.index.Get(e.Key)
 	l.lookups.count(found)
 	switch {
 	case err != nil:
@@ -170,8 +171,7 @@ func (l *Log) launch(ctx context.Context, e Entry, f *flight) {
 		l.land(e.Key, f, fmt.Errorf("%w: %w", ErrUnavailable, err))
 		return
 	case found:
-		f.pos, f.data = pos, nil
-		f.pos.Duplicate = true
+		f.pos, f.data = Position{Index: r.Index, Timestamp: r.Timestamp, Duplicate: true}, nil
 		l.land(e.Key, f, nil)
 		return
 	case l.emptiedSince(f):
@@ -212,7 +212,7 @@ func (l *Log) land(key [32]byte, f *flight, err error) {
 	if err != nil || f.pos.Duplicate {
 		delete(l.flights, key)
 	} else {
-		l.landed = append(l.landed, record{key, f.pos.Index, f.pos.Timestamp})
+		l.landed = append(l.landed, duplicates.Record{Key: key, Index: f.pos.Index, Timestamp: f.pos.Timestamp})
 	}
 	l.mu.Unlock()
 	close(f.done)

@@ -28,9 +28,6 @@ import (
 const origin = "log.example.com"
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv("TEST_WRITE_INDEX"); path != "" {
-		log.WriteIndexForever(path)
-	}
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // Tessera's
 	os.Exit(m.Run())
 }

@@ -2,57 +2,31 @@ package log
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"tallywood/log/duplicates"
 	"tallywood/storage"
 )
 
 // A store keeps the duplicate index: where the entry of each key is. It is a cache of the log, and
-// may be lost.
+// may be lost. *duplicates.Index and *duplicates.Memory are stores.
 type store interface {
-	get(key [32]byte) (Position, bool, error)
-	// put adds records, which are sorted by key; of two with one key the first counts.
-	put(records []record, p progress) error
-	// state is the progress last put, of an empty store noProgress.
-	state() progress
-	// reset empties the store.
-	reset() error
-	close() error
+	Get(key [32]byte) (duplicates.Record, bool, error)
+	// Put adds records; of two with one key the first counts.
+	Put(records []duplicates.Record, p duplicates.Progress) error
+	// State is the progress last put, of an empty store duplicates.NoProgress.
+	State() duplicates.Progress
+	// Reset empties the store.
+	Reset() error
+	Close() error
 }
-
-// A record is one entry of the index.
-type record struct {
-	key       [32]byte
-	index     int64
-	timestamp uint64
-}
-
-// A tree is a state of the log.
-type tree struct {
-	size int64
-	root [32]byte
-}
-
-// A progress says what a store holds: all entries of one tree, and none but those of another,
-// larger one. The two differ only within a long read of the log.
-type progress struct{ all, within tree }
-
-var (
-	emptyTree  = tree{root: sha256.Sum256(nil)}
-	noProgress = progress{emptyTree, emptyTree}
-
-	// errDamaged reports a store that cannot be believed.
-	errDamaged = errors.New("duplicate index is damaged")
-)
 
 const (
 	// flushInterval is how long sequenced entries gather before they go into the store. It also
@@ -64,14 +38,16 @@ const (
 	retryInterval = time.Second
 	// lastFlush bounds what is done for the index at the end: the next start can do the rest.
 	lastFlush = 3 * time.Second
-	// readBatch is how many entries read from the log are one write to the store.
-	readBatch = 1 << 16
 )
+
+// readBatch is how many entries read from the log, or a few more, are one write to the store. A test
+// makes it smaller.
+var readBatch = 1 << 14
 
 // openIndex opens the store and empties it unless the log has grown out of the tree it holds.
 func (l *Log) openIndex(ctx context.Context) error {
 	if l.o.CacheDir == "" {
-		l.index = newMemStore()
+		l.index = duplicates.NewMemory()
 		if size, _ := l.driver.Head(); size > longRead && l.driver.Frozen() == nil {
 			l.o.Log.Warn("duplicate index is in memory and read from the log at each start: set a cache directory",
 				"origin", l.o.Origin, "size", size)
@@ -86,12 +62,12 @@ func (l *Log) openIndex(ctx context.Context) error {
 		return err
 	}
 	path := filepath.Join(l.o.CacheDir, l.o.Name+".duplicates")
-	b, err := openBolt(path, boltIdentity{LogUUID: uuid, Kind: l.o.Kind.String()})
+	b, err := duplicates.Open(path, duplicates.Identity{LogUUID: uuid, Kind: l.o.Kind.String()})
 	if err != nil {
 		return err
 	}
 	if err := l.keepGrown(ctx, b, false); err != nil {
-		return errors.Join(err, b.close())
+		return errors.Join(err, b.Close())
 	}
 	l.index = b
 	return nil
@@ -112,26 +88,26 @@ func (l *Log) uuid(ctx context.Context) (string, error) {
 	return identity.UUID, nil
 }
 
-// grownFrom reports whether the log's tree is an extension of s.
-func (l *Log) grownFrom(ctx context.Context, s tree) (bool, error) {
+// grownFrom reports whether the log's duplicates.Tree is an extension of s.
+func (l *Log) grownFrom(ctx context.Context, s duplicates.Tree) (bool, error) {
 	size, root := l.driver.Head()
 	switch {
-	case s.size == 0:
-		return s == emptyTree, nil
-	case s.size > size:
+	case s.Size == 0:
+		return s == duplicates.EmptyTree, nil
+	case s.Size > size:
 		return false, nil
-	case s.size == size:
-		return s.root == root, nil
+	case s.Size == size:
+		return s.Root == root, nil
 	}
-	hashes, err := l.driver.ConsistencyProof(ctx, s.size, size)
+	hashes, err := l.driver.ConsistencyProof(ctx, s.Size, size)
 	if err != nil {
-		return false, fmt.Errorf("comparing sizes %d and %d: %w", s.size, size, err)
+		return false, fmt.Errorf("comparing sizes %d and %d: %w", s.Size, size, err)
 	}
 	proof := make(tlog.TreeProof, len(hashes))
 	for i, h := range hashes {
 		copy(proof[i][:], h)
 	}
-	return tlog.CheckTree(proof, size, tlog.Hash(root), s.size, tlog.Hash(s.root)) == nil, nil
+	return tlog.CheckTree(proof, size, tlog.Hash(root), s.Size, tlog.Hash(s.Root)) == nil, nil
 }
 
 // distrust stops adds until the store has been rebuilt from the log.
@@ -169,7 +145,7 @@ func (l *Log) follow(ctx context.Context) {
 			continue
 		}
 		l.o.Log.Error("duplicate index fell behind", "origin", l.o.Origin, "err", err)
-		if errors.Is(err, errDamaged) {
+		if errors.Is(err, duplicates.ErrDamaged) {
 			l.distrust(err)
 		}
 		l.mu.Lock()
@@ -180,7 +156,7 @@ func (l *Log) follow(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
 	defer cancel()
 	size, root := l.driver.Head()
-	if err := l.flush(ctx, tree{size, root}); err != nil {
+	if err := l.flush(ctx, duplicates.Tree{Size: size, Root: root}); err != nil {
 		l.o.Log.Warn("duplicate index is left behind", "origin", l.o.Origin, "err", err)
 	}
 }
@@ -194,25 +170,25 @@ func (l *Log) catchUp(ctx context.Context, term int64, leading bool) error {
 	l.broken = nil
 	l.mu.Unlock()
 	if broken != nil {
-		if err := l.index.reset(); err != nil {
-			return fmt.Errorf("%w: emptying it: %w", errDamaged, err)
+		if err := l.index.Reset(); err != nil {
+			return fmt.Errorf("%w: emptying it: %w", duplicates.ErrDamaged, err)
 		}
 	}
 	if err := l.keepGrown(ctx, l.index, leading); err != nil {
 		return err
 	}
 	start := time.Now()
-	from := l.index.state().all.size
+	from := l.index.State().All.Size
 	for {
 		size, root := l.driver.Head()
-		if l.index.state().all.size >= size { // more in a standby that led: the bucket shows less yet
+		if l.index.State().All.Size >= size { // more in a standby that led: the bucket shows less yet
 			break
 		}
-		if err := l.readLog(ctx, tree{size, root}); err != nil {
+		if err := l.readLog(ctx, duplicates.Tree{Size: size, Root: root}); err != nil {
 			return err
 		}
 	}
-	if to := l.index.state().all.size; to > from {
+	if to := l.index.State().All.Size; to > from {
 		l.o.Log.Info("duplicate index caught up", "origin", l.o.Origin, "size", to, "dur", time.Since(start))
 	}
 	l.mu.Lock()
@@ -226,10 +202,10 @@ func (l *Log) catchUp(ctx context.Context, term int64, leading bool) error {
 // keepGrown empties the store unless the log has grown out of the tree it holds. A standby cannot
 // judge a tree larger than what is published; it may have led when the store got it.
 func (l *Log) keepGrown(ctx context.Context, s store, leading bool) error {
-	p := s.state()
+	p := s.State()
 	size, _ := l.driver.Head()
-	for _, at := range []tree{p.all, p.within} {
-		if at.size > size && !leading {
+	for _, at := range []duplicates.Tree{p.All, p.Within} {
+		if at.Size > size && !leading {
 			continue
 		}
 		ok, err := l.grownFrom(ctx, at)
@@ -237,9 +213,9 @@ func (l *Log) keepGrown(ctx context.Context, s store, leading bool) error {
 			return err
 		}
 		if !ok {
-			l.o.Log.Warn("discarding duplicate index of another tree", "origin", l.o.Origin, "size", at.size)
-			if err := s.reset(); err != nil {
-				return fmt.Errorf("%w: emptying it: %w", errDamaged, err)
+			l.o.Log.Warn("discarding duplicate index of another tree", "origin", l.o.Origin, "size", at.Size)
+			if err := s.Reset(); err != nil {
+				return fmt.Errorf("%w: emptying it: %w", duplicates.ErrDamaged, err)
 			}
 			return nil
 		}
@@ -248,16 +224,15 @@ func (l *Log) keepGrown(ctx context.Context, s store, leading bool) error {
 }
 
 // put writes records and ends the flights of their keys.
-func (l *Log) put(records []record, p progress) error {
-	slices.SortFunc(records, byKey)
-	if err := l.index.put(records, p); err != nil {
+func (l *Log) put(records []duplicates.Record, p duplicates.Progress) error {
+	if err := l.index.Put(records, p); err != nil {
 		return fmt.Errorf("writing duplicate index: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range records {
-		if f, ok := l.flights[r.key]; ok && f.landed() {
-			delete(l.flights, r.key)
+		if f, ok := l.flights[r.Key]; ok && f.landed() {
+			delete(l.flights, r.Key)
 		}
 	}
 	return nil
@@ -296,7 +271,7 @@ func (l *Log) keepUp(ctx context.Context, changed <-chan struct{}) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if err := l.flush(ctx, tree{size, root}); err != nil {
+		if err := l.flush(ctx, duplicates.Tree{Size: size, Root: root}); err != nil {
 			return err
 		}
 	}
@@ -305,34 +280,34 @@ func (l *Log) keepUp(ctx context.Context, changed <-chan struct{}) error {
 
 // flush brings the store to head with what has landed, or from the log if something did not land
 // here: an add that ended in an error may have been committed.
-func (l *Log) flush(ctx context.Context, head tree) error {
-	from := l.index.state().all.size
+func (l *Log) flush(ctx context.Context, head duplicates.Tree) error {
+	from := l.index.State().All.Size
 	l.mu.Lock()
 	err := l.broken
-	records := l.takeLocked(from, head.size)
+	records := l.takeLocked(from, head.Size)
 	l.mu.Unlock()
 	switch {
 	case err != nil:
 		return err
-	case head.size <= from:
+	case head.Size <= from:
 		return nil
-	case int64(len(records)) == head.size-from:
-		return l.put(records, progress{head, head})
+	case int64(len(records)) == head.Size-from:
+		return l.put(records, duplicates.Progress{All: head, Within: head})
 	}
 	return l.readLog(ctx, head)
 }
 
 // takeLocked removes the landed records below size and returns those from index from on.
-func (l *Log) takeLocked(from, size int64) []record {
-	var taken, left []record
+func (l *Log) takeLocked(from, size int64) []duplicates.Record {
+	var taken, left []duplicates.Record
 	for _, r := range l.landed {
 		switch {
-		case r.index >= size:
+		case r.Index >= size:
 			left = append(left, r)
-		case r.index >= from:
+		case r.Index >= from:
 			taken = append(taken, r)
 		default: // read from the log before it landed here
-			delete(l.flights, r.key)
+			delete(l.flights, r.Key)
 		}
 	}
 	l.landed = left

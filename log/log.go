@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"tallywood/log/duplicates"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/witness/policy"
@@ -176,7 +177,7 @@ type Log struct {
 	rebuild  *rebuild   // of index, while it reads the log
 	epoch    int        // counts how often that happened
 	flights  map[[32]byte]*flight
-	landed   []record // sequenced, not in index yet
+	landed   []duplicates.Record // sequenced, not in index yet
 }
 
 // Open opens the log, creating it if the bucket has none, and verifies what is published. It starts
@@ -276,7 +277,7 @@ func (l *Log) Run(ctx context.Context) error {
 }
 
 // Close lets go of the index. Run must have returned, or never been called.
-func (l *Log) Close() error { return l.index.close() }
+func (l *Log) Close() error { return l.index.Close() }
 
 // Name returns the name the log has in its bucket.
 func (l *Log) Name() string { return l.o.Name }

@@ -2,13 +2,12 @@ package log
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"tallywood/log/duplicates"
 	"tallywood/storage/driver"
 )
 
@@ -23,7 +22,7 @@ const (
 )
 
 // A Rebuild is how far the duplicate index has come with the entries that it lacks: they are read
-// from the log, all of them if the index was lost, and then written to the index.
+// from the log, all of them if the index was lost, and written to the index some at a time.
 type Rebuild struct {
 	Total         int64 // entries that it lacked at the beginning
 	Read, Written int64
@@ -54,25 +53,12 @@ type rebuild struct {
 	total         int64
 	began         time.Time
 	read, written atomic.Int64
-	allRead       atomic.Pointer[time.Time] // when; nil: not yet
-}
-
-func (r *rebuild) hasRead(n int) {
-	if r.read.Add(int64(n)) == r.total {
-		now := time.Now()
-		r.allRead.Store(&now)
-	}
 }
 
 func (r *rebuild) now() Rebuild {
 	s := Rebuild{Total: r.total, Read: r.read.Load(), Written: r.written.Load()}
-	// What has been done takes nothing any more, and writing is quick.
-	done, since := s.Read, r.began
-	if t := r.allRead.Load(); t != nil {
-		done, since = s.Written, *t
-	}
-	if done > 0 {
-		s.Left = time.Duration(float64(time.Since(since)) * float64(s.Total-done) / float64(done))
+	if s.Read > 0 {
+		s.Left = time.Duration(float64(time.Since(r.began)) * float64(s.Total-s.Read) / float64(s.Read))
 	}
 	return s
 }
@@ -126,30 +112,17 @@ func (l *Log) report(r *rebuild, stop <-chan struct{}) {
 }
 
 // readLog brings the store to head by reading the entries it lacks.
-func (l *Log) readLog(ctx context.Context, head tree) (err error) {
-	at := l.index.state()
-	from := at.all.size
-	at.within = head
-	r, end := l.beginRebuild(head.size - from)
+func (l *Log) readLog(ctx context.Context, head duplicates.Tree) error {
+	at := l.index.State()
+	from := at.All.Size
+	at.Within = head
+	r, end := l.beginRebuild(head.Size - from)
 	defer end()
-	batches := driver.Visit(ctx, l.driver, from, head.size, func(first int64, entries [][]byte) ([]record, error) {
-		defer r.hasRead(len(entries))
+	batches := driver.Visit(ctx, l.driver, from, head.Size, func(first int64, entries [][]byte) ([]duplicates.Record, error) {
+		defer r.read.Add(int64(len(entries)))
 		return l.o.Kind.records(first, entries)
 	})
-	if l.o.CacheDir != "" {
-		s := &spool{path: filepath.Join(l.o.CacheDir, l.o.Name+".duplicates.sort")}
-		defer func() { err = errors.Join(err, s.close()) }()
-		for records, err := range batches {
-			if err == nil {
-				err = s.add(records)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		batches = s.sorted()
-	}
-	var records []record
+	var records []duplicates.Record
 	for more, err := range batches {
 		if err == nil {
 			err = ctx.Err()
@@ -168,18 +141,18 @@ func (l *Log) readLog(ctx context.Context, head tree) (err error) {
 	if n := r.written.Load() + int64(len(records)); n != r.total {
 		return fmt.Errorf("reading entries: there were %d of %d", n, r.total)
 	}
-	return l.put(records, progress{head, head})
+	return l.put(records, duplicates.Progress{All: head, Within: head})
 }
 
 // records returns what the duplicate index holds of the entries from index first on.
-func (k Kind) records(first int64, entries [][]byte) ([]record, error) {
-	records := make([]record, len(entries))
+func (k Kind) records(first int64, entries [][]byte) ([]duplicates.Record, error) {
+	records := make([]duplicates.Record, len(entries))
 	for i, e := range entries {
 		key, timestamp, err := k.identify(e)
 		if err != nil {
 			return nil, fmt.Errorf("reading entry %d: %w", first+int64(i), err)
 		}
-		records[i] = record{key, first + int64(i), timestamp}
+		records[i] = duplicates.Record{Key: key, Index: first + int64(i), Timestamp: timestamp}
 	}
 	return records, nil
 }

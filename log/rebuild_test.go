@@ -1,15 +1,11 @@
 package log_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,43 +18,6 @@ import (
 	"tallywood/log"
 	"tallywood/storage"
 )
-
-// TestSortsWhatDoesNotFitIntoMemory: by key, and what has one key by index, whether or not the last
-// run is full.
-func TestSortsWhatDoesNotFitIntoMemory(t *testing.T) {
-	defer log.SetSpoolRun(100)()
-	for _, n := range []int{0, 1, 99, 100, 101, 5000, 5017} {
-		r := rand.New(rand.NewPCG(uint64(n), 0))
-		keys := make([][32]byte, n)
-		for i := range keys {
-			keys[i] = sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(r.IntN(n)))) // some twice
-		}
-		path := filepath.Join(t.TempDir(), "sort")
-		sorted, runs, err := log.Sort(path, keys, 7)
-		if err != nil || len(sorted) != n {
-			t.Fatalf("%d of %d records, %v", len(sorted), n, err)
-		}
-		if runs < n/105 || runs > n/100 { // 15 times 7 records make a run, and the rest may too
-			t.Errorf("%d records: %d runs", n, runs)
-		}
-		for i, p := range sorted {
-			if p.Timestamp != uint64(p.Index)<<40 {
-				t.Fatalf("the timestamp of record %d changed", p.Index)
-			}
-			if i == 0 {
-				continue
-			}
-			before := sorted[i-1].Index
-			c := bytes.Compare(keys[before][:], keys[p.Index][:])
-			if c > 0 || c == 0 && before >= p.Index {
-				t.Fatalf("record %d comes before %d", before, p.Index)
-			}
-		}
-		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("the file is left: %v", err)
-		}
-	}
-}
 
 // A narrow bucket lets one read of a full entry bundle through at a time, each of which takes a second,
 // or for ever.
@@ -160,7 +119,6 @@ func background(t *testing.T, l *log.Log) (stop func()) {
 // the log.
 func TestLostIndexIsRebuiltBeforeAddsAreTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		defer log.SetSpoolRun(500)()
 		f, _, logged := lost(t)
 		l := f.open()
 		defer background(t, l)()
@@ -276,24 +234,18 @@ func TestRebuildDoesNotHoldUpTheEnd(t *testing.T) {
 	})
 }
 
-// TestRebuildGoesOnWhenThereIsSpaceToSort: without, adds are refused.
-func TestRebuildGoesOnWhenThereIsSpaceToSort(t *testing.T) {
+// TestRebuildGoesOnWhenThereIsSpace: without, adds are refused.
+func TestRebuildGoesOnWhenThereIsSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		defer log.SetSpoolRun(500)()
 		f, _, logged := lost(t)
-		obstacle := filepath.Join(f.options.CacheDir, "signatures.duplicates.sort")
-		if err := os.Mkdir(obstacle, 0o700); err != nil {
-			t.Fatal(err)
-		}
 		l := f.open()
+		fails := log.FailPuts(l)
 		defer background(t, l)()
 		eventually(t, "the failure", func() bool { return len(logged.with("duplicate index fell behind")) > 0 })
 		if _, err := l.Add(t.Context(), tlogEntry("new")); !errors.Is(err, log.ErrUnavailable) {
 			t.Errorf("an add meanwhile: %v", err)
 		}
-		if err := os.Remove(obstacle); err != nil {
-			t.Fatal(err)
-		}
+		fails.Store(false)
 		time.Sleep(2 * time.Minute) // of the bubble
 		if r := mustAdd(t, l, "17"); !r.Duplicate {
 			t.Errorf("a duplicate has index %d anew", r.Index)
@@ -301,10 +253,9 @@ func TestRebuildGoesOnWhenThereIsSpaceToSort(t *testing.T) {
 	})
 }
 
-// TestRebuiltIndexHasTheTimestamps of certificates, and starts over what a killed process left half
-// done.
+// TestRebuiltIndexHasTheTimestamps of certificates.
 func TestRebuiltIndexHasTheTimestamps(t *testing.T) {
-	defer log.SetSpoolRun(3)()
+	defer log.SetReadBatch(3)()
 	f := newFixture(t)
 	f.options.Kind, f.options.CacheDir = log.KindCT, t.TempDir()
 	l, stop := f.run()
@@ -317,11 +268,7 @@ func TestRebuiltIndexHasTheTimestamps(t *testing.T) {
 		first = append(first, pos)
 	}
 	stop()
-	if err := os.Remove(filepath.Join(f.options.CacheDir, "signatures.duplicates")); err != nil {
-		t.Fatal(err)
-	}
-	left := filepath.Join(f.options.CacheDir, "signatures.duplicates.sort")
-	if err := os.WriteFile(left, bytes.Repeat([]byte{1}, 5000), 0o600); err != nil {
+	if err := os.RemoveAll(filepath.Join(f.options.CacheDir, "signatures.duplicates")); err != nil {
 		t.Fatal(err)
 	}
 	l, _ = f.run()
@@ -330,8 +277,5 @@ func TestRebuiltIndexHasTheTimestamps(t *testing.T) {
 		if want.Duplicate = true; err != nil || pos != want {
 			t.Errorf("certificate %d: %+v, %v; want %+v", i, pos, err, want)
 		}
-	}
-	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the file to sort in is left: %v", err)
 	}
 }

@@ -26,7 +26,7 @@ func (c *lookups) count(found bool) {
 
 // Stats returns the figures of the log as this process knows them.
 func (l *Log) Stats() Stats {
-	s := Stats{Stats: l.driver.Stats(), Indexed: l.index.state().all.size, Lookups: l.lookups.all.Load(), Found: l.lookups.found.Load()}
+	s := Stats{Stats: l.driver.Stats(), Indexed: l.index.State().All.Size, Lookups: l.lookups.all.Load(), Found: l.lookups.found.Load()}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.Waiting = len(l.flights)
