@@ -276,7 +276,7 @@ func (l *testLog) signText(text string) []byte {
 			l.t.Fatal(err)
 		}
 		sig := binary.BigEndian.AppendUint64(nil, uint64(stamp.Unix()))
-		sig = append(sig, ed25519.Sign(w.Ed25519, policy.CosignatureMessage(stamp.Unix(), text))...)
+		sig = append(sig, ed25519.Sign(w.Ed25519.(ed25519.PrivateKey), policy.CosignatureMessage(stamp.Unix(), text))...)
 		signed = append(signed, policy.FormatSignature(w.Name, k.ID(), sig)...)
 	}
 	return signed

@@ -166,7 +166,7 @@ func (w *Witness) cosign(ctx context.Context, e *entry, a addition) (string, err
 	switch {
 	case repeated:
 		w.refusals.Allow(a.sender, w.now())
-		return w.signer.cosign(a.note.Text, a.tree, timestamp)
+		return w.sign(e, a, timestamp)
 	case e.head.Timestamp != 0 && a.tree.Size == e.head.Size:
 		q = &e.resigns
 	}
@@ -174,7 +174,7 @@ func (w *Witness) cosign(ctx context.Context, e *entry, a addition) (string, err
 	if wait, ok := q.take(w.now()); !ok {
 		return "", &unavailableError{after: wait, reason: "this log has spent its requests of today", limited: true}
 	}
-	lines, err := w.signer.cosign(a.note.Text, a.tree, timestamp)
+	lines, err := w.sign(e, a, timestamp)
 	if err == nil {
 		err = w.commit(ctx, e, state{
 			Size: a.tree.Size, Root: a.tree.Root, Timestamp: timestamp, Note: a.note.Text + "\n" + a.lines + lines,

@@ -1,5 +1,7 @@
 package witness
 
+import "io"
+
 // Internals under test.
 var CheckConsistency = checkConsistency
 
@@ -11,3 +13,6 @@ func ParseSubtree(body []byte) error { _, err := parseSubtree(body); return err 
 
 // DecodeState reports whether a stored state is taken.
 func DecodeState(data []byte, origin string) error { _, err := decodeState(data, origin); return err }
+
+// WriteMetrics writes what [Witness.Metrics] serves.
+func WriteMetrics(w *Witness, out io.Writer) { w.writeMetrics(out) }

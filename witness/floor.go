@@ -66,7 +66,7 @@ func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (pol
 // ownLines returns our valid cosignature lines in n, and the latest timestamp of them.
 func (s *signer) ownLines(n policy.Note) (lines string, last int64) {
 	for _, sig := range n.Signatures {
-		for _, k := range []policy.Key{s.edKey, s.pqKey} {
+		for _, k := range s.keys() {
 			if !k.Matches(sig) {
 				continue
 			}

@@ -19,6 +19,7 @@ type metrics struct {
 	swapsLost   atomic.Int64
 	clockErrors atomic.Int64
 	evidence    atomic.Int64
+	signErrors  atomic.Int64
 
 	mu       sync.Mutex
 	requests map[request]int64
@@ -90,6 +91,7 @@ func (w *Witness) writeMetrics(out io.Writer) {
 		{"state_swaps_lost_total", "Writes of the state that another process forestalled.", m.swapsLost.Load()},
 		{"clock_errors_total", "Requests refused because the clock was behind.", m.clockErrors.Load()},
 		{"evidence_total", "Equivocations kept since the start.", m.evidence.Load()},
+		{"sign_errors_total", "Requests refused because the Ed25519 key could not be used.", m.signErrors.Load()},
 	} {
 		help(&b, c.name, "counter", c.text)
 		fmt.Fprintf(&b, "tallywood_witness_%s %d\n", c.name, c.n)

@@ -29,7 +29,7 @@ func (e *entry) snap() snapshot {
 // status is the body of status.json.
 type status struct {
 	Name  string      `json:"name"`
-	VKeys []string    `json:"vkeys"` // Ed25519, then ML-DSA-44
+	VKeys []string    `json:"vkeys"` // Ed25519, then ML-DSA-44 if there is one
 	About string      `json:"about,omitempty"`
 	Specs []string    `json:"specs"`
 	Time  time.Time   `json:"time"`
@@ -59,7 +59,7 @@ const (
 
 func (w *Witness) status(ctx context.Context) status {
 	s := status{
-		Name: w.signer.name, VKeys: []string{w.signer.edKey.String(), w.signer.pqKey.String()},
+		Name: w.signer.name, VKeys: w.signer.vkeys(),
 		About: w.about, Specs: specs, Time: w.now().UTC().Truncate(time.Second), Logs: []logStatus{},
 	}
 	loads := 0

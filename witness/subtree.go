@@ -12,6 +12,9 @@ import (
 // signSubtree answers the body of a sign-subtree request with a line of our ML-DSA key, whose
 // timestamp is 0. It has no state: any checkpoint that we ever cosigned vouches for its subtrees.
 func (w *Witness) signSubtree(body []byte) (string, error) {
+	if w.signer.pq == nil {
+		return "", refuse(http.StatusNotFound, "this witness has no ML-DSA-44 key, and signs no subtrees")
+	}
 	r, err := parseSubtree(body)
 	if err != nil {
 		return "", refuse(http.StatusBadRequest, "malformed request: %w", err)

@@ -49,6 +49,7 @@ type Witness struct {
 	instance string // random; tells our writes of the state from another process's
 	metrics  metrics
 	refusals *httpx.Limiter // of requests that were in vain, by address
+	key      keyState       // of an Ed25519 key that is elsewhere
 
 	endOnce sync.Once
 	ended   chan struct{} // closed when the bucket takes no writes any more

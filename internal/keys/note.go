@@ -126,12 +126,14 @@ func (s *noteSigner) Sign(msg []byte) ([]byte, error) {
 	return s.key.Sign(rand.Reader, msg, crypto.Hash(0))
 }
 
-// A Witness holds the two keys of a witness, both derived from one 32-byte seed and its name.
+// A Witness holds the keys of a witness under its name. WitnessFromSeed derives both from one seed;
+// an Ed25519 key that is elsewhere, in an agent or a KMS, may take the place of the derived one, and
+// the ML-DSA-44 key may be absent.
 type Witness struct {
 	Name        string
-	Ed25519     ed25519.PrivateKey
-	MLDSASeed   [32]byte // FIPS 204 seed of the ML-DSA-44 key
-	MLDSAPublic []byte   // its 1,312-byte public key
+	Ed25519     crypto.Signer // its public key is an ed25519.PublicKey, and it signs messages
+	MLDSASeed   [32]byte      // FIPS 204 seed of the ML-DSA-44 key
+	MLDSAPublic []byte        // its 1,312-byte public key; nil: the witness has no such key
 }
 
 // Labels of the two derivations. Changing one changes every witness key ever derived.
@@ -166,12 +168,15 @@ func WitnessFromSeed(name string, seed [32]byte) (Witness, error) {
 	return w, nil
 }
 
-// VKeys returns the witness's verifier keys: Ed25519 (type 0x04) first, then ML-DSA-44 (0x06).
+// VKeys returns the witness's verifier keys: Ed25519 (type 0x04) first, then ML-DSA-44 (0x06) if it
+// has that.
 func (w Witness) VKeys() []string {
-	return []string{
-		VKey(w.Name, AlgCosignatureV1, w.Ed25519.Public().(ed25519.PublicKey)),
-		VKey(w.Name, AlgMLDSA44, w.MLDSAPublic),
+	public, _ := w.Ed25519.Public().(ed25519.PublicKey) // another type has no key ID, and verifies nothing
+	vkeys := []string{VKey(w.Name, AlgCosignatureV1, public)}
+	if w.MLDSAPublic != nil {
+		vkeys = append(vkeys, VKey(w.Name, AlgMLDSA44, w.MLDSAPublic))
 	}
+	return vkeys
 }
 
 // TreeHeadVKey returns the verifier key of an RFC 6962 tree head key (type 0x05): its key ID is
