@@ -1,10 +1,7 @@
 package stack
 
 import (
-	"context"
 	"crypto/ed25519"
-	"crypto/tls"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -79,24 +76,6 @@ func Replay(r *http.Request, room Room) (request func() *http.Request, complete 
 	b := &replay{body: r.Body, room: room}
 	return func() *http.Request { return b.request(r) }, b.complete, b.close
 }
-
-// A KeyPair is the certificate of a listener.
-type KeyPair struct{ p *keyPair }
-
-// PairInterval is how often the files of a certificate are looked at.
-const PairInterval = pairInterval
-
-// NewKeyPair is newKeyPair.
-func NewKeyPair(files config.TLS, log *slog.Logger) (KeyPair, error) {
-	p, err := newKeyPair(files, log, func(*tls.Certificate) {})
-	return KeyPair{p}, err
-}
-
-// Run follows the files.
-func (k KeyPair) Run(ctx context.Context) error { return k.p.run(ctx) }
-
-// Serial is the serial number of the certificate that is served.
-func (k KeyPair) Serial() int64 { return k.p.current.Load().Leaf.SerialNumber.Int64() }
 
 // MetricNames are the names of all metrics of a stack, those without series too.
 func MetricNames(s *Stack) []string {

@@ -18,6 +18,7 @@ import (
 	"tallywood/ca/tsa"
 	"tallywood/internal/config"
 	"tallywood/internal/keys"
+	"tallywood/internal/tlsfile"
 )
 
 // A service is what serves the CA, or the TSA, with the files it was made of.
@@ -195,7 +196,7 @@ func describeService(old, next *service) []string {
 	if bytes.Equal(old.chain[0].Raw, next.chain[0].Raw) {
 		return []string{"issuers, or the chain above its first certificate"}
 	}
-	return []string{"the certificate, now one " + validUntil(next.chain[0])}
+	return []string{"the certificate, now one " + tlsfile.ValidUntil(next.chain[0])}
 }
 
 func (s *Stack) openTSA(mux *http.ServeMux) error {

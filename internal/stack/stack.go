@@ -25,6 +25,7 @@ import (
 	"tallywood/ca"
 	"tallywood/internal/config"
 	"tallywood/internal/httpx"
+	"tallywood/internal/tlsfile"
 	"tallywood/log"
 	"tallywood/monitor"
 	"tallywood/storage"
@@ -51,7 +52,7 @@ type Stack struct {
 	cfg       *config.Config
 	dev       bool
 	log       *slog.Logger
-	pair      *keyPair // of the listener; nil: it speaks plain HTTP
+	pair      *tlsfile.Pair // of the listener; nil: it speaks plain HTTP
 	bucket    storage.Bucket
 	keys      keyring
 	set       atomic.Pointer[logSet] // the logs
@@ -192,7 +193,7 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 	})
 	s.listen(serveCtx, gctx.Done(), g, ln, metricsLn)
 	if s.pair != nil {
-		g.Go(func() error { return s.pair.run(gctx) })
+		g.Go(func() error { return s.pair.Run(gctx) })
 	}
 	for _, l := range s.lists {
 		g.Go(func() error { return l.Run(gctx) })
@@ -221,7 +222,7 @@ func (s *Stack) Run(ctx context.Context, ln, metricsLn net.Listener, ready func(
 func (s *Stack) listen(ctx context.Context, leaving <-chan struct{}, g *errgroup.Group, ln, metricsLn net.Listener) {
 	o := httpx.ServeOptions{Conns: s.limits.conns, Leaving: leaving, Log: s.log}
 	if s.pair != nil {
-		o.TLS = s.pair.config()
+		o.TLS = s.pair.Config()
 	}
 	g.Go(func() error { return httpx.Serve(ctx, ln, s.metrics.instrument(traced(s.tracer, s.handler)), o) })
 	if metricsLn != nil {

@@ -10,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -18,7 +17,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"tallywood/internal/config"
@@ -154,67 +152,6 @@ func TestTLSRefusesAPairThatNoClientTakes(t *testing.T) {
 	if err := stack.Check(load(t, dir)); err == nil || !strings.Contains(err.Error(), "0600") {
 		t.Errorf("a key that all can read: %v", err)
 	}
-}
-
-// TestPairFollowsItsFiles replaces the files one after the other, and by some that cannot be used.
-func TestPairFollowsItsFiles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ca, dir, logged := newWebCA(t), t.TempDir(), &logText{}
-		cert, key := ca.issue(t, nil)
-		files := putPair(t, dir, cert, key)
-		p, err := stack.NewKeyPair(files, slog.New(slog.NewTextHandler(logged, nil)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- p.Run(ctx) }()
-		serial := func() int64 {
-			time.Sleep(3 * stack.PairInterval)
-			return p.Serial()
-		}
-		if got := serial(); got != 2 || logged.take() != "" {
-			t.Errorf("serves %d", got)
-		}
-
-		cert, key = ca.issue(t, nil)
-		write(t, files.Certificate, cert)
-		time.Sleep(stack.PairInterval + time.Second) // a look between the two files
-		if got := p.Serial(); got != 2 {
-			t.Errorf("serves %d while one file of two is new", got)
-		}
-		putPair(t, dir, cert, key)
-		if got := serial(); got != 3 {
-			t.Errorf("serves %d after both files are new", got)
-		}
-		if text := logged.take(); !strings.Contains(text, "reloaded") || strings.Contains(text, "cannot be used") {
-			t.Errorf("logged %q", text)
-		}
-
-		broken, _ := ca.issue(t, nil)
-		write(t, files.Certificate, broken)
-		if got := serial(); got != 3 {
-			t.Errorf("serves %d though the new one has no key", got)
-		}
-		if text := logged.take(); strings.Count(text, "the old one stays in force") != 1 {
-			t.Errorf("logged %q; want one refusal", text)
-		}
-		if err := os.Remove(files.Key); err != nil {
-			t.Fatal(err)
-		}
-		if got := serial(); got != 3 {
-			t.Errorf("serves %d without a file", got)
-		}
-		cert, key = ca.issue(t, nil)
-		putPair(t, dir, cert, key)
-		if got := serial(); got != 5 {
-			t.Errorf("serves %d after the files are there again", got)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 // serveTLS runs the stack of a new directory with TLS and returns both, and its address.

@@ -1,0 +1,145 @@
+package tlsfile_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tallywood/internal/tlsfile"
+)
+
+// serials are those of the certificates that a test has issued.
+type serials struct{ last atomic.Int64 }
+
+// issue returns a certificate for localhost and its key, as PEM. The first has the serial number 2.
+func (s *serials) issue(t *testing.T) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(s.last.Add(1) + 1), DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sec1, err := x509.MarshalECPrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1}))
+}
+
+// put writes a pair as cert.pem and key.pem, the certificate first as tools do.
+func put(t *testing.T, dir, cert, key string) tlsfile.Files {
+	t.Helper()
+	files := tlsfile.Files{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	write(t, files.Certificate, cert)
+	write(t, files.Key, key)
+	return files
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// logText is what was logged.
+type logText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// take returns what was logged since it was called last.
+func (l *logText) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
+}
+
+// TestPairFollowsItsFiles replaces the files one after the other, and by some that cannot be used.
+func TestPairFollowsItsFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, logged, ca := t.TempDir(), &logText{}, &serials{}
+		cert, key := ca.issue(t)
+		files := put(t, dir, cert, key)
+		p, err := tlsfile.Open(tlsfile.Options{Files: files, Log: slog.New(slog.NewTextHandler(logged, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- p.Run(ctx) }()
+		serial := func() int64 {
+			time.Sleep(3 * tlsfile.Interval)
+			return p.Certificate().Leaf.SerialNumber.Int64()
+		}
+		if got := serial(); got != 2 || logged.take() != "" {
+			t.Errorf("serves %d", got)
+		}
+
+		cert, key = ca.issue(t)
+		write(t, files.Certificate, cert)
+		time.Sleep(tlsfile.Interval + time.Second) // a look between the two files
+		if got := p.Certificate().Leaf.SerialNumber.Int64(); got != 2 {
+			t.Errorf("serves %d while one file of two is new", got)
+		}
+		put(t, dir, cert, key)
+		if got := serial(); got != 3 {
+			t.Errorf("serves %d after both files are new", got)
+		}
+		if text := logged.take(); !strings.Contains(text, "reloaded") || strings.Contains(text, "cannot be used") {
+			t.Errorf("logged %q", text)
+		}
+
+		broken, _ := ca.issue(t)
+		write(t, files.Certificate, broken)
+		if got := serial(); got != 3 {
+			t.Errorf("serves %d though the new one has no key", got)
+		}
+		if text := logged.take(); strings.Count(text, "the old one stays in force") != 1 {
+			t.Errorf("logged %q; want one refusal", text)
+		}
+		if err := os.Remove(files.Key); err != nil {
+			t.Fatal(err)
+		}
+		if got := serial(); got != 3 {
+			t.Errorf("serves %d without a file", got)
+		}
+		cert, key = ca.issue(t)
+		put(t, dir, cert, key)
+		if got := serial(); got != 5 {
+			t.Errorf("serves %d after the files are there again", got)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
