@@ -26,13 +26,21 @@ const (
 	budgetWait = time.Second
 	// clientShare is the part of a budget that one client may hold.
 	clientShare = 4
+	// largeRate is how many bytes per second the larger bodies of one client are read at together, beyond
+	// largeBurst at once: those who send as much as they can leave time for the others.
+	largeRate  = 8 << 20
+	largeBurst = 512 << 10
+	// largePiece is how much of a larger body is read at once.
+	largePiece = 64 << 10
 )
 
 // A BodyBudget bounds the memory that larger bodies take together, and a quarter of it what those of
-// one client take. It may be used concurrently.
+// one client take; and those of one client are read at 8 MiB per second at most. It may be used
+// concurrently.
 type BodyBudget struct {
 	total int64
 	free  *semaphore.Weighted
+	rates *Limiter // of bytes
 
 	mu     sync.Mutex
 	shares map[netip.Prefix]*share // of clients that hold something or wait
@@ -46,7 +54,10 @@ type share struct {
 
 // NewBodyBudget returns a budget of total bytes.
 func NewBodyBudget(total int64) *BodyBudget {
-	return &BodyBudget{total: total, free: semaphore.NewWeighted(total), shares: map[netip.Prefix]*share{}}
+	return &BodyBudget{
+		total: total, free: semaphore.NewWeighted(total), rates: NewLimiter(largeRate, largeBurst),
+		shares: map[netip.Prefix]*share{},
+	}
 }
 
 // Read is ReadBody, except that a body of more than 16 KiB counts with its announced length, or
@@ -75,28 +86,58 @@ func (b *BodyBudget) Read(w http.ResponseWriter, r *http.Request, limit int64) (
 	if release, err = b.Hold(r.Context(), Client(r), weight); err != nil {
 		return nil, nil, err
 	}
-	if err := src.readAll(&buf, weight); err != nil {
+	if err := readAll(&buf, &unhurried{src, r, b.rates}, weight); err != nil {
 		release()
 		return nil, nil, err
 	}
 	return buf.Bytes(), release, nil
 }
 
-// readAll reads the rest of b into buf, which takes no more memory than for size bytes in all: a
+// An unhurried body is read as fast as its client's rate allows.
+type unhurried struct {
+	body  *body
+	r     *http.Request
+	rates *Limiter
+}
+
+// Read implements io.Reader.
+func (u *unhurried) Read(p []byte) (int, error) {
+	n, err := u.body.Read(p[:min(len(p), largePiece)])
+	if err != nil || n == 0 {
+		return n, err
+	}
+	wait := u.rates.Reserve(Client(u.r), n, time.Now())
+	if wait <= 0 {
+		return n, nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-u.r.Context().Done():
+		return n, context.Cause(u.r.Context())
+	}
+	if b, ok := u.r.Body.(*pacedBody); ok {
+		b.excuse(wait)
+	}
+	return n, nil
+}
+
+// readAll reads the rest of src into buf, which takes no more memory than for size bytes in all: a
 // Buffer left to itself would take twice as much, and half of that again while it grows.
-func (b *body) readAll(buf *bytes.Buffer, size int64) error {
+func readAll(buf *bytes.Buffer, src io.Reader, size int64) error {
 	for _, room := range []int64{min(size, firstRoom), size} {
 		rest := room - int64(buf.Len())
 		if rest <= 0 {
 			continue
 		}
 		buf.Grow(int(rest) + bytes.MinRead)
-		n, err := buf.ReadFrom(io.LimitReader(b, rest))
+		n, err := buf.ReadFrom(io.LimitReader(src, rest))
 		if err != nil || n < rest {
 			return err
 		}
 	}
-	_, err := buf.ReadFrom(b) // nothing more, or its error
+	_, err := buf.ReadFrom(src) // nothing more, or its error
 	return err
 }
 

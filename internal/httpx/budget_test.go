@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -174,4 +175,44 @@ func TestBusyIsAnsweredWithRetryAfter(t *testing.T) {
 	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "try again") {
 		t.Errorf("got %d %v %s", w.Code, w.Header(), w.Body)
 	}
+}
+
+// TestLargeBodiesAreReadSteadily: those of one client take their time together, those of others and
+// small ones do not.
+func TestLargeBodiesAreReadSteadily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, rate = 4 << 20, 8 << 20
+		b := httpx.NewBodyBudget(64 << 20)
+		read := func(address string, n int) time.Duration {
+			r := post(n, false)
+			r.RemoteAddr = address + ":1"
+			start := time.Now()
+			data, release, err := b.Read(httptest.NewRecorder(), r, size)
+			if err != nil || len(data) != n {
+				t.Errorf("%s: %d of %d bytes, %v", address, len(data), n, err)
+				return 0
+			}
+			release()
+			return time.Since(start)
+		}
+		if took := read("198.51.100.1", 256<<10); took != 0 {
+			t.Errorf("the first body took %v", took)
+		}
+		start := time.Now()
+		var reading sync.WaitGroup
+		for range 4 {
+			reading.Go(func() { read("198.51.100.1", size) })
+		}
+		time.Sleep(time.Second)
+		if took := read("198.51.100.2", 256<<10); took != 0 {
+			t.Errorf("another client's body took %v", took)
+		}
+		if took := read("198.51.100.1", 8<<10); took != 0 {
+			t.Errorf("a small body took %v", took)
+		}
+		reading.Wait()
+		if took := time.Since(start); took < (4*size-(1<<20))*time.Second/rate || took > 5*size*time.Second/rate {
+			t.Errorf("four bodies of %d bytes took %v", size, took)
+		}
+	})
 }

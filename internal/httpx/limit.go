@@ -88,6 +88,15 @@ func (l *Limiter) Charge(sender netip.Prefix, n int, now time.Time) {
 	}
 }
 
+// Reserve counts n for sender, which is at most the burst, and returns how long to wait before what
+// comes next.
+func (l *Limiter) Reserve(sender netip.Prefix, n int, now time.Time) time.Duration {
+	if l.rate < 0 {
+		return 0
+	}
+	return l.sender(sender, now).ReserveN(now, min(n, l.burst)).DelayFrom(now)
+}
+
 // Spent reports whether Allow would refuse.
 func (l *Limiter) Spent(sender netip.Prefix, now time.Time) bool {
 	return l.rate >= 0 && l.sender(sender, now).TokensAt(now) < 1

@@ -2,12 +2,13 @@ package httpx
 
 import (
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"time"
 )
 
-// A request's body must come at bodyRate on average once bodyGrace is over, and never stand still for
-// bodyStall. So a sender of a byte now and then is cut off at once, and the slowest honest one takes
+// A request's body must come at bodyRate on average once bodyGrace and up to half of it more is over,
+// and never stand still for bodyStall. So a sender of a byte now and then is cut off at once, and the slowest honest one takes
 // its time.
 const (
 	bodyGrace = 5 * time.Second
@@ -26,7 +27,9 @@ func paced(h http.Handler, writeTimeout time.Duration) http.Handler {
 		now := time.Now()
 		p := &pacedRequest{Request: *r, body: pacedBody{
 			ReadCloser: r.Body, conn: *http.NewResponseController(w), answer: writeTimeout,
-			begun: now, average: now.Add(bodyGrace), moved: now,
+			begun: now, moved: now,
+			// Those who come all at once are not to be cut off all at once.
+			average: now.Add(bodyGrace + rand.N(bodyGrace/2)),
 		}}
 		p.body.extend()
 		p.Body = &p.body
@@ -80,6 +83,14 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 		b.extend()
 	}
 	return n, err
+}
+
+// excuse gives the sender back the time for which we did not read.
+func (b *pacedBody) excuse(d time.Duration) {
+	b.average, b.moved = b.average.Add(d), time.Now()
+	if !b.ended {
+		b.extend()
+	}
 }
 
 // extend gives the next byte its time, and after that an answer.

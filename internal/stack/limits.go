@@ -15,8 +15,8 @@ import (
 const (
 	// refusalDelay holds the refusal of a client that sends too much back, so that one which tries
 	// again at once costs little; maxDelayed is for how many at a time.
-	refusalDelay = 250 * time.Millisecond
-	maxDelayed   = 2048
+	refusalDelay = time.Second
+	maxDelayed   = 3072
 	// A write counts as one more for each bodyUnit bytes of its body, and as many as inVain if it was
 	// not acceptable.
 	bodyUnit = 64 << 10
