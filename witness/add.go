@@ -37,9 +37,9 @@ func (w *Witness) addCheckpoint(ctx context.Context, sender netip.Prefix, body [
 	if err != nil {
 		return "", refuse(http.StatusBadRequest, "malformed request: %w", err)
 	}
-	e := w.lookup(r.originUnsigned)
-	if e == nil {
-		return "", refuse(http.StatusNotFound, "log %q is not known here", shorten(r.originUnsigned))
+	e, err := w.serving(r.originUnsigned)
+	if err != nil {
+		return "", err
 	}
 	a, err := w.authenticate(e, r)
 	if err != nil {
@@ -159,14 +159,18 @@ func (w *Witness) cosign(ctx context.Context, e *entry, a addition) (string, err
 	if err != nil {
 		return "", err
 	}
+	valid := w.signer.validAt(timestamp)
+	if len(valid) == 0 {
+		return "", w.noKey()
+	}
 	// What was cosigned in this very second is on record as it is, and signing it again gives the
 	// same lines. No log needs them twice, but whoever has its checkpoint can ask.
-	repeated := timestamp == e.head.Timestamp && sha256.Sum256([]byte(a.note.Text)) == e.text
+	repeated := timestamp == e.head.Timestamp && e.signed == w.signer.set(ids(valid)) && sha256.Sum256([]byte(a.note.Text)) == e.text
 	q := &e.quota
 	switch {
 	case repeated:
 		w.refusals.Allow(a.sender, w.now())
-		return w.sign(e, a, timestamp)
+		return w.repeat(ctx, e, a, valid)
 	case e.head.Timestamp != 0 && a.tree.Size == e.head.Size:
 		q = &e.resigns
 	}
@@ -174,17 +178,72 @@ func (w *Witness) cosign(ctx context.Context, e *entry, a addition) (string, err
 	if wait, ok := q.take(w.now()); !ok {
 		return "", &unavailableError{after: wait, reason: "this log has spent its requests of today", limited: true}
 	}
-	lines, err := w.sign(e, a, timestamp)
-	if err == nil {
-		err = w.commit(ctx, e, state{
-			Size: a.tree.Size, Root: a.tree.Root, Timestamp: timestamp, Note: a.note.Text + "\n" + a.lines + lines,
-		})
-	}
+	lines, err := w.signAndCommit(ctx, e, a, valid, timestamp)
 	if err != nil {
 		q.giveBack()
 		return "", err
 	}
 	return lines, nil
+}
+
+// repeat returns the lines that the state was answered with.
+func (w *Witness) repeat(ctx context.Context, e *entry, a addition, valid []*ownKey) (string, error) {
+	if !slices.ContainsFunc(valid, func(k *ownKey) bool { return k.remote }) {
+		return w.signer.cosign(valid, a.note.Text, a.tree, e.head.Timestamp)
+	}
+	s, version, err := w.read(ctx, e)
+	switch {
+	case err != nil:
+		return "", w.unreadable(e, err)
+	case version != e.version:
+		e.known = false
+		return "", errLost
+	}
+	kept, derived, err := w.stateLines(s)
+	return kept + derived, err
+}
+
+// signAndCommit signs while the state is being made durable, and returns the lines when it is. What
+// the state says is enough to sign the same once more after a crash, with keys in this process.
+// Others sign before, and their lines are in the state.
+func (w *Witness) signAndCommit(ctx context.Context, e *entry, a addition, valid []*ownKey, timestamp int64) (string, error) {
+	var remote, local []*ownKey
+	for _, k := range valid {
+		if k.remote {
+			remote = append(remote, k)
+		} else {
+			local = append(local, k)
+		}
+	}
+	kept, err := w.signer.cosign(remote, a.note.Text, a.tree, timestamp)
+	if len(remote) > 0 {
+		err = w.noteKey(e, err)
+	}
+	if err != nil {
+		return "", err
+	}
+	var derived string
+	signed := make(chan error, 1)
+	go func() {
+		var err error
+		derived, err = w.signer.cosign(local, a.note.Text, a.tree, timestamp)
+		signed <- err
+	}()
+	err = w.commit(ctx, e, state{
+		Size: a.tree.Size, Root: a.tree.Root, Timestamp: timestamp, Keys: ids(valid),
+		Note: a.note.Text + "\n" + a.lines + kept,
+	})
+	if err := errors.Join(err, <-signed); err != nil {
+		return "", err
+	}
+	return kept + derived, nil
+}
+
+// noKey is the answer when none of the keys is valid now, of which somebody should know.
+func (w *Witness) noKey() error {
+	w.metrics.keyErrors.Add(1)
+	w.log.Error("no key of the witness is valid now: give it one")
+	return &unavailableError{after: time.Hour, reason: "the witness has no key that is valid now"}
 }
 
 // timestamp returns the time to sign, in Unix seconds: never before the last one of this log.
@@ -206,9 +265,10 @@ func (w *Witness) timestamp(e *entry) (int64, error) {
 func (w *Witness) freeze(ctx context.Context, e *entry, a addition) error {
 	s, version, err := w.read(ctx, e)
 	if err != nil {
-		return &unavailableError{after: time.Second, reason: "the witness cannot read its state of this log"}
+		return w.unreadable(e, err)
 	}
 	if version != e.version {
+		e.known = false
 		return errLost
 	}
 	w.log.Error("log frozen: own cosignature ahead of the state", "origin", e.origin, "size", a.tree.Size,

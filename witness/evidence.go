@@ -47,7 +47,11 @@ func (w *Witness) storeEvidence(ctx context.Context, e *entry, a addition) error
 	if e.evidence >= maxEvidence {
 		return nil
 	}
-	s, _, err := w.read(ctx, e)
+	s, version, err := w.read(ctx, e)
+	if err != nil {
+		return err
+	}
+	first, err := w.render(e, s, version)
 	if err != nil {
 		return err
 	}
@@ -55,7 +59,7 @@ func (w *Witness) storeEvidence(ctx context.Context, e *entry, a addition) error
 		return nil // the state has moved on meanwhile
 	}
 	data, err := json.MarshalIndent(evidence{
-		Origin: e.origin, Size: s.Size, Time: w.now().UTC(), First: s.Note, Second: a.note.Text + "\n" + a.lines,
+		Origin: e.origin, Size: s.Size, Time: w.now().UTC(), First: first, Second: a.note.Text + "\n" + a.lines,
 	}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding evidence: %w", err)

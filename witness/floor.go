@@ -2,7 +2,6 @@ package witness
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -48,7 +47,7 @@ func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (pol
 	case a.tree.Size == e.head.Size && a.tree.Root != e.head.Root:
 		return policy.Tree{}, fmt.Errorf("setting floor of %q: another tree of size %d was cosigned", origin, a.tree.Size)
 	}
-	lines, last := w.signer.ownLines(a.note)
+	lines, _, last := w.signer.ownLines(a.note)
 	next := state{Size: a.tree.Size, Root: a.tree.Root, Timestamp: max(last, e.head.Timestamp), Note: a.note.Text + "\n" + a.lines + lines}
 	if next.Timestamp == 0 {
 		next.Timestamp = w.now().Unix()
@@ -61,20 +60,4 @@ func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (pol
 	}
 	w.log.Warn("floor set by the operator", "origin", origin, "size", a.tree.Size)
 	return a.tree, nil
-}
-
-// ownLines returns our valid cosignature lines in n, and the latest timestamp of them.
-func (s *signer) ownLines(n policy.Note) (lines string, last int64) {
-	for _, sig := range n.Signatures {
-		for _, k := range s.keys() {
-			if !k.Matches(sig) {
-				continue
-			}
-			if t, err := k.Verify(n.Text, sig.Sig); err == nil && !t.IsZero() {
-				lines += sig.Line + "\n"
-				last = max(last, int64(binary.BigEndian.Uint64(sig.Sig)))
-			}
-		}
-	}
-	return lines, last
 }

@@ -107,7 +107,11 @@ func (w *Witness) serveCheckpoint(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "no log of this origin hash is known here", http.StatusNotFound)
 		return
 	}
-	s, _, err := w.read(r.Context(), e)
+	s, version, err := w.read(r.Context(), e)
+	var note string
+	if err == nil {
+		note, err = w.render(e, s, version)
+	}
 	switch {
 	case err != nil:
 		w.log.Error("serving checkpoint", "origin", e.origin, "err", err)
@@ -118,7 +122,7 @@ func (w *Witness) serveCheckpoint(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "no checkpoint of this log was cosigned yet", http.StatusNotFound)
 		return
 	}
-	serve(rw, r, "text/plain; charset=utf-8", "public, max-age=1", []byte(s.Note))
+	serve(rw, r, "text/plain; charset=utf-8", "public, max-age=1", []byte(note))
 }
 
 func (w *Witness) serveEvidenceList(rw http.ResponseWriter, r *http.Request) {

@@ -39,13 +39,12 @@ func (w *Witness) KeyError() error {
 	return w.key.err
 }
 
-// sign returns our lines for an addition. While the key cannot be used that is an unavailableError,
-// and the state stays as it is; what went wrong is in our log, once.
-func (w *Witness) sign(e *entry, a addition, timestamp int64) (string, error) {
-	lines, err := w.signer.cosign(a.note.Text, a.tree, timestamp)
+// noteKey turns the outcome of signing into the answer. While a key cannot be used that is an
+// unavailableError, and the state stays as it is; what went wrong is in our log, once.
+func (w *Witness) noteKey(e *entry, err error) error {
 	var failed *keyError
 	if err != nil && !errors.As(err, &failed) {
-		return "", err
+		return err
 	}
 	changed := w.key.set(err)
 	switch {
@@ -54,9 +53,9 @@ func (w *Witness) sign(e *entry, a addition, timestamp int64) (string, error) {
 		if changed {
 			w.log.Error("the Ed25519 key cannot be used; nothing is signed until it can", "origin", e.origin, "err", err)
 		}
-		return "", &unavailableError{after: keyRetry, reason: "the witness cannot use its Ed25519 key now; nothing was signed"}
+		return &unavailableError{after: keyRetry, reason: "the witness cannot use its Ed25519 key now; nothing was signed"}
 	case changed:
 		w.log.Info("the Ed25519 key can be used again", "origin", e.origin)
 	}
-	return lines, nil
+	return nil
 }

@@ -18,6 +18,7 @@ type metrics struct {
 	swaps       durations    // writes of the state
 	swapsLost   atomic.Int64
 	clockErrors atomic.Int64
+	keyErrors   atomic.Int64
 	evidence    atomic.Int64
 	signErrors  atomic.Int64
 
@@ -90,6 +91,7 @@ func (w *Witness) writeMetrics(out io.Writer) {
 		{"state_errors_total", "Reads and writes of the state that failed.", m.stateErrors.Load()},
 		{"state_swaps_lost_total", "Writes of the state that another process forestalled.", m.swapsLost.Load()},
 		{"clock_errors_total", "Requests refused because the clock was behind.", m.clockErrors.Load()},
+		{"key_errors_total", "Requests refused because no key was valid.", m.keyErrors.Load()},
 		{"evidence_total", "Equivocations kept since the start.", m.evidence.Load()},
 		{"sign_errors_total", "Requests refused because the Ed25519 key could not be used.", m.signErrors.Load()},
 	} {
@@ -107,6 +109,8 @@ func (w *Witness) writeLogMetrics(b *strings.Builder) {
 	entries := w.entries()
 	help(b, "logs", "gauge", "Logs known.")
 	fmt.Fprintf(b, "tallywood_witness_logs %d\n", len(entries))
+	help(b, "logs_disabled", "gauge", "Origins that are disabled.")
+	fmt.Fprintf(b, "tallywood_witness_logs_disabled %d\n", len(w.Disabled()))
 	series := func(name, text string, value func(*entry, snapshot) (float64, bool)) {
 		help(b, name, "gauge", text)
 		for _, e := range entries {

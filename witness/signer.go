@@ -1,141 +1,148 @@
 package witness
 
 import (
-	"bytes"
-	"crypto"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
-
-	"filippo.io/mldsa"
-	"github.com/cloudflare/circl/sign/mldsa/mldsa44"
+	"slices"
+	"strings"
 
 	"tallywood/internal/keys"
 	"tallywood/witness/policy"
 )
 
-// A signer holds the keys of a witness.
+// A signer holds the keys of a witness, Ed25519 first.
 type signer struct {
-	name  string
-	ed    crypto.Signer       // may be elsewhere: it can fail, and take its time
-	pq    *mldsa44.PrivateKey // nil: the witness has none
-	edKey policy.Key          // of type 0x04
-	pqKey policy.Key          // of type 0x06
+	name string
+	keys []*ownKey
 }
 
-func newSigner(k keys.Witness) (*signer, error) {
-	if err := keys.CheckName(k.Name); err != nil {
+func newSigner(o Options) (*signer, error) {
+	if err := keys.CheckName(o.Keys.Name); err != nil {
 		return nil, fmt.Errorf("witness name: %w", err)
 	}
-	if k.Ed25519 == nil {
-		return nil, errors.New("no Ed25519 key")
+	own, err := openKeys(o)
+	if err != nil {
+		return nil, err
 	}
-	if _, ok := k.Ed25519.Public().(ed25519.PublicKey); !ok {
-		return nil, fmt.Errorf("the key is a %T; a witness has an Ed25519 key", k.Ed25519.Public())
-	}
-	s := &signer{name: k.Name, ed: k.Ed25519}
-	vkeys := k.VKeys()
-	var err error
-	if s.edKey, err = policy.ParseVKey(vkeys[0]); err != nil {
-		return nil, fmt.Errorf("parsing own Ed25519 key: %w", err)
-	}
-	if k.MLDSAPublic == nil {
-		return s, nil
-	}
-	public, private := mldsa44.NewKeyFromSeed((*[mldsa44.SeedSize]byte)(&k.MLDSASeed))
-	s.pq = private
-	if !bytes.Equal(public.Bytes(), k.MLDSAPublic) {
-		return nil, errors.New("ML-DSA-44 public key is not the seed's")
-	}
-	if s.pqKey, err = policy.ParseVKey(vkeys[1]); err != nil {
-		return nil, fmt.Errorf("parsing own ML-DSA-44 key: %w", err)
-	}
-	return s, s.crossCheck()
+	return &signer{name: o.Keys.Name, keys: own}, nil
 }
 
-// keys are the verifier keys, Ed25519 first.
-func (s *signer) keys() []policy.Key {
-	if s.pq == nil {
-		return []policy.Key{s.edKey}
+// validAt returns the keys that sign at a timestamp.
+func (s *signer) validAt(timestamp int64) []*ownKey {
+	var valid []*ownKey
+	for _, k := range s.keys {
+		if k.validAt(timestamp) {
+			valid = append(valid, k)
+		}
 	}
-	return []policy.Key{s.edKey, s.pqKey}
+	return valid
 }
 
-// crossCheck signs with the implementation we use, which is fast, and verifies with another one:
-// a witness that signs what nobody can verify should say so before it is relied on.
-func (s *signer) crossCheck() error {
-	msg := []byte("tallywood witness start-up check")
-	sig, err := s.signPQ(msg)
-	if err != nil {
-		return err
-	}
-	public, err := mldsa.NewPublicKey(mldsa.MLDSA44(), s.pqKey.Public())
-	if err != nil {
-		return fmt.Errorf("parsing own ML-DSA-44 key: %w", err)
-	}
-	if err := mldsa.Verify(public, msg, sig, nil); err != nil {
-		return fmt.Errorf("verifying a signature by the own ML-DSA-44 key: %w", err)
+// anyValidAt reports whether a key of an algorithm signs at a timestamp.
+func (s *signer) anyValidAt(timestamp int64, alg byte) bool {
+	return slices.ContainsFunc(s.validAt(timestamp), func(k *ownKey) bool { return k.Alg() == alg })
+}
+
+// byID returns the key with the ID that the state has, or nil.
+func (s *signer) byID(id string) *ownKey {
+	if i := slices.IndexFunc(s.keys, func(k *ownKey) bool { return k.idText == id }); i >= 0 {
+		return s.keys[i]
 	}
 	return nil
 }
 
-func (s *signer) signPQ(msg []byte) ([]byte, error) {
-	sig := make([]byte, mldsa44.SignatureSize)
-	if err := mldsa44.SignTo(s.pq, msg, nil, false, sig); err != nil {
-		return nil, fmt.Errorf("signing with ML-DSA-44: %w", err)
+// A keySet is a set of a signer's keys, by their place.
+type keySet uint16
+
+// maxKeys is how many keys a witness may have or have had.
+const maxKeys = 16
+
+// set returns the set of the keys with the IDs given, without those that are not known.
+func (s *signer) set(ids []string) (set keySet) {
+	for i, k := range s.keys {
+		if slices.Contains(ids, k.idText) {
+			set |= 1 << i
+		}
 	}
-	return sig, nil
+	return set
 }
 
-// vkeys returns the vkeys, Ed25519 first.
-func (s *signer) vkeys() []string {
-	var vkeys []string
-	for _, k := range s.keys() {
-		vkeys = append(vkeys, k.String())
+// ids returns the IDs of keys, as the state has them.
+func ids(of []*ownKey) []string {
+	out := make([]string, len(of))
+	for i, k := range of {
+		out[i] = k.idText
 	}
-	return vkeys
+	return out
 }
 
-// cosign returns a signature line of each key for a checkpoint text, Ed25519 first. The time is in
-// Unix seconds and not zero. A key that is elsewhere and cannot be used is a *keyError.
-func (s *signer) cosign(text string, tree policy.Tree, timestamp int64) (string, error) {
-	stamp := binary.BigEndian.AppendUint64(nil, uint64(timestamp))
-	ed, err := s.ed.Sign(rand.Reader, policy.CosignatureMessage(timestamp, text), crypto.Hash(0))
-	if err != nil {
-		return "", &keyError{err}
+// cosign returns the signature lines of some keys for a checkpoint text. The time is in Unix
+// seconds and not zero.
+func (s *signer) cosign(valid []*ownKey, text string, tree policy.Tree, timestamp int64) (string, error) {
+	var lines strings.Builder
+	for _, k := range valid {
+		msg := policy.CosignatureMessage(timestamp, text)
+		if k.Alg() == policy.AlgMLDSA44 {
+			var err error
+			if msg, err = policy.SubtreeMessage(s.name, timestamp, tree.Origin, 0, tree.Size, tree.Root); err != nil {
+				return "", fmt.Errorf("encoding tree: %w", err)
+			}
+		}
+		line, err := s.line(k, msg, timestamp)
+		if err != nil {
+			return "", err
+		}
+		lines.WriteString(line)
 	}
-	line := policy.FormatSignature(s.name, s.edKey.ID(), append(bytes.Clone(stamp), ed...))
-	if s.pq == nil {
-		return line, nil
-	}
-	pq, err := s.subtree(timestamp, tree.Origin, 0, tree.Size, tree.Root)
+	return lines.String(), nil
+}
+
+// line returns the signature line of a key for a message that states a timestamp.
+func (s *signer) line(k *ownKey, msg []byte, timestamp int64) (string, error) {
+	sig, err := k.sign(msg)
 	if err != nil {
 		return "", err
 	}
-	return line + pq, nil
+	stamp := make([]byte, 8, 8+len(sig))
+	binary.BigEndian.PutUint64(stamp, uint64(timestamp))
+	return policy.FormatSignature(s.name, k.ID(), append(stamp, sig...)), nil
 }
 
-// subtree returns the ML-DSA line for a subtree.
-func (s *signer) subtree(timestamp int64, origin string, start, end int64, hash [32]byte) (string, error) {
-	msg, err := policy.SubtreeMessage(s.name, timestamp, origin, start, end, hash)
+// subtree returns the lines for a subtree of the ML-DSA keys that are valid now, with timestamp 0.
+func (s *signer) subtree(now int64, origin string, start, end int64, hash [32]byte) (string, error) {
+	msg, err := policy.SubtreeMessage(s.name, 0, origin, start, end, hash)
 	if err != nil {
 		return "", fmt.Errorf("encoding subtree: %w", err)
 	}
-	sig, err := s.signPQ(msg)
-	if err != nil {
-		return "", err
+	var lines strings.Builder
+	for _, k := range s.validAt(now) {
+		if k.Alg() != policy.AlgMLDSA44 {
+			continue
+		}
+		line, err := s.line(k, msg, 0)
+		if err != nil {
+			return "", err
+		}
+		lines.WriteString(line)
 	}
-	stamp := binary.BigEndian.AppendUint64(nil, uint64(timestamp))
-	return policy.FormatSignature(s.name, s.pqKey.ID(), append(stamp, sig...)), nil
+	return lines.String(), nil
 }
 
-// own reports which of our keys have validly cosigned n. A line of ours that does not verify is
-// ignored, and counted in bogus.
+// signsSubtrees reports whether there is an ML-DSA key that signs, now or at another time.
+func (s *signer) signsSubtrees() bool {
+	for _, k := range s.keys {
+		if k.Alg() == policy.AlgMLDSA44 && k.signer != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// own reports with which kinds of our keys, past ones too, n is validly cosigned. A line of ours
+// that does not verify is ignored, and counted in bogus.
 func (s *signer) own(n policy.Note) (ed, pq bool, bogus int) {
 	for _, sig := range n.Signatures {
-		for _, k := range s.keys() {
+		for _, k := range s.keys {
 			if !k.Matches(sig) {
 				continue
 			}
@@ -151,4 +158,21 @@ func (s *signer) own(n policy.Note) (ed, pq bool, bogus int) {
 		}
 	}
 	return ed, pq, bogus
+}
+
+// ownLines returns our valid cosignature lines in n, the keys they are of, and their latest timestamp.
+func (s *signer) ownLines(n policy.Note) (lines string, of []*ownKey, last int64) {
+	for _, sig := range n.Signatures {
+		for _, k := range s.keys {
+			if !k.Matches(sig) || strings.Contains(lines, sig.Line+"\n") {
+				continue
+			}
+			if t, err := k.Verify(n.Text, sig.Sig); err == nil && !t.IsZero() {
+				lines += sig.Line + "\n"
+				of = append(of, k)
+				last = max(last, t.Unix())
+			}
+		}
+	}
+	return lines, of, last
 }

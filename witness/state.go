@@ -26,21 +26,23 @@ type state struct {
 	Origin    string
 	Size      int64
 	Root      [32]byte
-	Timestamp int64  // of the last cosignature, Unix seconds; 0: never cosigned
-	Note      string // the checkpoint with the log's lines and our last cosignatures
-	Frozen    string // not empty: the note with our cosignature ahead of this state
+	Timestamp int64    // of the last cosignature, Unix seconds; 0: never cosigned
+	Keys      []string // IDs of our keys that cosigned then; what the note lacks of them is derived
+	Note      string   // the checkpoint with the log's lines and those of ours that are not derived
+	Frozen    string   // not empty: the note with our cosignature ahead of this state
 }
 
 // stateJSON is how a state is stored.
 type stateJSON struct {
-	Counter   uint64 `json:"counter"`
-	Instance  string `json:"instance"`
-	Origin    string `json:"origin"`
-	Size      int64  `json:"size"`
-	Root      string `json:"root"`
-	Timestamp int64  `json:"timestamp"`
-	Note      string `json:"note"`
-	Frozen    string `json:"frozen,omitempty"`
+	Counter   uint64   `json:"counter"`
+	Instance  string   `json:"instance"`
+	Origin    string   `json:"origin"`
+	Size      int64    `json:"size"`
+	Root      string   `json:"root"`
+	Timestamp int64    `json:"timestamp"`
+	Keys      []string `json:"keys,omitempty"`
+	Note      string   `json:"note"`
+	Frozen    string   `json:"frozen,omitempty"`
 }
 
 // emptyRoot is the root hash of the tree of size 0: SHA-256 of nothing.
@@ -52,7 +54,7 @@ var emptyRoot = [32]byte{
 func (s state) encode() ([]byte, error) {
 	data, err := json.MarshalIndent(stateJSON{
 		Counter: s.Counter, Instance: s.Instance, Origin: s.Origin, Size: s.Size,
-		Root: base64.StdEncoding.EncodeToString(s.Root[:]), Timestamp: s.Timestamp, Note: s.Note, Frozen: s.Frozen,
+		Root: base64.StdEncoding.EncodeToString(s.Root[:]), Timestamp: s.Timestamp, Keys: s.Keys, Note: s.Note, Frozen: s.Frozen,
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encoding state: %w", err)
@@ -73,7 +75,7 @@ func decodeState(data []byte, origin string) (state, error) {
 	}
 	s := state{
 		Counter: j.Counter, Instance: j.Instance, Origin: j.Origin, Size: j.Size, Root: root,
-		Timestamp: j.Timestamp, Note: j.Note, Frozen: j.Frozen,
+		Timestamp: j.Timestamp, Keys: j.Keys, Note: j.Note, Frozen: j.Frozen,
 	}
 	// Unknown, repeated and differently spelled members have no place to hide.
 	if again, err := s.encode(); err != nil || !bytes.Equal(again, data) {
@@ -83,7 +85,7 @@ func decodeState(data []byte, origin string) (state, error) {
 		return state{}, fmt.Errorf("state is of origin %q, size %d, counter %d", s.Origin, s.Size, s.Counter)
 	}
 	if s.Note == "" {
-		if s.Size != 0 || s.Root != emptyRoot || s.Timestamp != 0 {
+		if s.Size != 0 || s.Root != emptyRoot || s.Timestamp != 0 || len(s.Keys) > 0 {
 			return state{}, errors.New("state of a cosigned tree has no note")
 		}
 		return s, nil
@@ -167,18 +169,24 @@ func (w *Witness) load(ctx context.Context, e *entry, fresh bool) error {
 	e.known = false
 	s, version, err := w.read(ctx, e)
 	if err != nil {
-		w.metrics.stateErrors.Add(1)
-		w.log.Error("reading witness state", "origin", e.origin, "err", err)
-		return &unavailableError{after: time.Second, reason: "the witness cannot read its state of this log"}
+		return w.unreadable(e, err)
 	}
-	e.adopt(s, version)
+	w.adopt(e, s, version)
 	return nil
 }
 
+// unreadable is the answer when the state of a log cannot be read.
+func (w *Witness) unreadable(e *entry, err error) error {
+	w.metrics.stateErrors.Add(1)
+	w.log.Error("reading witness state", "origin", e.origin, "err", err)
+	return &unavailableError{after: time.Second, reason: "the witness cannot read its state of this log"}
+}
+
 // adopt remembers what the bucket holds durably, but of the note no more than the hash of its text.
-func (e *entry) adopt(s state, version storage.Version) {
-	e.text = sha256.Sum256([]byte(s.Note[:strings.LastIndex(s.Note, "\n\n")+1]))
-	s.Note = ""
+func (w *Witness) adopt(e *entry, s state, version storage.Version) {
+	e.signed = w.signer.set(s.Keys)
+	e.text = sha256.Sum256([]byte(textOf(s.Note)))
+	s.Note, s.Keys = "", nil
 	e.head, e.version, e.known = s, version, true
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -216,7 +224,7 @@ func (w *Witness) commit(ctx context.Context, e *entry, next state) error {
 	w.metrics.swaps.observe(time.Since(start))
 	switch {
 	case err == nil:
-		e.adopt(next, version)
+		w.adopt(e, next, version)
 		return nil
 	case errors.Is(err, storage.ErrPrecondition):
 		w.metrics.swapsLost.Add(1)
@@ -238,7 +246,7 @@ func (w *Witness) settle(ctx context.Context, e *entry, data []byte, next state,
 			version, err = w.bucket.Put(ctx, w.stateKey(e.hash), data, putOptions(storage.Match(version)))
 			switch {
 			case err == nil:
-				e.adopt(next, version)
+				w.adopt(e, next, version)
 				return nil
 			case errors.Is(err, storage.ErrPrecondition):
 				w.metrics.swapsLost.Add(1)

@@ -20,20 +20,10 @@ import (
 
 func stateKey() string { return "state/" + name + "/" + hashOf(origin) }
 
-// persisted returns the note in the bucket, or "".
-func persisted(t testing.TB, b storage.Bucket) string {
+// persisted returns the note that a fresh process serves of what is in the bucket, or "".
+func persisted(t testing.TB, b storage.Bucket, l *testLog) string {
 	t.Helper()
-	data, _, err := b.Get(context.Background(), stateKey(), storage.Range{})
-	if err != nil {
-		return ""
-	}
-	var s struct {
-		Note string `json:"note"`
-	}
-	if err := json.Unmarshal(data, &s); err != nil {
-		t.Fatal(err)
-	}
-	return s.Note
+	return serve(t, b, newClock(), l).stored(t, l)
 }
 
 // TestNoSignatureLeavesWithoutState tries every fault at every operation of a short life, and then
@@ -58,7 +48,7 @@ func TestNoSignatureLeavesWithoutState(t *testing.T) {
 					switch a.status {
 					case http.StatusOK:
 						signed = step[1]
-						if got := persisted(t, inner); got != l.checkpoint(t, step[1])+a.body {
+						if got := persisted(t, inner, l); got != l.checkpoint(t, step[1])+a.body {
 							t.Fatalf("size %d was signed, but the bucket holds\n%s", step[1], got)
 						}
 					case http.StatusServiceUnavailable:
@@ -113,7 +103,7 @@ func TestNoNoteIsServedBeforeItIsDurable(t *testing.T) {
 				t.Errorf("monitoring prefix: %d, want %d", a.status, want)
 			}
 			b.Crash()
-			if now := persisted(t, inner); a.status == http.StatusOK && now != a.body {
+			if now := persisted(t, inner, l); a.status == http.StatusOK && now != a.body {
 				t.Errorf("served was\n%s\nand the power left\n%s", a.body, now)
 			}
 		})
@@ -385,6 +375,7 @@ func TestDamagedStateIsNotOverwritten(t *testing.T) {
 		"key in capitals":        strings.Replace(string(good), `"size"`, `"SIZE"`, 1),
 		"other origin":           strings.Replace(string(good), `"origin": "log`, `"origin": "blog`, 1),
 		"other size":             strings.Replace(string(good), `"size": 5`, `"size": 4`, 1),
+		"unknown key of ours":    strings.Replace(string(good), `"keys": [`, `"keys": 5, "x": [`, 1),
 		"no note":                strings.Replace(string(good), `"note": "log`, `"note": "", "frozen": "log`, 1),
 	} {
 		if _, err := b.Put(t.Context(), stateKey(), []byte(bad), storage.PutOptions{}); err != nil {

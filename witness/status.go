@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"html/template"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -29,12 +30,22 @@ func (e *entry) snap() snapshot {
 // status is the body of status.json.
 type status struct {
 	Name  string      `json:"name"`
-	VKeys []string    `json:"vkeys"` // Ed25519, then ML-DSA-44 if there is one
+	VKeys []string    `json:"vkeys"` // of the keys that sign now: Ed25519, then ML-DSA-44
+	Keys  []keyStatus `json:"keys"`  // all of them
 	About string      `json:"about,omitempty"`
 	Specs []string    `json:"specs"`
 	Time  time.Time   `json:"time"`
 	Logs  []logStatus `json:"logs"`
 	More  int         `json:"more_logs,omitempty"` // known, but not listed here
+}
+
+// keyStatus is a key and when it signs.
+type keyStatus struct {
+	VKey      string     `json:"vkey"`
+	Signs     bool       `json:"signs"` // now
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	NotAfter  *time.Time `json:"not_after,omitempty"`
+	Past      bool       `json:"past,omitempty"` // only recognized
 }
 
 type logStatus struct {
@@ -46,6 +57,7 @@ type logStatus struct {
 	Cosigned *time.Time `json:"cosigned,omitempty"`  // the last cosignature
 	LastSeen *time.Time `json:"last_seen,omitempty"` // the last checkpoint since the start
 	Frozen   bool       `json:"frozen"`
+	Disabled bool       `json:"disabled,omitempty"` // by the operator: not cosigned
 	Contact  string     `json:"contact,omitempty"`
 }
 
@@ -59,9 +71,15 @@ const (
 
 func (w *Witness) status(ctx context.Context) status {
 	s := status{
-		Name: w.signer.name, VKeys: w.signer.vkeys(),
+		Name: w.signer.name, VKeys: []string{}, Keys: w.signer.status(w.now().Unix()),
 		About: w.about, Specs: specs, Time: w.now().UTC().Truncate(time.Second), Logs: []logStatus{},
 	}
+	for _, k := range s.Keys {
+		if k.Signs {
+			s.VKeys = append(s.VKeys, k.VKey)
+		}
+	}
+	disabled := w.Disabled()
 	loads := 0
 	for _, e := range w.entries() {
 		if len(s.Logs) == maxListed {
@@ -74,9 +92,28 @@ func (w *Witness) status(ctx context.Context) status {
 			w.loadForStatus(ctx, e)
 			snap = e.snap()
 		}
-		s.Logs = append(s.Logs, e.status(snap))
+		ls := e.status(snap)
+		_, ls.Disabled = slices.BinarySearch(disabled, e.origin)
+		s.Logs = append(s.Logs, ls)
 	}
 	return s
+}
+
+// status says of each key whether it signs now, and when.
+func (s *signer) status(now int64) []keyStatus {
+	out := make([]keyStatus, len(s.keys))
+	for i, k := range s.keys {
+		out[i] = keyStatus{VKey: k.String(), Signs: k.validAt(now), Past: k.signer == nil || k.until != 0 && now >= k.until}
+		if k.from != 0 {
+			t := time.Unix(k.from, 0).UTC()
+			out[i].NotBefore = &t
+		}
+		if k.until != 0 {
+			t := time.Unix(k.until, 0).UTC()
+			out[i].NotAfter = &t
+		}
+	}
+	return out
 }
 
 // loadForStatus reads a log's state if nobody is busy with it. Errors show as not known.

@@ -9,10 +9,11 @@ import (
 	"tallywood/witness/policy"
 )
 
-// signSubtree answers the body of a sign-subtree request with a line of our ML-DSA key, whose
-// timestamp is 0. It has no state: any checkpoint that we ever cosigned vouches for its subtrees.
+// signSubtree answers the body of a sign-subtree request with a line of each of our ML-DSA keys that
+// is valid now, with timestamp 0. It has no state: any checkpoint that we ever cosigned, with
+// whichever ML-DSA key, vouches for its subtrees.
 func (w *Witness) signSubtree(body []byte) (string, error) {
-	if w.signer.pq == nil {
+	if !w.signer.signsSubtrees() {
 		return "", refuse(http.StatusNotFound, "this witness has no ML-DSA-44 key, and signs no subtrees")
 	}
 	r, err := parseSubtree(body)
@@ -22,8 +23,8 @@ func (w *Witness) signSubtree(body []byte) (string, error) {
 	if !torchwood.ValidSubtree(r.start, r.end) {
 		return "", refuse(http.StatusBadRequest, "[%d, %d) is not the range of a subtree", r.start, r.end)
 	}
-	if w.lookup(r.originUnsigned) == nil {
-		return "", refuse(http.StatusNotFound, "log %q is not known here", shorten(r.originUnsigned))
+	if _, err := w.serving(r.originUnsigned); err != nil {
+		return "", err
 	}
 	n, err := policy.ParseNote(r.note)
 	switch {
@@ -46,5 +47,9 @@ func (w *Witness) signSubtree(body []byte) (string, error) {
 	if err := torchwood.CheckSubtree(r.proof, tree.Size, tree.Root, r.start, r.end, r.hash); err != nil {
 		return "", refuse(http.StatusUnprocessableEntity, "subtree proof does not verify")
 	}
-	return w.signer.subtree(0, tree.Origin, r.start, r.end, r.hash)
+	now := w.now().Unix()
+	if !w.signer.anyValidAt(now, policy.AlgMLDSA44) {
+		return "", w.noKey()
+	}
+	return w.signer.subtree(now, tree.Origin, r.start, r.end, r.hash)
 }

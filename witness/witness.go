@@ -23,12 +23,15 @@ import (
 
 // Options configure a Witness.
 type Options struct {
-	Keys   keys.Witness     // name and keys; required
-	Bucket storage.Bucket   // where the state is kept; required
-	Logs   []Log            // known from the start; two of one origin are one log with all keys
-	About  string           // who runs it, shown on the status page; optional
-	Now    func() time.Time // clock that is signed; nil: time.Now
-	Log    *slog.Logger     // nil: discard
+	Keys     keys.Witness     // name and keys; required
+	Rotation []keys.Witness   // further keys of that name; each signs in its time
+	PastKeys []string         // vkeys of own keys that sign no more: their cosignatures are still ours
+	Bucket   storage.Bucket   // where the state is kept; required
+	Logs     []Log            // known from the start; two of one origin are one log with all keys
+	Disabled []string         // origins of logs that are not cosigned, known ones or others
+	About    string           // who runs it, shown on the status page; optional
+	Now      func() time.Time // clock that is signed; nil: time.Now
+	Log      *slog.Logger     // nil: discard
 }
 
 // A Log is a log that the witness cosigns.
@@ -49,15 +52,19 @@ type Witness struct {
 	instance string // random; tells our writes of the state from another process's
 	metrics  metrics
 	refusals *httpx.Limiter // of requests that were in vain, by address
-	key      keyState       // of an Ed25519 key that is elsewhere
+	key      keyState       // of keys that are elsewhere
 
 	endOnce sync.Once
 	ended   chan struct{} // closed when the bucket takes no writes any more
 	failure error         // why; not changed once ended is closed
 
-	mu   sync.RWMutex
-	logs map[string]*entry // by origin
-	hash map[string]*entry // by origin hash; the same entries
+	rendered notes    // what the monitoring prefix served lately
+	lost     sync.Map // IDs of own keys that the state names and that are missing; said once
+
+	mu       sync.RWMutex
+	logs     map[string]*entry   // by origin
+	hash     map[string]*entry   // by origin hash; the same entries
+	disabled map[string]struct{} // by origin
 }
 
 // An entry is a log with what is remembered of it.
@@ -74,7 +81,8 @@ type entry struct {
 	// Guarded by lock, which is held by whoever can send into it.
 	known    bool // head and version are what the bucket last said
 	version  storage.Version
-	head     state    // its note is empty: it stays in the bucket
+	head     state    // its note and keys are empty: they stay in the bucket
+	signed   keySet   // the keys of the state
 	text     [32]byte // SHA-256 of the note's text
 	tried    uint64   // highest counter of a write we attempted
 	evidence int      // objects of evidence, -1 before they were counted
@@ -85,7 +93,7 @@ type entry struct {
 }
 
 // New returns a Witness. It checks the options, and that two implementations of ML-DSA agree on
-// the key; it does no I/O.
+// the keys; it does no I/O.
 func New(o Options) (*Witness, error) {
 	w := &Witness{
 		bucket: o.Bucket, about: o.About, now: o.Now, log: o.Log, instance: rand.Text(),
@@ -103,11 +111,12 @@ func New(o Options) (*Witness, error) {
 		errs = append(errs, errors.New("no bucket"))
 	}
 	var err error
-	if w.signer, err = newSigner(o.Keys); err != nil {
+	if w.signer, err = newSigner(o); err != nil {
 		errs = append(errs, err)
 	} else if err := storage.CheckKey(w.stateKey(strings.Repeat("0", 64))); err != nil {
 		errs = append(errs, fmt.Errorf("witness name %q cannot be part of a key: %w", o.Keys.Name, err))
 	}
+	w.SetDisabled(o.Disabled)
 	for _, l := range merge(o.Logs) {
 		if _, err := w.AddLog(l); err != nil {
 			errs = append(errs, err)

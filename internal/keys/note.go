@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -128,12 +129,14 @@ func (s *noteSigner) Sign(msg []byte) ([]byte, error) {
 
 // A Witness holds the keys of a witness under its name. WitnessFromSeed derives both from one seed;
 // an Ed25519 key that is elsewhere, in an agent or a KMS, may take the place of the derived one, and
-// the ML-DSA-44 key may be absent.
+// either key may be absent.
 type Witness struct {
 	Name        string
-	Ed25519     crypto.Signer // its public key is an ed25519.PublicKey, and it signs messages
+	Ed25519     crypto.Signer // its public key is an ed25519.PublicKey, and it signs messages; nil: no such key
 	MLDSASeed   [32]byte      // FIPS 204 seed of the ML-DSA-44 key
-	MLDSAPublic []byte        // its 1,312-byte public key; nil: the witness has no such key
+	MLDSAPublic []byte        // its 1,312-byte public key; nil: no such key
+	NotBefore   time.Time     // when the keys begin to sign; zero: at once
+	NotAfter    time.Time     // when they no longer do; zero: never
 }
 
 // Labels of the two derivations. Changing one changes every witness key ever derived.
@@ -168,11 +171,13 @@ func WitnessFromSeed(name string, seed [32]byte) (Witness, error) {
 	return w, nil
 }
 
-// VKeys returns the witness's verifier keys: Ed25519 (type 0x04) first, then ML-DSA-44 (0x06) if it
-// has that.
+// VKeys returns the verifier keys: Ed25519 (type 0x04) first, then ML-DSA-44 (0x06), of what is there.
 func (w Witness) VKeys() []string {
-	public, _ := w.Ed25519.Public().(ed25519.PublicKey) // another type has no key ID, and verifies nothing
-	vkeys := []string{VKey(w.Name, AlgCosignatureV1, public)}
+	var vkeys []string
+	if w.Ed25519 != nil {
+		public, _ := w.Ed25519.Public().(ed25519.PublicKey) // another type has no key ID, and verifies nothing
+		vkeys = append(vkeys, VKey(w.Name, AlgCosignatureV1, public))
+	}
 	if w.MLDSAPublic != nil {
 		vkeys = append(vkeys, VKey(w.Name, AlgMLDSA44, w.MLDSAPublic))
 	}
