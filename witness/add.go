@@ -77,7 +77,8 @@ func (w *Witness) authenticate(e *entry, r addRequest) (addition, error) {
 	case err != nil:
 		return addition{}, refuse(http.StatusBadRequest, "malformed note: %w", err)
 	}
-	covered, err := policy.VerifyLog(n, e.keys)
+	known := e.log()
+	covered, err := policy.VerifyLog(n, known.Keys)
 	if err != nil {
 		return addition{}, refuse(http.StatusForbidden, "%w", err)
 	}
@@ -91,7 +92,7 @@ func (w *Witness) authenticate(e *entry, r addRequest) (addition, error) {
 	}
 	for _, sig := range n.Signatures {
 		line := sig.Line + "\n"
-		if slices.ContainsFunc(e.keys, func(k policy.Key) bool { return k.Matches(sig) }) && !strings.Contains(a.lines, line) {
+		if slices.ContainsFunc(known.Keys, func(k policy.Key) bool { return k.Matches(sig) }) && !strings.Contains(a.lines, line) {
 			a.lines += line
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"tallywood/witness/policy"
 )
 
-// ErrUnknownLog is wrapped by the error of SetFloor for an origin that the witness was not given.
+// ErrUnknownLog is wrapped by the errors of SetFloor and Recorded for an origin that the witness was not given.
 var ErrUnknownLog = errors.New("the log is not known here")
 
 // SetFloor is the operator's word after state was lost: the witness has cosigned at least the

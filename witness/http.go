@@ -195,8 +195,9 @@ func serve(rw http.ResponseWriter, r *http.Request, contentType, cache string, d
 func (w *Witness) counted(endpoint string, h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rec := &recorder{ResponseWriter: rw, status: http.StatusOK}
+		began := time.Now()
 		h(rec, r)
-		w.metrics.request(endpoint, rec.status)
+		w.metrics.request(endpoint, rec.status, time.Since(began))
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"tallywood/witness/policy"
@@ -21,8 +22,16 @@ import (
 //
 // Any error rejects the whole list, and names the line. Two logs of one origin come out as one
 // with both keys.
-func ParseList(list []byte) ([]Log, error) {
-	p := listParser{}
+func ParseList(list []byte) ([]Log, error) { return parseList(list, policy.AlgEd25519) }
+
+// ParseLogs is ParseList for a list that the operator has written: of that, a vkey may be of any type
+// that logs have.
+func ParseLogs(list []byte) ([]Log, error) {
+	return parseList(list, policy.AlgEd25519, policy.AlgRFC6962, policy.AlgMLDSA44)
+}
+
+func parseList(list []byte, algs ...byte) ([]Log, error) {
+	p := listParser{algs: algs}
 	for i, line := range bytes.Split(list, []byte("\n")) {
 		text := strings.TrimSpace(string(line))
 		if text == "" || strings.HasPrefix(text, "#") {
@@ -43,6 +52,7 @@ func ParseList(list []byte) ([]Log, error) {
 
 // A listParser holds the log whose lines are being read.
 type listParser struct {
+	algs   []byte // types of keys that logs may have
 	header bool
 	open   bool // log has a vkey, and no contact yet
 	named  bool // log has an origin line
@@ -75,7 +85,7 @@ func (p *listParser) line(text string) error {
 		p.log.QPD = n
 		return nil
 	case keyword == "contact" && p.open && p.log.QPD != 0:
-		p.log.Contact = value
+		p.log.Contact = strings.ToValidUTF8(value, "\ufffd")
 		if err := p.log.check(); err != nil {
 			return err
 		}
@@ -91,8 +101,8 @@ func (p *listParser) vkey(value string) error {
 	if err != nil {
 		return err
 	}
-	if key.Alg() != policy.AlgEd25519 {
-		return fmt.Errorf("vkey of %q has type %#02x, not 0x01", key.Name(), key.Alg())
+	if !slices.Contains(p.algs, key.Alg()) {
+		return fmt.Errorf("vkey of %q has type %#02x, not %#02x", key.Name(), key.Alg(), p.algs)
 	}
 	p.log = Log{Origin: key.Name(), Keys: []policy.Key{key}}
 	p.open, p.named = true, false

@@ -201,14 +201,33 @@ func TestListsRunUntilTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error)
-	runCtx, cancel := context.WithCancel(t.Context())
-	go func() { done <- lists.Run(runCtx) }()
-	<-reads
-	<-reads // the first is through, and its logs are added
+	n := 0
+	runUntil(t, lists, func() bool { // when the second begins, the first is through
+		select {
+		case <-reads:
+			n++
+		default:
+		}
+		return n == 2
+	})
+	w.mustAdd(t, l.request(t, 0, 5))
+}
+
+// runUntil runs lists until done answers true.
+func runUntil(t *testing.T, lists *witness.Lists, done func() bool) {
+	t.Helper()
+	ended := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { ended <- lists.Run(ctx) }()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("the lists are not read")
+			break
+		}
+	}
 	cancel()
-	if err := <-done; err != nil {
+	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	w.mustAdd(t, l.request(t, 0, 5))
 }

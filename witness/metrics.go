@@ -1,10 +1,12 @@
 package witness
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,7 @@ import (
 type metrics struct {
 	stateErrors atomic.Int64 // reads and writes of the state that failed
 	swaps       durations    // writes of the state
+	added       durations    // requests to add-checkpoint that were answered 200
 	swapsLost   atomic.Int64
 	clockErrors atomic.Int64
 	keyErrors   atomic.Int64
@@ -24,7 +27,6 @@ type metrics struct {
 
 	mu       sync.Mutex
 	requests map[request]int64
-	lists    map[string]time.Time // by URL: when a list was last read
 }
 
 type request struct {
@@ -32,12 +34,10 @@ type request struct {
 	status   int
 }
 
-// durations is a sum and a count of durations.
-type durations struct{ count, nanos atomic.Int64 }
-
-func (d *durations) observe(t time.Duration) { d.count.Add(1); d.nanos.Add(int64(t)) }
-
-func (m *metrics) request(endpoint string, status int) {
+func (m *metrics) request(endpoint string, status int, d time.Duration) {
+	if endpoint == "add-checkpoint" && status == http.StatusOK {
+		m.added.observe(d)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.requests == nil {
@@ -46,44 +46,27 @@ func (m *metrics) request(endpoint string, status int) {
 	m.requests[request{endpoint, status}]++
 }
 
-func (m *metrics) listRead(url string, now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.lists == nil {
-		m.lists = map[string]time.Time{}
-	}
-	m.lists[url] = now
-}
-
 // Metrics serves the witness's metrics in the text format of Prometheus. It belongs on a listener
 // of its own, not on the public one.
 func (w *Witness) Metrics() http.Handler {
-	return http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		w.writeMetrics(rw)
+		w.writeMetrics(r.Context(), rw)
 	})
 }
 
-func (w *Witness) writeMetrics(out io.Writer) {
+func (w *Witness) writeMetrics(ctx context.Context, out io.Writer) {
 	var b strings.Builder
 	m := &w.metrics
 	m.mu.Lock()
 	help(&b, "requests_total", "counter", "Requests answered.")
-	var lines, lists []string
+	var lines []string
 	for r, n := range m.requests {
 		lines = append(lines, fmt.Sprintf("tallywood_witness_requests_total{endpoint=%q,code=\"%d\"} %d\n", r.endpoint, r.status, n))
 	}
-	for url, at := range m.lists {
-		lists = append(lists, fmt.Sprintf("tallywood_witness_list_read_timestamp_seconds{list=%s} %d\n", quote(url), at.Unix()))
-	}
 	m.mu.Unlock()
 	slices.Sort(lines)
-	slices.Sort(lists)
 	b.WriteString(strings.Join(lines, ""))
-	if len(lists) > 0 {
-		help(&b, "list_read_timestamp_seconds", "gauge", "When a log list was last read.")
-		b.WriteString(strings.Join(lists, ""))
-	}
 	for _, c := range []struct {
 		name, text string
 		n          int64
@@ -98,15 +81,29 @@ func (w *Witness) writeMetrics(out io.Writer) {
 		help(&b, c.name, "counter", c.text)
 		fmt.Fprintf(&b, "tallywood_witness_%s %d\n", c.name, c.n)
 	}
-	help(&b, "state_swap_seconds", "summary", "Durations of the writes of the state.")
-	fmt.Fprintf(&b, "tallywood_witness_state_swap_seconds_sum %g\ntallywood_witness_state_swap_seconds_count %d\n",
-		time.Duration(m.swaps.nanos.Load()).Seconds(), m.swaps.count.Load())
+	help(&b, "state_swap_seconds", "histogram", "Durations of the writes of the state.")
+	m.swaps.write(&b, "state_swap_seconds", "")
+	help(&b, "add_checkpoint_seconds", "histogram", "How long cosigning took, of requests that were answered 200.")
+	m.added.write(&b, "add_checkpoint_seconds", "")
+	w.writeListMetrics(ctx, &b)
 	w.writeLogMetrics(&b)
 	_, _ = io.WriteString(out, b.String()) // the scraper is gone; nobody to tell
 }
 
+// maxSeries bounds the logs that have series of their own, the first by their origins. The numbers
+// that alerts are for count all logs.
+const maxSeries = 5000
+
 func (w *Witness) writeLogMetrics(b *strings.Builder) {
-	entries := w.entries()
+	entries, now := w.entries(), w.now()
+	frozen, last := 0, int64(0)
+	for _, e := range entries {
+		s := e.snap()
+		last = max(last, s.timestamp)
+		if s.frozen {
+			frozen++
+		}
+	}
 	help(b, "logs", "gauge", "Logs known.")
 	fmt.Fprintf(b, "tallywood_witness_logs %d\n", len(entries))
 	help(b, "logs_disabled", "gauge", "Origins that are disabled.")
@@ -115,18 +112,30 @@ func (w *Witness) writeLogMetrics(b *strings.Builder) {
 		help(b, name, "gauge", text)
 		for _, e := range entries {
 			if v, ok := value(e, e.snap()); ok {
-				fmt.Fprintf(b, "tallywood_witness_%s{origin=%s} %v\n", name, quote(e.origin), v)
+				fmt.Fprintf(b, "tallywood_witness_%s{origin=%s} %s\n", name, quote(e.origin), strconv.FormatFloat(v, 'f', -1, 64))
 			}
 		}
 	}
+	help(b, "logs_frozen", "gauge", "Logs that are frozen because state of them was lost.")
+	fmt.Fprintf(b, "tallywood_witness_logs_frozen %d\n", frozen)
+	help(b, "cosigned_timestamp_seconds", "gauge", "When anything was last cosigned, as far as this process has seen.")
+	fmt.Fprintf(b, "tallywood_witness_cosigned_timestamp_seconds %d\n", last)
+	if len(entries) > maxSeries {
+		entries = entries[:maxSeries]
+	}
 	series("log_size", "Size of the last cosigned tree.",
 		func(_ *entry, s snapshot) (float64, bool) { return float64(s.size), s.loaded })
+	series("log_cosigned_timestamp_seconds", "When the log was last cosigned.",
+		func(_ *entry, s snapshot) (float64, bool) { return float64(s.timestamp), s.timestamp != 0 })
 	series("log_seen_timestamp_seconds", "When the log last sent a checkpoint it had signed.",
 		func(_ *entry, s snapshot) (float64, bool) { return float64(s.lastSeen.Unix()), !s.lastSeen.IsZero() })
 	series("log_frozen", "1 if the log is frozen because state of it was lost.",
 		func(_ *entry, s snapshot) (float64, bool) { return map[bool]float64{true: 1}[s.frozen], s.loaded })
 	series("log_quota_left", "Requests the log may still make at once.",
-		func(e *entry, _ snapshot) (float64, bool) { return e.quota.left() })
+		func(e *entry, _ snapshot) (float64, bool) {
+			left, perDay := e.quota.left(now)
+			return float64(left), perDay != 0
+		})
 }
 
 func help(b *strings.Builder, name, kind, text string) {

@@ -2,6 +2,7 @@ package witness_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -139,6 +140,10 @@ func FuzzParseList(f *testing.F) {
 		}
 		if _, err := witness.New(witness.Options{Keys: testKeys(t), Bucket: mem.New(), Logs: logs}); err != nil {
 			t.Errorf("a list that parses cannot be followed: %v", err)
+		}
+		again, err := witness.ParseList(witness.FormatList(logs))
+		if err != nil || fmt.Sprint(witness.FormatList(again)) != fmt.Sprint(witness.FormatList(logs)) {
+			t.Errorf("rendered and parsed again: %v", err)
 		}
 	})
 }

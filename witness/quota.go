@@ -58,9 +58,8 @@ func (q *queue) leave(sender netip.Prefix) {
 // A quota is a token bucket that holds a day's requests: a log may spend its day as unevenly as it
 // likes, and is never refused while it stays within its number.
 type quota struct {
-	perDay float64 // 0: no limit
-
 	mu     sync.Mutex // guards the fields below
+	perDay float64    // 0: no limit
 	tokens float64
 	last   time.Time
 }
@@ -69,15 +68,12 @@ func newQuota(perDay int64) quota { return quota{perDay: float64(perDay), tokens
 
 // take spends a token. Without one it returns how long the next takes.
 func (q *quota) take(now time.Time) (wait time.Duration, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if q.perDay == 0 {
 		return 0, true
 	}
-	const day = float64(24 * time.Hour)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if !q.last.IsZero() && now.After(q.last) {
-		q.tokens = min(q.perDay, q.tokens+q.perDay*float64(now.Sub(q.last))/day)
-	}
+	q.tokens = q.at(now)
 	q.last = now
 	if q.tokens < 1 {
 		return time.Duration((1 - q.tokens) / q.perDay * day), false
@@ -93,9 +89,30 @@ func (q *quota) giveBack() {
 	q.tokens = min(q.perDay, q.tokens+1)
 }
 
-// left returns the tokens left at the last take, and whether there is a limit.
-func (q *quota) left() (float64, bool) {
+// day is the time in which a quota is filled.
+const day = float64(24 * time.Hour)
+
+// at returns the tokens there are at a time. The caller holds q.mu.
+func (q *quota) at(now time.Time) float64 {
+	if q.last.IsZero() || !now.After(q.last) {
+		return q.tokens
+	}
+	return min(q.perDay, q.tokens+q.perDay*float64(now.Sub(q.last))/day)
+}
+
+// left returns the requests that are left at a time, and how many there are a day; 0 is no limit.
+func (q *quota) left(now time.Time) (left, perDay int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.tokens, q.perDay != 0
+	return int64(q.at(now)), int64(q.perDay)
+}
+
+// setRate gives the quota another number of requests per day. What was spent stays spent.
+func (q *quota) setRate(perDay int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if next := float64(perDay); next != q.perDay {
+		q.tokens = max(0, next-(q.perDay-q.tokens))
+		q.perDay = next
+	}
 }

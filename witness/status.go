@@ -37,6 +37,9 @@ type status struct {
 	Time  time.Time   `json:"time"`
 	Logs  []logStatus `json:"logs"`
 	More  int         `json:"more_logs,omitempty"` // known, but not listed here
+
+	Alarms []alarm      `json:"alarms"`
+	Lists  []listStatus `json:"lists"`
 }
 
 // keyStatus is a key and when it signs.
@@ -59,6 +62,12 @@ type logStatus struct {
 	Frozen   bool       `json:"frozen"`
 	Disabled bool       `json:"disabled,omitempty"` // by the operator: not cosigned
 	Contact  string     `json:"contact,omitempty"`
+
+	Source   string `json:"source,omitempty"`      // the file or list that names it
+	Lag      int64  `json:"lag_seconds,omitempty"` // since the last cosignature
+	QPD      int64  `json:"qpd,omitempty"`         // requests per day; 0: no limit
+	Left     int64  `json:"quota_left,omitempty"`  // of them, now
+	Evidence int    `json:"evidence,omitempty"`    // pairs of trees that contradict each other
 }
 
 var specs = []string{"c2sp.org/tlog-witness (July 2026)", "c2sp.org/tlog-cosignature (July 2026)", "c2sp.org/tlog-checkpoint"}
@@ -92,10 +101,11 @@ func (w *Witness) status(ctx context.Context) status {
 			w.loadForStatus(ctx, e)
 			snap = e.snap()
 		}
-		ls := e.status(snap)
+		ls := w.logStatus(ctx, e, snap)
 		_, ls.Disabled = slices.BinarySearch(disabled, e.origin)
 		s.Logs = append(s.Logs, ls)
 	}
+	s.Alarms, s.Lists = w.alarmsNow(ctx), w.publicLists()
 	return s
 }
 
@@ -126,9 +136,15 @@ func (w *Witness) loadForStatus(ctx context.Context, e *entry) {
 	}
 }
 
-func (e *entry) status(s snapshot) logStatus {
-	ls := logStatus{Origin: e.origin, Hash: e.hash, Known: s.loaded, Size: s.size, Frozen: s.frozen, Contact: e.contact}
+func (w *Witness) logStatus(ctx context.Context, e *entry, s snapshot) logStatus {
+	l := e.log()
+	ls := logStatus{
+		Origin: e.origin, Hash: e.hash, Known: s.loaded, Size: s.size, Frozen: s.frozen,
+		Contact: l.Contact, Source: publicSource(l.Source), Evidence: w.evidenceCounts(ctx)[e.hash],
+	}
+	ls.Left, ls.QPD = e.quota.left(w.now())
 	if s.loaded && s.timestamp != 0 {
+		ls.Lag = max(0, w.now().Unix()-s.timestamp)
 		ls.Root = base64.StdEncoding.EncodeToString(s.root[:])
 		t := time.Unix(s.timestamp, 0).UTC()
 		ls.Cosigned = &t

@@ -40,6 +40,7 @@ type Log struct {
 	Keys    []policy.Key // its keys: 0x01, 0x05 or 0x06; any of them suffices
 	QPD     int64        // requests per day it may make; 0: no limit
 	Contact string       // of its operator; optional
+	Source  string       // the file or list that names it, for people; optional
 }
 
 // A Witness cosigns the checkpoints of the logs it knows. Its methods may be called concurrently.
@@ -51,6 +52,9 @@ type Witness struct {
 	log      *slog.Logger
 	instance string // random; tells our writes of the state from another process's
 	metrics  metrics
+	lists    listBook
+	alarms   alarmBook
+	kept     evidenceBook
 	refusals *httpx.Limiter // of requests that were in vain, by address
 	key      keyState       // of keys that are elsewhere
 
@@ -71,8 +75,6 @@ type Witness struct {
 type entry struct {
 	origin  string
 	hash    string // lower-case hex of SHA-256(origin)
-	keys    []policy.Key
-	contact string
 	lock    chan struct{}
 	queue   queue // for the lock
 	quota   quota // of larger trees
@@ -88,6 +90,7 @@ type entry struct {
 	evidence int      // objects of evidence, -1 before they were counted
 
 	mu       sync.Mutex // guards the fields below
+	about    Log        // replaced as a whole, its keys too
 	snapshot snapshot
 	durable  storage.Version // of the state; known to survive a power failure
 }
@@ -194,11 +197,11 @@ func merge(logs []Log) []Log {
 // alarm: either its operator rotates keys, which ours must confirm, or somebody wants its place.
 type KeyError struct {
 	Origin string
-	Key    policy.Key
+	VKey   string
 }
 
 func (e *KeyError) Error() string {
-	return fmt.Sprintf("log %q is known under other keys than %s; left as it is", e.Origin, e.Key)
+	return fmt.Sprintf("log %q is known under other keys than %s; left as it is", e.Origin, e.VKey)
 }
 
 // AddLog makes the witness cosign l from now on, and reports whether its origin is new. Of a known
@@ -208,24 +211,67 @@ func (w *Witness) AddLog(l Log) (added bool, err error) {
 	if err := l.check(); err != nil {
 		return false, err
 	}
-	sum := sha256.Sum256([]byte(l.Origin))
-	e := &entry{
-		origin: l.Origin, hash: hex.EncodeToString(sum[:]), keys: slices.Clone(l.Keys), contact: l.Contact,
-		lock: make(chan struct{}, 1), quota: newQuota(l.QPD), resigns: newQuota(l.QPD), evidence: -1,
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	old, ok := w.logs[l.Origin]
+	if !ok {
+		w.introduce(l)
+		return true, nil
+	}
+	known := old.log()
+	for _, k := range l.Keys {
+		if !known.hasKey(k) {
+			return false, &KeyError{Origin: l.Origin, VKey: k.String()}
+		}
+	}
+	return false, nil
+}
+
+// ConfirmLog is AddLog by the word of the operator: a known log gets the keys of l beside those it has,
+// and the quota, contact and source of l. It reports whether that is anything new.
+func (w *Witness) ConfirmLog(l Log) (changed bool, err error) {
+	if err := l.check(); err != nil {
+		return false, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	old, ok := w.logs[l.Origin]
 	if !ok {
-		w.logs[e.origin], w.hash[e.hash] = e, e
+		w.introduce(l)
 		return true, nil
 	}
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	next := l
+	next.Keys = slices.Clone(old.about.Keys)
 	for _, k := range l.Keys {
-		if !slices.ContainsFunc(old.keys, k.Equal) {
-			return false, &KeyError{Origin: l.Origin, Key: k}
+		if !next.hasKey(k) {
+			next.Keys = append(next.Keys, k)
 		}
 	}
-	return false, nil
+	changed = len(next.Keys) > len(old.about.Keys) || next.QPD != old.about.QPD || next.Contact != old.about.Contact
+	old.about = next
+	old.quota.setRate(l.QPD)
+	old.resigns.setRate(l.QPD)
+	return changed, nil
+}
+
+// introduce makes a log known whose origin is new. The caller holds w.mu.
+func (w *Witness) introduce(l Log) {
+	sum := sha256.Sum256([]byte(l.Origin))
+	l.Keys = slices.Clone(l.Keys)
+	e := &entry{
+		origin: l.Origin, hash: hex.EncodeToString(sum[:]), about: l,
+		lock: make(chan struct{}, 1), quota: newQuota(l.QPD), resigns: newQuota(l.QPD), evidence: -1,
+	}
+	w.logs[e.origin], w.hash[e.hash] = e, e
+}
+
+// log returns what is known of the log. Its keys must not be changed.
+func (e *entry) log() Log {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.about
 }
 
 func (l Log) check() error {

@@ -1,0 +1,97 @@
+package witness
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// An alarm is something that the operator has to look at, as the status page shows it.
+type alarm struct {
+	Kind   string     `json:"kind"` // frozen, evidence, key or list
+	Origin string     `json:"origin,omitempty"`
+	Text   string     `json:"text"`
+	Since  *time.Time `json:"since,omitempty"`
+}
+
+// staleList is how long a list may not have been read before the page calls that an alarm.
+const staleList = 24 * time.Hour
+
+// maxShownAlarms bounds what the page shows of alarms.
+const maxShownAlarms = 100
+
+// alarmsNow returns what the operator has to look at. The page is for everyone, so that it says of a
+// file no more than its name.
+func (w *Witness) alarmsNow(ctx context.Context) []alarm {
+	out := []alarm{}
+	evidence := w.evidenceCounts(ctx)
+	for _, e := range w.entries() {
+		if e.snap().frozen {
+			out = append(out, alarm{Kind: "frozen", Origin: e.origin, Text: "This log is not cosigned: the witness has lost state of it, and its operator has to set a floor."})
+		}
+		if n := evidence[e.hash]; n > 0 {
+			out = append(out, alarm{Kind: "evidence", Origin: e.origin,
+				Text: fmt.Sprintf("This log has signed trees that contradict each other; the proof is at evidence/%s/ (%d).", e.hash, n)})
+		}
+	}
+	for _, a := range w.raised(ctx) {
+		out = append(out, alarm{Kind: "key", Origin: a.Origin, Since: &a.Time,
+			Text: "A list names another key for this log: " + a.Key + " (" + publicSource(a.Source) + "). The log is cosigned with the keys it had."})
+	}
+	for _, s := range w.lists.all() {
+		if s.Read == nil && s.Failing || s.Read != nil && w.now().Sub(*s.Read) > staleList {
+			out = append(out, alarm{Kind: "list", Since: s.Read,
+				Text: "This list of logs could not be read lately: " + publicSource(s.Source) + ". What it named before is cosigned."})
+		}
+	}
+	if n := len(out); n > maxShownAlarms {
+		out = append(out[:maxShownAlarms], alarm{Kind: "more", Text: fmt.Sprintf("And %d more.", n-maxShownAlarms)})
+	}
+	return out
+}
+
+// publicLists returns the status of each list as everyone may see it.
+func (w *Witness) publicLists() []listStatus {
+	out := w.lists.all()
+	for i := range out {
+		out[i].Source = publicSource(out[i].Source)
+	}
+	return out
+}
+
+// evidenceAge is how old the counts of evidence may be. Another process may have kept some.
+const evidenceAge = 2 * time.Second
+
+// An evidenceBook is how much evidence the bucket has of each log.
+type evidenceBook struct {
+	mu     sync.Mutex // guards the fields below
+	read   time.Time
+	counts map[string]int // by origin hash; replaced as a whole
+}
+
+// evidenceCounts returns how many objects of evidence there are, by origin hash.
+func (w *Witness) evidenceCounts(ctx context.Context) map[string]int {
+	b := &w.kept
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.read.IsZero() && time.Since(b.read) < evidenceAge {
+		return b.counts
+	}
+	counts := map[string]int{}
+	prefix := "evidence/" + w.signer.name + "/"
+	for key, err := range w.bucket.List(ctx, prefix) {
+		if err != nil {
+			if ctx.Err() == nil {
+				w.metrics.stateErrors.Add(1)
+				w.log.Error("listing evidence", "err", err)
+			}
+			return b.counts
+		}
+		hash, _, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
+		counts[hash]++
+	}
+	b.read, b.counts = time.Now(), counts
+	return counts
+}
