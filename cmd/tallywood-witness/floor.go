@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,9 +14,9 @@ import (
 	"tallywood/witness/policy"
 )
 
-const floorHelp = `tallywood-witness floor goes on with a log that is frozen: the witness was shown a
+const floorHelp = `tallywood-witness floor set goes on with a log that is frozen: the witness was shown a
 cosignature of its own that its state knows nothing of, because an old copy of the
-state was restored. It may run while "serve" does.
+state was restored. It may run while "serve" does. "floor" alone is the same.
 
   --dir DIR          the witness, made by init
   --origin ORIGIN    the log
@@ -24,6 +25,7 @@ state was restored. It may run while "serve" does.
                      if no file names the log
   --checkpoint FILE  the largest checkpoint you know this witness has cosigned, as the log
                      published it; without it, the one by which the log was frozen
+  --json             print JSON
 
 From then on the witness signs only what is consistent with that checkpoint. If it ever
 signed a larger one that you do not know of, a log could get a fork past it: look for the
@@ -31,6 +33,9 @@ largest in the log, its monitors and its other witnesses first.
 `
 
 func floorCommand(args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "set" {
+		args = args[1:]
+	}
 	var f serveFlags
 	set := flag.NewFlagSet("floor", flag.ContinueOnError)
 	set.StringVar(&f.dir, "dir", "", "")
@@ -38,11 +43,12 @@ func floorCommand(args []string, stdout, stderr io.Writer) error {
 	set.Var(&f.lists, "list", "")
 	origin := set.String("origin", "", "")
 	file := set.String("checkpoint", "", "")
+	asJSON := set.Bool("json", false, "")
 	if err := parseFlags(set, args, floorHelp, stdout); err != nil {
 		return err
 	}
 	if f.dir == "" || *origin == "" {
-		return usageError(`read "tallywood-witness floor --help" first`, "floor needs --dir and --origin")
+		return usageError(`read "tallywood-witness floor set --help" first`, "floor set needs --dir and --origin")
 	}
 	var note []byte
 	if *file != "" {
@@ -58,6 +64,13 @@ func floorCommand(args []string, stdout, stderr io.Writer) error {
 	tree, err := s.setFloor(context.Background(), *origin, note)
 	if err != nil {
 		return err
+	}
+	if *asJSON {
+		return printJSON(stdout, struct {
+			Origin string `json:"origin"`
+			Size   int64  `json:"size"`
+			Root   string `json:"root"`
+		}{*origin, tree.Size, base64.StdEncoding.EncodeToString(tree.Root[:])})
 	}
 	fmt.Fprintf(stdout, "%s goes on from size %d\n", *origin, tree.Size)
 	return nil

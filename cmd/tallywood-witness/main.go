@@ -4,7 +4,8 @@
 //
 //	tallywood-witness init  --dir DIR --name NAME
 //	tallywood-witness serve --dir DIR --listen HOST:PORT --logs FILE
-//	tallywood-witness floor --dir DIR --logs FILE --origin ORIGIN
+//	tallywood-witness logs list|add|disable|enable|diff|acknowledge --dir DIR …
+//	tallywood-witness floor set --dir DIR --origin ORIGIN
 package main
 
 import (
@@ -74,6 +75,7 @@ witnesses cannot be shown a log that forks or forgets.
 Commands:
   init     make the keys and the configuration of a new witness
   serve    answer the logs
+  logs     show and change which logs are cosigned
   floor    go on with a log that is frozen because state of it was lost
   version  print the version
 
@@ -93,6 +95,8 @@ func dispatch(args []string, stdout, stderr io.Writer) error {
 		return initCommand(rest, stdout)
 	case "serve":
 		return serveCommand(rest, stdout, stderr)
+	case "logs":
+		return logsCommand(rest, stdout, stderr)
 	case "floor":
 		return floorCommand(rest, stdout, stderr)
 	case "version", "--version", "-version":

@@ -38,6 +38,7 @@ import (
 //	serve ARG...                      start "tallywood-witness serve ARG...", wait until it is ready,
 //	                                  and set $URL
 //	hup TEXT                          send SIGHUP to it, and wait until it has logged TEXT
+//	logged TEXT                       wait until it has logged TEXT since the last hup or logged
 //	stop                              send SIGTERM to it; it must end well
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
@@ -49,7 +50,7 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"serve": serve, "hup": hangUp, "stop": stop,
+		"serve": serve, "hup": hangUp, "logged": logged, "stop": stop,
 	}})
 }
 
@@ -57,6 +58,7 @@ func TestScripts(t *testing.T) {
 type process struct {
 	cmd *exec.Cmd
 	log string // file of its standard error
+	at  int    // up to where that was read
 }
 
 // processes holds the running server of each script.
@@ -172,16 +174,23 @@ func running(ts *testscript.TestScript) *process {
 	return p.(*process)
 }
 
-func hangUp(ts *testscript.TestScript, _ bool, args []string) {
+func hangUp(ts *testscript.TestScript, neg bool, args []string) {
 	p := running(ts)
 	ts.Check(p.cmd.Process.Signal(syscall.SIGHUP))
-	for range 200 {
-		if strings.Contains(ts.ReadFile("serve.log"), args[0]) {
+	logged(ts, neg, args)
+}
+
+func logged(ts *testscript.TestScript, _ bool, args []string) {
+	p := running(ts)
+	for range 1000 {
+		text := ts.ReadFile("serve.log")[p.at:]
+		if i := strings.Index(text, args[0]); i >= 0 {
+			p.at += i + len(args[0])
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	ts.Fatalf("the server has not logged %q:\n%s", args[0], ts.ReadFile("serve.log"))
+	ts.Fatalf("the server has not logged %q since:\n%s", args[0], ts.ReadFile("serve.log")[p.at:])
 }
 
 func stop(ts *testscript.TestScript, _ bool, _ []string) {

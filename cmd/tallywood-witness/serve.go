@@ -28,7 +28,8 @@ Without that header nobody is held back who sends too many requests in vain.
   --dir DIR            the witness, made by init
   --listen HOST:PORT   address to listen on, for example 127.0.0.1:7380
   --logs FILE          logs to cosign, in the witness network's format; may be repeated.
-                       SIGHUP reads the files again and adds what is new
+                       It is read again when it changes, or at SIGHUP, and what is
+                       new is added. See also "tallywood-witness logs"
   --list URL           a log list of the witness network, read every hour; may be
                        repeated. New logs are added, none is ever removed or changed
   --metrics-address A  serve Prometheus metrics at http://A/metrics; off by default
@@ -88,6 +89,9 @@ func serveCommand(args []string, stdout, stderr io.Writer) error {
 	if s.manager, err = httpx.NewNotifier(os.Getenv, os.Getpid()); err != nil {
 		return usageError("", "%w", err)
 	}
+	if len(s.witness.Logs()) == 0 && len(s.lists.URLs()) == 0 {
+		logger.Warn("no logs are configured: use --logs, --list or \"tallywood-witness logs add\"")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	return s.run(ctx, f, stdout)
@@ -97,7 +101,7 @@ func serveCommand(args []string, stdout, stderr io.Writer) error {
 type service struct {
 	witness *witness.Witness
 	lists   *witness.Lists
-	files   []string
+	sources sources
 	manager httpx.Notifier // zero: nobody is told
 	log     *slog.Logger
 }
@@ -115,8 +119,11 @@ func openService(f serveFlags, logger *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, usageError("", "deriving keys: %w", err)
 	}
-	s := &service{files: append(c.Logs, f.logs...), log: logger}
-	logs, err := s.readLogs()
+	s := &service{log: logger}
+	if s.sources, err = newSources(f.dir, append(c.Logs, f.logs...)); err != nil {
+		return nil, usageError("", "%w", err)
+	}
+	logs, err := s.sources.readLogs()
 	if err != nil {
 		return nil, usageError("the format is shown by: tallywood-witness serve --help", "%w", err)
 	}
@@ -132,27 +139,21 @@ func openService(f serveFlags, logger *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, usageError("", "%w", err)
 	}
-	if len(logs) == 0 && len(c.Lists)+len(f.lists) == 0 {
-		logger.Warn("no logs are configured: use --logs or --list")
+	if err := s.remember(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-// readLogs reads all files of logs. One that cannot be read or parsed is an error for all.
-func (s *service) readLogs() ([]witness.Log, error) {
-	var logs []witness.Log
-	for _, path := range s.files {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("reading logs: %w", err)
-		}
-		parsed, err := witness.ParseList(data)
-		if err != nil {
-			return nil, fmt.Errorf("reading logs: %s: %w", path, err)
-		}
-		logs = append(logs, parsed...)
+// remember makes known what the lists have named before, and what "logs" has written.
+func (s *service) remember() error {
+	if err := s.lists.Restore(context.Background(), s.sources.lists()...); err != nil {
+		return operational("what is remembered of a list can be removed: it is read again, but logs that it has dropped are lost", err)
 	}
-	return logs, nil
+	if _, err := s.sources.apply(s.witness); err != nil {
+		return usageError("", "%w", err)
+	}
+	return nil
 }
 
 // run serves until ctx ends, or the witness can keep no state any more.
@@ -191,35 +192,7 @@ func (s *service) serve(ctx context.Context, listener, metrics net.Listener, std
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	g.Go(func() error { s.reload(ctx, hup); return nil })
+	g.Go(func() error { s.watch(ctx, hup); return nil })
 	fmt.Fprintf(stdout, "ready http://%s\n", listener.Addr())
 	return g.Wait()
-}
-
-// reload reads the files of logs again at each SIGHUP. What is wrong with them is logged, and
-// changes nothing.
-func (s *service) reload(ctx context.Context, hup <-chan os.Signal) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hup:
-		}
-		logs, err := s.readLogs()
-		if err != nil {
-			s.log.Error("reading the logs again", "err", err)
-			continue
-		}
-		n := 0
-		for _, l := range logs {
-			added, err := s.witness.AddLog(l)
-			switch {
-			case err != nil:
-				s.log.Error("adding log; restart to give a known log another key", "origin", l.Origin, "err", err)
-			case added:
-				n++
-			}
-		}
-		s.log.Info("logs read again", "size", n)
-	}
 }
