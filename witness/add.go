@@ -54,6 +54,9 @@ func (w *Witness) addCheckpoint(ctx context.Context, sender netip.Prefix, body [
 	if a.tree.Size == 0 && a.tree.Root != emptyRoot {
 		return "", refuse(http.StatusUnprocessableEntity, "the root hash of an empty tree is another one")
 	}
+	if err := w.mayWork(); err != nil {
+		return "", err
+	}
 	unlock, err := e.acquire(ctx, sender)
 	if err != nil {
 		return "", err
@@ -115,6 +118,9 @@ func (w *Witness) judge(ctx context.Context, e *entry, a addition) (string, erro
 			return "", err
 		}
 	}
+	if err := w.compare(ctx, e); err != nil {
+		return "", err
+	}
 	if e.head.Frozen == "" && e.contradicts(a) {
 		if err := w.freeze(ctx, e, a); err != nil {
 			return "", err
@@ -124,7 +130,7 @@ func (w *Witness) judge(ctx context.Context, e *entry, a addition) (string, erro
 		return "", &unavailableError{after: time.Hour, reason: "this log is frozen: the witness has lost state of it, and its operator must look"}
 	}
 	if e.head.Size == a.tree.Size && e.head.Root != a.tree.Root {
-		w.keepEvidence(ctx, e, a)
+		w.keepEvidence(ctx, e, a, kindEquivocation)
 	}
 	// > The witness MUST check that the old size matches the size of the latest checkpoint it
 	// > cosigned for the checkpoint's origin (or zero if it never cosigned one).
@@ -237,6 +243,7 @@ func (w *Witness) signAndCommit(ctx context.Context, e *entry, a addition, valid
 	if err := errors.Join(err, <-signed); err != nil {
 		return "", err
 	}
+	w.exporter.mark(e, a.note.Text+"\n"+a.lines+kept+derived)
 	return kept + derived, nil
 }
 
@@ -262,7 +269,8 @@ func (w *Witness) timestamp(e *entry) (int64, error) {
 	return 0, &unavailableError{after: time.Minute, reason: "the witness's clock is wrong"}
 }
 
-// freeze stops all signing for a log whose state was lost, durably, and keeps the note that shows it.
+// freeze stops all signing for a log whose state was lost, durably, and keeps the note that shows it
+// there and as evidence.
 func (w *Witness) freeze(ctx context.Context, e *entry, a addition) error {
 	s, version, err := w.read(ctx, e)
 	if err != nil {
@@ -272,9 +280,11 @@ func (w *Witness) freeze(ctx context.Context, e *entry, a addition) error {
 		e.known = false
 		return errLost
 	}
+	w.keepEvidence(ctx, e, a, kindRollback)
 	w.log.Error("log frozen: own cosignature ahead of the state", "origin", e.origin, "size", a.tree.Size,
 		"err", &ConflictError{Size: e.head.Size})
 	s.Frozen = string(a.request.note)
+	e.setCompared(0)
 	return w.commit(ctx, e, s)
 }
 

@@ -14,29 +14,37 @@ import (
 // maxEvidence bounds the objects of evidence per log. The first proves all there is to prove.
 const maxEvidence = 16
 
-// evidence is two checkpoints of one size with different roots, each signed by the log.
+// evidence is two checkpoints signed by the log: of one size with different roots, or, of kind
+// rollback, one that this witness has cosigned and lost, and what it remembered when it was shown that.
 type evidence struct {
+	Kind   string    `json:"kind"` // equivocation of the log, or rollback of the witness
 	Origin string    `json:"origin"`
-	Size   int64     `json:"size"`
+	Size   int64     `json:"size"` // of the second note
 	Time   time.Time `json:"time"`
-	First  string    `json:"first"`  // the note we cosigned
+	First  string    `json:"first"`  // the note in our state; empty: none
 	Second string    `json:"second"` // the note we refused
 }
+
+// Kinds of evidence.
+const (
+	kindEquivocation = "equivocation"
+	kindRollback     = "rollback"
+)
 
 func (w *Witness) evidenceKey(hash, name string) string {
 	return "evidence/" + w.signer.name + "/" + hash + "/" + name
 }
 
-// keepEvidence stores that a log has signed two trees of one size, once per (size, root). Nothing
-// is signed or refused because of it, so that its errors are logged only. The caller holds e.lock.
-func (w *Witness) keepEvidence(ctx context.Context, e *entry, a addition) {
-	err := w.storeEvidence(ctx, e, a)
-	if err != nil {
-		w.log.Error("keeping evidence of equivocation", "origin", e.origin, "size", a.tree.Size, "err", err)
+// keepEvidence stores that a log has signed two trees of one size, or that we have lost what we
+// cosigned, once per (size, root). Nothing is signed or refused because of it, so that its errors are
+// logged only. The caller holds e.lock.
+func (w *Witness) keepEvidence(ctx context.Context, e *entry, a addition, kind string) {
+	if err := w.storeEvidence(ctx, e, a, kind); err != nil {
+		w.log.Error("keeping evidence of "+kind, "origin", e.origin, "size", a.tree.Size, "err", err)
 	}
 }
 
-func (w *Witness) storeEvidence(ctx context.Context, e *entry, a addition) error {
+func (w *Witness) storeEvidence(ctx context.Context, e *entry, a addition, kind string) error {
 	if e.evidence < 0 {
 		names, err := w.listEvidence(ctx, e)
 		if err != nil {
@@ -55,16 +63,18 @@ func (w *Witness) storeEvidence(ctx context.Context, e *entry, a addition) error
 	if err != nil {
 		return err
 	}
-	if s.Note == "" || s.Size != a.tree.Size || s.Root == a.tree.Root {
+	ev := evidence{Kind: kind, Origin: e.origin, Size: a.tree.Size, Time: w.now().UTC(), First: first, Second: a.note.Text + "\n" + a.lines}
+	name := fmt.Sprintf("%d-%x.json", a.tree.Size, a.tree.Root)
+	switch {
+	case kind == kindRollback:
+		ev.Second, name = string(a.request.note), kindRollback+"-"+name
+	case s.Note == "" || s.Size != a.tree.Size || s.Root == a.tree.Root:
 		return nil // the state has moved on meanwhile
 	}
-	data, err := json.MarshalIndent(evidence{
-		Origin: e.origin, Size: s.Size, Time: w.now().UTC(), First: first, Second: a.note.Text + "\n" + a.lines,
-	}, "", "  ")
+	data, err := json.MarshalIndent(ev, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding evidence: %w", err)
 	}
-	name := fmt.Sprintf("%d-%x.json", a.tree.Size, a.tree.Root)
 	_, err = w.bucket.Put(ctx, w.evidenceKey(e.hash, name), append(data, '\n'), putOptions(storage.Absent()))
 	switch {
 	case errors.Is(err, storage.ErrPrecondition):
@@ -75,7 +85,7 @@ func (w *Witness) storeEvidence(ctx context.Context, e *entry, a addition) error
 	}
 	e.evidence++
 	w.metrics.evidence.Add(1)
-	w.log.Error("log has signed two trees of one size", "origin", e.origin, "size", a.tree.Size, "key", name)
+	w.log.Error("evidence kept of "+kind, "origin", e.origin, "size", a.tree.Size, "key", name)
 	return nil
 }
 

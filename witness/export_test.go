@@ -2,7 +2,9 @@ package witness
 
 import (
 	"context"
+	"errors"
 	"io"
+	"strings"
 )
 
 // Internals under test.
@@ -27,4 +29,24 @@ func DecodeRecord(data []byte, source string) ([]byte, error) {
 		return nil, err
 	}
 	return r.encode()
+}
+
+// DecodeLease reports whether a lease beside the exported checkpoints, and one in the state, is taken.
+func DecodeLease(data []byte) (record, state error) {
+	return decodeLease(data, &leaseRecord{}), decodeLease(data, &leaseState{})
+}
+
+// RenewLease renews the lease once, and notes how that went.
+func (w *Witness) RenewLease(ctx context.Context) error {
+	err := w.renewLease(ctx)
+	w.noteLease(err)
+	return err
+}
+
+// Ready returns what NotSigning does, as an error.
+func (w *Witness) Ready() error {
+	if why := w.NotSigning(); len(why) > 0 {
+		return errors.New(strings.Join(why, "; "))
+	}
+	return nil
 }

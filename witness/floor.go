@@ -14,8 +14,8 @@ var ErrUnknownLog = errors.New("the log is not known here")
 
 // SetFloor is the operator's word after state was lost: the witness has cosigned at least the
 // tree of note, a checkpoint that the log has signed, and goes on from there. It ends a freeze.
-// The empty note stands for the one that the log was frozen by. A floor below the state, or one
-// that contradicts it at the same size, is refused.
+// The empty note stands for the one that the log was frozen by, or that was exported, whichever is
+// larger. A floor below them or the state, or one that contradicts them at the same size, is refused.
 func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (policy.Tree, error) {
 	e := w.lookup(origin)
 	if e == nil {
@@ -29,8 +29,12 @@ func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (pol
 	if err := w.load(ctx, e, true); err != nil {
 		return policy.Tree{}, fmt.Errorf("setting floor of %q: %w", origin, err)
 	}
-	if len(note) == 0 {
-		note = []byte(e.head.Frozen)
+	ahead, err := w.largestAhead(ctx, e)
+	if err != nil {
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: %w", origin, err)
+	}
+	if len(note) == 0 && ahead != nil {
+		note = ahead.request.note
 	}
 	if len(note) == 0 {
 		return policy.Tree{}, fmt.Errorf("setting floor of %q: it is not frozen, and no checkpoint is given", origin)
@@ -46,6 +50,10 @@ func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (pol
 		return policy.Tree{}, fmt.Errorf("setting floor of %q: size %d is below the cosigned size %d", origin, a.tree.Size, e.head.Size)
 	case a.tree.Size == e.head.Size && a.tree.Root != e.head.Root:
 		return policy.Tree{}, fmt.Errorf("setting floor of %q: another tree of size %d was cosigned", origin, a.tree.Size)
+	case ahead != nil && a.tree.Size < ahead.tree.Size:
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: size %d is below %d, which this witness is known to have cosigned", origin, a.tree.Size, ahead.tree.Size)
+	case ahead != nil && a.tree.Size == ahead.tree.Size && a.tree.Root != ahead.tree.Root:
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: this witness is known to have cosigned another tree of size %d", origin, ahead.tree.Size)
 	}
 	lines, _, last := w.signer.ownLines(a.note)
 	next := state{Size: a.tree.Size, Root: a.tree.Root, Timestamp: max(last, e.head.Timestamp), Note: a.note.Text + "\n" + a.lines + lines}
@@ -60,4 +68,19 @@ func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (pol
 	}
 	w.log.Warn("floor set by the operator", "origin", origin, "size", a.tree.Size)
 	return a.tree, nil
+}
+
+// largestAhead returns the largest tree known that we cosigned and that the state knows nothing of:
+// by which the log was frozen, or what was exported. The caller holds e.lock, and e.head is fresh.
+func (w *Witness) largestAhead(ctx context.Context, e *entry) (*addition, error) {
+	exported, err := w.publishedAhead(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	// Without a cosignature of ours, as by a key that was withdrawn, it says nothing.
+	frozen, err := w.checkPublished(e, e.head.Size, e.head.Root, []byte(e.head.Frozen))
+	if err != nil || frozen == nil || exported != nil && exported.tree.Size >= frozen.tree.Size {
+		return exported, nil
+	}
+	return frozen, nil
 }

@@ -24,6 +24,7 @@ type metrics struct {
 	keyErrors   atomic.Int64
 	evidence    atomic.Int64
 	signErrors  atomic.Int64
+	leaseErrors atomic.Int64
 
 	mu       sync.Mutex
 	requests map[request]int64
@@ -75,7 +76,7 @@ func (w *Witness) writeMetrics(ctx context.Context, out io.Writer) {
 		{"state_swaps_lost_total", "Writes of the state that another process forestalled.", m.swapsLost.Load()},
 		{"clock_errors_total", "Requests refused because the clock was behind.", m.clockErrors.Load()},
 		{"key_errors_total", "Requests refused because no key was valid.", m.keyErrors.Load()},
-		{"evidence_total", "Equivocations kept since the start.", m.evidence.Load()},
+		{"evidence_total", "Objects of evidence kept since the start.", m.evidence.Load()},
 		{"sign_errors_total", "Requests refused because the Ed25519 key could not be used.", m.signErrors.Load()},
 	} {
 		help(&b, c.name, "counter", c.text)
@@ -86,6 +87,7 @@ func (w *Witness) writeMetrics(ctx context.Context, out io.Writer) {
 	help(&b, "add_checkpoint_seconds", "histogram", "How long cosigning took, of requests that were answered 200.")
 	m.added.write(&b, "add_checkpoint_seconds", "")
 	w.writeListMetrics(ctx, &b)
+	w.writeExportMetrics(&b)
 	w.writeLogMetrics(&b)
 	_, _ = io.WriteString(out, b.String()) // the scraper is gone; nobody to tell
 }

@@ -134,18 +134,32 @@ func (w *Witness) read(ctx context.Context, e *entry) (state, storage.Version, e
 // makeDurable makes sure that a state that was read does not go with the power. A directory shows
 // what another writer, dead or alive, has not synced yet, and it has cosignatures in it.
 func (w *Witness) makeDurable(ctx context.Context, e *entry, version storage.Version) error {
-	b, ok := w.bucket.(interface {
-		Sync(ctx context.Context, prefixes ...string) error
-	})
-	if !ok || e.isDurable(version) {
+	if e.isDurable(version) {
 		return nil
 	}
-	if err := b.Sync(ctx, strings.TrimSuffix(w.stateKey(""), "/")); err != nil {
-		w.endIfUnusable(err)
+	if err := w.syncState(ctx); err != nil {
 		return err
 	}
 	e.setDurable(version)
 	return nil
+}
+
+// syncState makes all that can be read of our state durable.
+func (w *Witness) syncState(ctx context.Context) error {
+	err := syncBucket(ctx, w.bucket, strings.TrimSuffix(w.stateKey(""), "/"))
+	w.endIfUnusable(err)
+	return err
+}
+
+// syncBucket makes what can be read directly below a prefix durable, if that is not so anyway.
+func syncBucket(ctx context.Context, b storage.Bucket, prefix string) error {
+	s, ok := b.(interface {
+		Sync(ctx context.Context, prefixes ...string) error
+	})
+	if !ok {
+		return nil
+	}
+	return s.Sync(ctx, prefix)
 }
 
 func (e *entry) isDurable(version storage.Version) bool {

@@ -40,6 +40,10 @@ type status struct {
 
 	Alarms []alarm      `json:"alarms"`
 	Lists  []listStatus `json:"lists"`
+
+	Signing    bool          `json:"signing"`
+	NotSigning []string      `json:"not_signing,omitempty"` // why it does not
+	Export     *exportStatus `json:"export,omitempty"`
 }
 
 // keyStatus is a key and when it signs.
@@ -87,6 +91,12 @@ func (w *Witness) status(ctx context.Context) status {
 		if k.Signs {
 			s.VKeys = append(s.VKeys, k.VKey)
 		}
+	}
+	s.NotSigning = w.NotSigning()
+	s.Signing = len(s.NotSigning) == 0
+	if w.exporter.bucket != nil {
+		export := w.exporter.status()
+		s.Export = &export
 	}
 	disabled := w.Disabled()
 	loads := 0

@@ -47,6 +47,9 @@ func (w *Witness) signSubtree(body []byte) (string, error) {
 	if err := torchwood.CheckSubtree(r.proof, tree.Size, tree.Root, r.start, r.end, r.hash); err != nil {
 		return "", refuse(http.StatusUnprocessableEntity, "subtree proof does not verify")
 	}
+	if err := w.mayWork(); err != nil {
+		return "", err
+	}
 	now := w.now().Unix()
 	if !w.signer.anyValidAt(now, policy.AlgMLDSA44) {
 		return "", w.noKey()

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"tallywood/internal/httpx"
 	"tallywood/internal/keys"
 	"tallywood/storage"
@@ -27,6 +29,7 @@ type Options struct {
 	Rotation []keys.Witness   // further keys of that name; each signs in its time
 	PastKeys []string         // vkeys of own keys that sign no more: their cosignatures are still ours
 	Bucket   storage.Bucket   // where the state is kept; required
+	Export   storage.Bucket   // another one than Bucket, for the monitoring prefix and the lease; nil: none
 	Logs     []Log            // known from the start; two of one origin are one log with all keys
 	Disabled []string         // origins of logs that are not cosigned, known ones or others
 	About    string           // who runs it, shown on the status page; optional
@@ -57,6 +60,9 @@ type Witness struct {
 	kept     evidenceBook
 	refusals *httpx.Limiter // of requests that were in vain, by address
 	key      keyState       // of keys that are elsewhere
+
+	exporter *exporter
+	lease    lease
 
 	endOnce sync.Once
 	ended   chan struct{} // closed when the bucket takes no writes any more
@@ -93,6 +99,8 @@ type entry struct {
 	about    Log        // replaced as a whole, its keys too
 	snapshot snapshot
 	durable  storage.Version // of the state; known to survive a power failure
+	exported storage.Version // of what we exported last; "": not known
+	compared int64           // epoch of the lease in which the state was compared with that
 }
 
 // New returns a Witness. It checks the options, and that two implementations of ML-DSA agree on
@@ -103,6 +111,9 @@ func New(o Options) (*Witness, error) {
 		logs: map[string]*entry{}, hash: map[string]*entry{}, ended: make(chan struct{}),
 		refusals: httpx.NewLimiter(refusalRate, refusalBurst),
 	}
+	w.exporter = newExporter(o.Export)
+	w.lease.epoch.Store(1)
+	w.lease.gained, w.lease.err = make(chan struct{}, 1), errLeaseUnknown
 	if w.now == nil {
 		w.now = time.Now
 	}
@@ -131,16 +142,26 @@ func New(o Options) (*Witness, error) {
 	return w, nil
 }
 
-// Run blocks until ctx ends, or returns an error once the bucket takes no writes any more, as after
-// a failed sync of a disk. From then on the witness signs nothing: the process should exit, and its
-// successor look at what is there.
+// Run exports what is cosigned and renews the lease, if there is an export, until ctx ends: without
+// it, such a witness signs nothing. It returns an error once the bucket takes no writes any more, as
+// after a failed sync of a disk. From then on the witness signs nothing: the process should exit,
+// and its successor look at what is there.
 func (w *Witness) Run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-w.ended:
-		return fmt.Errorf("witness %q can keep no state any more: %w", w.signer.name, w.failure)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.ended:
+			return fmt.Errorf("witness %q can keep no state any more: %w", w.signer.name, w.failure)
+		}
+	})
+	if w.exporter.bucket != nil {
+		g.Go(func() error { w.runLease(ctx); return nil })
+		g.Go(func() error { w.runCompare(ctx); return nil })
+		g.Go(func() error { return w.runExport(ctx) })
 	}
+	return g.Wait()
 }
 
 func (w *Witness) hasEnded() bool {
