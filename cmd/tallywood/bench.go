@@ -17,8 +17,8 @@ import (
 )
 
 func benchCommand() command {
-	return command{name: "bench", args: "log|storage|fill|floor|abuse URL [FLAGS]",
-		short: "measure a log under load, ours or another, or a store",
+	return command{name: "bench", args: "log|storage|witness|fill|floor|abuse URL [FLAGS]",
+		short: "measure a log or witness under load, ours or another, or a store",
 		long: `
 "bench storage URL" writes a log of its own into the bucket or directory at URL, through the
 storage driver alone, without HTTP, signatures or witnesses, and removes it again. It prints entries
@@ -45,6 +45,15 @@ With --against URL a second log is measured in turns with the first, at each of 
 and a table with the ratios of paired runs is printed. --pid and --against-pid name the servers'
 processes on this machine, whose use of CPU, memory and disk is then reported too.
 
+"bench witness URL" lets --logs logs of its own grow at the same time, each by ten entries when the
+witness at URL has cosigned its last checkpoint, and prints updates per second, latencies and errors.
+--policy names a file whose "witness" lines have the keys of the witness, by its URL; every answer must
+hold a cosignature by each of them, or the run fails. The witness must know the logs: --write-list FILE
+writes them as a list in the format logs/v0, or as YAML for omniwitness if FILE ends in .yaml. With
+--against URLs, commas between them, further witnesses of the policy are measured in turns with it, at
+each number of logs. Besides, its flags are --duration, --warmup, --pairs, --pid, --against-pid, --seed
+and --json.
+
 "bench abuse URL" posts entries at a steady rate to a log of yours, in turns alone and beside each
 of several attacks from other addresses: oversize, slow and garbage requests, wrong signatures and
 floods of connections. It prints what the well-behaved saw, the server's memory (--pid) and what
@@ -59,12 +68,14 @@ may send; limits.exempt in its configuration lets the load through.`,
 type benchRun struct {
 	load                         bench.LogOptions
 	concurrency, policy, against string
-	againstPID, pairs            int
+	pid, againstPID              string
+	pairs                        int
 	asJSON                       bool
 
 	storage *bench.StorageOptions
 	fill    *fillRun
 	abuse   *abuseRun
+	witness *witnessRun
 }
 
 func benchFlags(fs *flag.FlagSet) *benchRun {
@@ -75,25 +86,34 @@ func benchFlags(fs *flag.FlagSet) *benchRun {
 	fs.DurationVar(&o.Duration, "duration", 10*time.Second, "`TIME` of each measurement")
 	fs.DurationVar(&o.Warmup, "warmup", time.Second, "`TIME` of load before it")
 	fs.IntVar(&o.Count, "count", 0, "end after `N` entries (default: no limit; floor: 200 rounds)")
-	fs.StringVar(&b.policy, "policy", "", "`FILE` with the policy that replies must meet; floor: whose witnesses are asked")
-	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random; fill, --known: 0)")
+	fs.StringVar(&b.policy, "policy", "", "`FILE` with the policy that replies must meet; floor, witness: whose witnesses are asked")
+	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random; fill, witness, --known: 0)")
 	fs.Int64Var(&o.Known, "known", 0, "`N` entries that the log has from \"bench fill\" with the same seed: most requests repeat one")
-	fs.IntVar(&o.PID, "pid", 0, "`PID` of the server")
-	fs.StringVar(&b.against, "against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one")
-	fs.IntVar(&b.againstPID, "against-pid", 0, "`PID` of that log's server")
-	fs.IntVar(&b.pairs, "pairs", 5, "`N` pairs of runs at each concurrency, with --against")
+	fs.StringVar(&b.pid, "pid", "", "`PID` of the server; witness: several processes with + between them")
+	fs.StringVar(&b.against, "against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one;\nwitness: URLs")
+	fs.StringVar(&b.againstPID, "against-pid", "", "`PID` of that log's server; witness: of each, with commas between them")
+	fs.IntVar(&b.pairs, "pairs", 5, "`N` pairs of runs at each concurrency or number of logs, with --against")
 	fs.BoolVar(&b.asJSON, "json", false, "print JSON")
-	b.storage, b.fill, b.abuse = storageFlags(fs), fillFlags(fs), abuseFlags(fs)
+	b.storage, b.fill, b.abuse, b.witness = storageFlags(fs), fillFlags(fs), abuseFlags(fs), witnessFlags(fs)
 	return b
 }
 
 func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
 	b := benchFlags(fs)
-	operands, err := parse(fs, args, 2, 2)
+	operands, err := parse(fs, args, 1, 2)
 	if err != nil {
 		return err
 	}
+	if operands[0] == "witness" {
+		return b.runWitness(ctx, t, fs, operands[1:])
+	}
+	if len(operands) < 2 {
+		return usagef("bench %s: want a URL, or where the log is", operands[0])
+	}
 	where := operands[1]
+	if b.load.PID, err = onePID("pid", b.pid); err != nil {
+		return err
+	}
 	switch operands[0] {
 	case "log":
 		return b.log(ctx, t, where)
@@ -106,20 +126,20 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	case "floor":
 		return b.fill.floor(ctx, t, fs, where, b.policy, b.load.Count, b.asJSON)
 	case "abuse":
-		counts, err := counts(b.concurrency)
+		counts, err := counts("concurrency", b.concurrency)
 		if err != nil {
 			return err
 		}
 		b.load.URL = where
 		return b.abuse.run(ctx, t, b.load, counts, b.asJSON)
 	}
-	return usagef("bench %s: want log, storage, fill, floor or abuse", operands[0])
+	return usagef("bench %s: want log, storage, witness, fill, floor or abuse", operands[0])
 }
 
 // log is "bench log".
 func (b *benchRun) log(ctx context.Context, t terminal, url string) error {
 	o := b.load
-	counts, err := counts(b.concurrency)
+	counts, err := counts("concurrency", b.concurrency)
 	if err != nil {
 		return err
 	}
@@ -131,9 +151,13 @@ func (b *benchRun) log(ctx context.Context, t terminal, url string) error {
 	o.Warmup = max(o.Warmup, 1) // zero would be the package's default
 	o.URL, o.Rate, o.Log = url, b.storage.Rate, logger(t.err, slog.LevelWarn, false)
 	if b.against != "" {
+		againstPID, err := onePID("against-pid", b.againstPID)
+		if err != nil {
+			return err
+		}
 		return compare(ctx, t, bench.CompareOptions{Concurrency: counts, Pairs: b.pairs, Load: o,
 			A: bench.Target{Name: "tallywood", URL: o.URL, PID: o.PID, Policy: o.Policy},
-			B: bench.Target{Name: "peer", URL: b.against, PID: b.againstPID}}, b.asJSON)
+			B: bench.Target{Name: "peer", URL: b.against, PID: againstPID}}, b.asJSON)
 	}
 	switch len(counts) {
 	case 0:
@@ -173,8 +197,8 @@ func benchError(err error) error {
 	return err
 }
 
-// counts parses a list of concurrencies, which may be empty.
-func counts(text string) ([]int, error) {
+// counts parses a flag's list of concurrencies or the like, which may be empty.
+func counts(name, text string) ([]int, error) {
 	var out []int
 	if text == "" {
 		return nil, nil
@@ -182,7 +206,7 @@ func counts(text string) ([]int, error) {
 	for _, field := range strings.Split(text, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(field))
 		if err != nil || n < 1 || n > 65536 {
-			return nil, usagef("--concurrency %q: want numbers from 1 to 65536", text)
+			return nil, usagef("--%s %q: want numbers from 1 to 65536", name, text)
 		}
 		out = append(out, n)
 	}

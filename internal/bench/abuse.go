@@ -97,7 +97,7 @@ func MeasureAbuse(ctx context.Context, o AbuseOptions) (Abuse, error) {
 	if err != nil {
 		return Abuse{}, err
 	}
-	t, err := newTarget(o.URL, 30*time.Second)
+	t, err := newTarget(o.URL, entriesPath, "application/json", 30*time.Second)
 	if err != nil {
 		return Abuse{}, err
 	}
@@ -145,7 +145,7 @@ func Attack(ctx context.Context, o AbuseOptions) (map[string]int, error) {
 	if err := o.init(); err != nil {
 		return nil, err
 	}
-	t, err := newTarget(o.URL, 30*time.Second)
+	t, err := newTarget(o.URL, entriesPath, "application/json", 30*time.Second)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +231,7 @@ func (m *abuse) measure(ctx context.Context) seen {
 				if !sleep(ctx, time.Until(at)) {
 					return
 				}
-				request := target.request(m.corpus.entry(m.corpus.next.Add(1) - 1))
+				request := target.request(m.corpus.entry(m.corpus.next.Add(1) - 1).json())
 				if _, err := c.post(ctx, request); err != nil {
 					s.refused[class(err)]++
 					continue

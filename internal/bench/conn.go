@@ -33,8 +33,12 @@ func (t target) local() net.Addr {
 	return &net.TCPAddr{IP: t.from}
 }
 
-func newTarget(base string, timeout time.Duration) (target, error) {
-	u, err := url.Parse(strings.TrimRight(base, "/") + "/api/v2/log/entries")
+// entriesPath is where a log takes entries, below its URL.
+const entriesPath = "/api/v2/log/entries"
+
+// newTarget returns the target of POSTs of contentType to path below base.
+func newTarget(base, path, contentType string, timeout time.Duration) (target, error) {
+	u, err := url.Parse(strings.TrimRight(base, "/") + path)
 	if err != nil {
 		return target{}, fmt.Errorf("parsing URL: %w", err)
 	}
@@ -47,13 +51,12 @@ func newTarget(base string, timeout time.Duration) (target, error) {
 	if u.Port() == "" {
 		t.address = net.JoinHostPort(u.Hostname(), port)
 	}
-	t.head = fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: ", u.EscapedPath(), u.Host)
+	t.head = fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: ", u.EscapedPath(), u.Host, contentType)
 	return t, nil
 }
 
 // request is all of a request's bytes.
-func (t target) request(s signed) []byte {
-	body := s.json()
+func (t target) request(body []byte) []byte {
 	b := make([]byte, 0, len(t.head)+16+len(body))
 	b = append(b, t.head...)
 	b = strconv.AppendInt(b, int64(len(body)), 10)
@@ -80,7 +83,7 @@ func (c *conn) close() {
 // maxReply bounds the bytes read of a reply's body.
 const maxReply = 1 << 20
 
-// A statusError is an HTTP status other than 201.
+// A statusError is an HTTP status other than that of success.
 type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }
@@ -88,8 +91,21 @@ func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }
 // post sends a request and returns the body of a reply of status 201, which is valid until the
 // next call.
 func (c *conn) post(ctx context.Context, request []byte) ([]byte, error) {
-	if err := c.open(ctx); err != nil {
+	status, err := c.send(ctx, request)
+	if err != nil {
 		return nil, err
+	}
+	if status != http.StatusCreated {
+		return nil, statusError(status)
+	}
+	return c.buffer.Bytes(), nil
+}
+
+// send sends a request and returns the status of the reply, whose body is in c.buffer until the
+// next call.
+func (c *conn) send(ctx context.Context, request []byte) (int, error) {
+	if err := c.open(ctx); err != nil {
+		return 0, err
 	}
 	// An I/O deadline in the past is how a cancelled context reaches a connection.
 	stop := context.AfterFunc(ctx, func() { c.net.SetDeadline(time.Unix(1, 0)) })
@@ -98,13 +114,7 @@ func (c *conn) post(ctx context.Context, request []byte) ([]byte, error) {
 	if err != nil || closes {
 		c.close()
 	}
-	if err != nil {
-		return nil, err
-	}
-	if status != http.StatusCreated {
-		return nil, statusError(status)
-	}
-	return c.buffer.Bytes(), nil
+	return status, err
 }
 
 func (c *conn) open(ctx context.Context) error {

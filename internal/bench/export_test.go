@@ -1,6 +1,10 @@
 package bench
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
 
 // Number, Percentile and CorpusBodies let tests reach the arithmetic.
 var Number = number
@@ -30,3 +34,8 @@ func SetFillBatch(n int64) (restore func()) {
 
 // ReplyIndex is what a reply's index is taken for.
 var ReplyIndex = replyIndex
+
+// EqualRoot and EqualProof are of the tree whose entries are all the same.
+func EqualRoot(size int64) tlog.Hash { return equalEntries.root(size) }
+
+func EqualProof(old, size int64) tlog.TreeProof { return equalEntries.proof(old, size) }

@@ -8,7 +8,8 @@
 // inclusion proof that does not verify, fails the whole run.
 //
 // [Compare] measures two such servers in turns. On a noisy machine the ratio of two runs side by
-// side says more than either number. [Floor] measures what no log can be faster than.
+// side says more than either number. [Floor] measures what no log can be faster than. [Witness] and
+// [CompareWitnesses] do for servers of c2sp.org/tlog-witness what Log and Compare do for logs.
 package bench
 
 import (
@@ -198,7 +199,7 @@ func newLoad(o LogOptions) (*load, error) {
 		return nil, err
 	}
 	c.known = o.Known
-	t, err := newTarget(o.URL, o.Timeout)
+	t, err := newTarget(o.URL, entriesPath, "application/json", o.Timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +278,7 @@ func (b *load) work(ctx context.Context, c *conn, next pace, end int64) tally {
 		if i >= end {
 			break
 		}
-		request := b.target.request(b.corpus.entry(i))
+		request := b.target.request(b.corpus.entry(i).json())
 		if !wait(ctx, time.Until(at)) {
 			break
 		}

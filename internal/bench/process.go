@@ -63,6 +63,21 @@ func readProcess(pid int) (process, error) {
 	return p, nil
 }
 
+// readProcesses is readProcess for a server of several processes: the sums of what they use.
+func readProcesses(pids []int) (process, error) {
+	var sum process
+	for _, pid := range pids {
+		p, err := readProcess(pid)
+		if err != nil {
+			return process{}, err
+		}
+		sum.cpu += p.cpu
+		sum.rss += p.rss
+		sum.written += p.written
+	}
+	return sum, nil
+}
+
 // residentInterval is how often memory is looked at during a measurement.
 const residentInterval = 250 * time.Millisecond
 
