@@ -19,7 +19,8 @@ func configCommand() command {
 "config check FILE" parses a server configuration strictly, reads the keys, policies, certificate
 chains, issuers and monitor configuration it names, and says what is wrong with any of them. What
 is stored, and what others answer, is not looked at: only "tallywood serve" does that. Keys in a
-key management service are listed for that reason; "tallywood key show URI" asks for one.
+key management service are listed for that reason; "tallywood key show URI" asks for one. It also says
+what the peers of a configuration mean.
 "config print FILE" prints it with defaults filled in and paths resolved, as a configuration.
 With --monitor FILE is a monitor configuration. "check" then compiles its identities and reads the
 policies, authorities and secrets it names.`,
@@ -43,6 +44,11 @@ func configure(_ context.Context, t terminal, fs *flag.FlagSet, args []string) e
 	if verb == "check" {
 		fmt.Fprintf(t.out, "%s is a valid configuration\n", filepath.Base(path))
 		tellUnasked(t.out, c)
+		if server, ok := c.(*config.Config); ok {
+			for _, line := range stack.ExplainPeers(server) {
+				fmt.Fprintln(t.out, line)
+			}
+		}
 		return nil
 	}
 	text, err := config.Format(c)

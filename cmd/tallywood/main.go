@@ -50,7 +50,7 @@ type command struct {
 // commands in the order of the help.
 func commands() []command {
 	return []command{upCommand(), signCommand(), verifyCommand(), serveCommand(), monitorCommand(),
-		logCommand(), keyCommand(), configCommand(), storageCommand(), benchCommand(), versionCommand()}
+		logCommand(), peerCommand(), keyCommand(), configCommand(), storageCommand(), benchCommand(), versionCommand()}
 }
 
 // An exitError ends the program with a code and, unless err is nil, a message.

@@ -42,9 +42,14 @@ type Config struct {
 	CA *CA `yaml:"ca,omitempty"`
 	// The timestamp authority. Default: none.
 	TSA *TSA `yaml:"tsa,omitempty"`
-	// Witnesses that run in this process, at /witness/1/ and up. For development: a witness
-	// beside the log it watches is not independent.
+	// Witnesses that run in this process, at /witness/1/ and up, for the logs of peers and lists. For
+	// the logs beside it a witness is not independent.
 	Witnesses []Witness `yaml:"witnesses,omitempty"`
+	// Other instances: each side's witnesses cosign the other's logs.
+	Peers []Peer `yaml:"peers,omitempty"`
+	// How many witnesses of peers must have cosigned before anything is published, beside the quorum of
+	// the log's policy. Default: the majority of the peers that are not optional.
+	PeerQuorum int `yaml:"peer_quorum,omitempty"`
 	// The monitor. Default: none.
 	Monitor *MonitorSection `yaml:"monitor,omitempty"`
 	// The development issuer, for listeners on loopback addresses only. Default: none.
@@ -182,7 +187,7 @@ func Parse(data []byte, dir string, getenv func(string) (string, bool)) (*Config
 		return nil, err
 	}
 	c.setDefaults()
-	if err := errors.Join(c.checkServer(), c.checkTLS(), c.checkLogs(), c.checkShards(), c.checkParts(), c.Limits.check(), c.resolve()); err != nil {
+	if err := errors.Join(c.checkServer(), c.checkTLS(), c.checkLogs(), c.checkShards(), c.checkParts(), c.checkPeers(), c.Limits.check(), c.resolve()); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -229,6 +234,7 @@ func (c *Config) setDefaults() {
 		}
 	}
 	c.setSuccessors()
+	c.setPeers()
 }
 
 func (c *Config) checkServer() error {

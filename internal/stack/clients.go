@@ -41,9 +41,14 @@ func (s *Stack) WriteClientFiles(ctx context.Context) ([]string, error) {
 	files = append(files, clientFile{"env", s.clientEnv()})
 	policies := s.clientPolicies()
 	for _, name := range slices.Sorted(maps.Keys(policies)) {
-		if !s.ownPolicy(filepath.Join(dir, name)) {
-			files = append(files, clientFile{name, policies[name]})
+		file := name
+		if s.ownPolicy(filepath.Join(dir, name)) {
+			if len(s.cfg.RequiredPeers()) == 0 {
+				continue
+			}
+			file = strings.TrimSuffix(name, ".txt") + "-with-peers.txt" // what clients are to demand is more than it says
 		}
+		files = append(files, clientFile{file, policies[name]})
 	}
 	var changed []string
 	for _, f := range files {

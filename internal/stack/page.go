@@ -86,6 +86,7 @@ func (s *Stack) routePeople(mux *http.ServeMux) {
 	mux.Handle("/{$}", httpx.Methods(http.HandlerFunc(s.page), http.MethodGet))
 	mux.HandleFunc("/healthz", alive)
 	mux.HandleFunc("/readyz", s.serveReady)
+	mux.Handle(peerPath, httpx.Methods(http.HandlerFunc(s.servePeer), http.MethodGet))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		httpx.Error(w, http.StatusNotFound, fmt.Sprintf("nothing is served at %.200q; %s/ lists what is", r.URL.Path, s.cfg.URL))
 	})

@@ -15,7 +15,7 @@ import (
 // logRules are a log's policy and what reaches its witnesses. They are replaced as a whole.
 type logRules struct {
 	path     string // of the policy's file
-	text     []byte // what it holds
+	text     []byte // what it holds, with the witnesses of peers
 	policy   *policy.Policy
 	cosigner *client.Client // nil if the policy is "quorum none"
 }
@@ -23,7 +23,7 @@ type logRules struct {
 // policy returns the policy in force.
 func (l *logPart) policy() *policy.Policy { return l.rules.Load().policy }
 
-// policyText returns what the file of the policy in force holds.
+// policyText returns the policy in force: what its file holds, with the witnesses of peers.
 func (l *logPart) policyText() []byte { return l.rules.Load().text }
 
 // engine returns the rules as the log takes them.
@@ -38,7 +38,7 @@ func (r *logRules) engine(origin string) log.Rules {
 func (s *Stack) readRules(l *logPart, path string) (*logRules, error) {
 	r := &logRules{path: path}
 	var err error
-	if r.policy, r.text, err = readPolicy(path, l.cfg.Origin, l.vkey); err != nil {
+	if r.policy, r.text, err = s.readPolicy(path, l.cfg.Origin, l.vkey); err != nil {
 		return nil, err
 	}
 	if !r.policy.None() {
@@ -51,12 +51,15 @@ func (s *Stack) readRules(l *logPart, path string) (*logRules, error) {
 	return r, nil
 }
 
-// readPolicy reads the tlog-policy of a log and checks that it speaks of that log; of one whose vkey
-// is not known, that it speaks of one with its origin.
-func readPolicy(path, origin, vkey string) (*policy.Policy, []byte, error) {
+// readPolicy reads the tlog-policy of a log, gives it the witnesses of peers, and checks that it speaks
+// of that log; of one whose vkey is not known, that it speaks of one with its origin.
+func (s *Stack) readPolicy(path, origin, vkey string) (*policy.Policy, []byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading policy: %w", err)
+	}
+	if text, err = withPeers(text, s.cfg); err != nil {
+		return nil, nil, fmt.Errorf("policy %s: %w", path, err)
 	}
 	p, err := policy.Parse(text)
 	if err != nil {
@@ -80,7 +83,7 @@ func (s *Stack) rereadRules(l *logPart) func(context.Context, *config.Config) (c
 		if n, ok := next.LogNamed(c.Name); ok {
 			c = n
 		}
-		p, text, err := readPolicy(c.Policy, l.cfg.Origin, l.vkey)
+		p, text, err := s.readPolicy(c.Policy, l.cfg.Origin, l.vkey)
 		switch {
 		case err != nil:
 			return change{}, err

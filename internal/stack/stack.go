@@ -118,6 +118,9 @@ func Open(ctx context.Context, o Options) (_ *Stack, err error) {
 			return nil, err
 		}
 	}
+	if err := s.restoreLists(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.openMonitor(o.Watch); err != nil {
 		return nil, fmt.Errorf("opening monitor: %w", err)
 	}

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
@@ -14,24 +15,30 @@ import (
 type witnessPart struct {
 	cfg     config.Witness
 	witness *witness.Witness
-	path    string // where it is served
+	vkeys   []string // Ed25519 first
+	path    string   // where it is served
 }
 
 // openWitnesses opens the configured witnesses at /witness/1/ and up. Each knows the logs of
-// this process, and those of its lists.
+// this process, those of its peers, and those of its lists.
 func (s *Stack) openWitnesses(mux *http.ServeMux) error {
 	known, err := witnessLogs(s.parts())
 	if err != nil {
 		return fmt.Errorf("opening witnesses: %w", err)
 	}
+	theirs, err := peerLogs(s.cfg)
+	if err != nil {
+		return fmt.Errorf("opening witnesses: %w", err)
+	}
+	known = append(known, theirs...)
 	for i, c := range s.cfg.Witnesses {
-		w, err := s.openWitness(c, known)
+		part, err := s.openWitness(c, known)
 		if err != nil {
 			return fmt.Errorf("opening witness %q: %w", c.Name, err)
 		}
-		path := fmt.Sprintf("/witness/%d", i+1)
-		mux.Handle(path+"/", http.StripPrefix(path, w.Handler()))
-		s.witnesses = append(s.witnesses, &witnessPart{cfg: c, witness: w, path: path})
+		part.path = fmt.Sprintf("/witness/%d", i+1)
+		mux.Handle(part.path+"/", http.StripPrefix(part.path, part.witness.Handler()))
+		s.witnesses = append(s.witnesses, part)
 	}
 	return nil
 }
@@ -47,12 +54,12 @@ func witnessLogs(logs []*logPart) ([]witness.Log, error) {
 		if err != nil {
 			return nil, err
 		}
-		known = append(known, witness.Log{Origin: l.cfg.Origin, Keys: []policy.Key{key}})
+		known = append(known, witness.Log{Origin: l.cfg.Origin, Keys: []policy.Key{key}, Source: "this server"})
 	}
 	return known, nil
 }
 
-func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witness.Witness, error) {
+func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witnessPart, error) {
 	seed, err := keys.ReadSeed(c.Seed)
 	if err != nil {
 		return nil, fmt.Errorf("reading seed: %w", err)
@@ -76,5 +83,15 @@ func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witness.Wit
 		return nil, err
 	}
 	s.lists = append(s.lists, lists)
-	return w, nil
+	return &witnessPart{cfg: c, witness: w, vkeys: k.VKeys()}, nil
+}
+
+// restoreLists makes known what the lists of the witnesses have named before.
+func (s *Stack) restoreLists(ctx context.Context) error {
+	for i, l := range s.lists {
+		if err := l.Restore(ctx); err != nil {
+			return fmt.Errorf("opening witness %q: %w", s.cfg.Witnesses[i].Name, err)
+		}
+	}
+	return nil
 }
