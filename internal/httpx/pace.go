@@ -16,9 +16,9 @@ const (
 	bodyRate  = 16 << 10 // bytes per second
 )
 
-// paced lets the bodies of h's requests take no longer than that. When one has come, its answer has
-// writeTimeout.
-func paced(h http.Handler, writeTimeout time.Duration) http.Handler {
+// Paced lets the bodies of h's requests take no longer than Serve says, also where another server
+// serves them. When one has come, its answer has writeTimeout.
+func Paced(h http.Handler, writeTimeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body == nil || r.Body == http.NoBody {
 			h.ServeHTTP(w, r)

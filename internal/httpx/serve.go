@@ -51,7 +51,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, o ServeOptions)
 	g := newGate(ln, o.Conns, o.Log)
 	var leaving atomic.Bool
 	srv := &http.Server{
-		Handler:           lastAnswers(paced(h, o.WriteTimeout), &leaving),
+		Handler:           lastAnswers(Paced(h, o.WriteTimeout), &leaving),
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      o.WriteTimeout,
 		IdleTimeout:       idleTimeout,
