@@ -149,17 +149,25 @@ func WriteChain(path string, chain []*x509.Certificate) error {
 // ReadSeed returns the 32-byte seed written as 64 hexadecimal digits in the file at path.
 // A file readable by group or others is an error.
 func ReadSeed(path string) ([32]byte, error) {
-	var seed [32]byte
 	data, err := readPrivate(path)
 	if err != nil {
-		return seed, err
+		return [32]byte{}, err
 	}
+	seed, err := ParseSeed(data)
+	if err != nil {
+		return seed, fmt.Errorf("seed file %s %w", path, err)
+	}
+	return seed, nil
+}
+
+// ParseSeed returns the seed that is the text of a seed file.
+func ParseSeed(data []byte) (seed [32]byte, err error) {
 	text := bytes.TrimSuffix(data, []byte("\n"))
 	if len(text) != 2*len(seed) {
-		return seed, fmt.Errorf("seed file %s has %d characters; want %d hexadecimal digits", path, len(text), 2*len(seed))
+		return seed, fmt.Errorf("has %d characters; want %d hexadecimal digits", len(text), 2*len(seed))
 	}
 	if _, err := hex.Decode(seed[:], text); err != nil {
-		return seed, fmt.Errorf("decoding seed file %s: %w", path, err)
+		return [32]byte{}, fmt.Errorf("is no seed: %w", err)
 	}
 	return seed, nil
 }
