@@ -35,6 +35,7 @@ type status struct {
 	About string      `json:"about,omitempty"`
 	Specs []string    `json:"specs"`
 	Time  time.Time   `json:"time"`
+	Via   []Reach     `json:"bastions,omitempty"` // through which it is reached
 	Logs  []logStatus `json:"logs"`
 	More  int         `json:"more_logs,omitempty"` // known, but not listed here
 
@@ -53,6 +54,14 @@ type keyStatus struct {
 	NotBefore *time.Time `json:"not_before,omitempty"`
 	NotAfter  *time.Time `json:"not_after,omitempty"`
 	Past      bool       `json:"past,omitempty"` // only recognized
+}
+
+// A Reach is a bastion (c2sp.org/https-bastion) through which the witness is reached.
+type Reach struct {
+	Bastion string    `json:"bastion"` // host:port
+	URL     string    `json:"url"`     // submission and monitoring prefix through it
+	Up      bool      `json:"up"`
+	Since   time.Time `json:"since"` // when Up last changed
 }
 
 type logStatus struct {
@@ -85,7 +94,7 @@ const (
 func (w *Witness) status(ctx context.Context) status {
 	s := status{
 		Name: w.signer.name, VKeys: []string{}, Keys: w.signer.status(w.now().Unix()),
-		About: w.about, Specs: specs, Time: w.now().UTC().Truncate(time.Second), Logs: []logStatus{},
+		About: w.about, Via: w.via(), Specs: specs, Time: w.now().UTC().Truncate(time.Second), Logs: []logStatus{},
 	}
 	for _, k := range s.Keys {
 		if k.Signs {

@@ -33,6 +33,7 @@ type Options struct {
 	Logs     []Log            // known from the start; two of one origin are one log with all keys
 	Disabled []string         // origins of logs that are not cosigned, known ones or others
 	About    string           // who runs it, shown on the status page; optional
+	Via      func() []Reach   // bastions through which it is reached, for the status page; optional
 	Now      func() time.Time // clock that is signed; nil: time.Now
 	Log      *slog.Logger     // nil: discard
 }
@@ -51,6 +52,7 @@ type Witness struct {
 	bucket   storage.Bucket
 	signer   *signer
 	about    string
+	via      func() []Reach
 	now      func() time.Time
 	log      *slog.Logger
 	instance string // random; tells our writes of the state from another process's
@@ -107,13 +109,16 @@ type entry struct {
 // the keys; it does no I/O.
 func New(o Options) (*Witness, error) {
 	w := &Witness{
-		bucket: o.Bucket, about: o.About, now: o.Now, log: o.Log, instance: rand.Text(),
+		bucket: o.Bucket, about: o.About, via: o.Via, now: o.Now, log: o.Log, instance: rand.Text(),
 		logs: map[string]*entry{}, hash: map[string]*entry{}, ended: make(chan struct{}),
 		refusals: httpx.NewLimiter(refusalRate, refusalBurst),
 	}
 	w.exporter = newExporter(o.Export)
 	w.lease.epoch.Store(1)
 	w.lease.gained, w.lease.err = make(chan struct{}, 1), errLeaseUnknown
+	if w.via == nil {
+		w.via = func() []Reach { return nil }
+	}
 	if w.now == nil {
 		w.now = time.Now
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -23,33 +24,23 @@ const (
 // config is DIR/config.yaml. Relative paths are relative to DIR.
 type config struct {
 	Name  string   `yaml:"name"`            // key name of the witness: one key, one name, ever
-	Seed  string   `yaml:"seed"`            // file of the 32-byte seed both keys derive from
+	Seed  string   `yaml:"seed,omitempty"`  // file of the 32-byte seed both keys derive from
 	State string   `yaml:"state"`           // directory of what the witness must not forget
 	About string   `yaml:"about,omitempty"` // who runs it and how to reach them, for the status page
 	Logs  []string `yaml:"logs,omitempty"`  // files of logs, like --logs
 	Lists []string `yaml:"lists,omitempty"` // URLs of log lists, like --list
+
+	// How it is reached: see reach.go.
+	Listen   string          `yaml:"listen,omitempty"`          // HOST:PORT to listen on, like --listen
+	Metrics  string          `yaml:"metrics_address,omitempty"` // HOST:PORT of the metrics, like --metrics-address
+	TLS      *tlsConfig      `yaml:"tls,omitempty"`             // of the listener; default: plain HTTP
+	Bastions []bastionConfig `yaml:"bastions,omitempty"`        // read again at SIGHUP
+
+	// Where its keys are: see keys.go.
+	PassphraseFile string `yaml:"passphrase_file,omitempty"` // with the passphrase of an encrypted seed, like --passphrase-file
+	Ed25519        string `yaml:"ed25519,omitempty"`         // agent:KEY of an ssh-agent; default: derived from the seed
+	AgentSocket    string `yaml:"agent_socket,omitempty"`    // of that agent; default $SSH_AUTH_SOCK
 }
-
-// configTemplate is what init writes; its verb is the name.
-const configTemplate = `# Configuration of a Tallywood witness. Paths are relative to this file.
-
-# The name in its keys. A witness keeps its name for ever: with another one it has other keys.
-name: %s
-
-# The secret both keys are derived from. Keep a copy offline; never run two witnesses with it.
-seed: seed
-
-# What the witness remembers. Never restore an old copy of it, and never share it with another
-# seed: a witness that forgets can be made to sign a fork.
-state: objects
-
-# Shown on the status page: who runs this witness, how to reach them.
-about: ""
-
-# Logs to cosign, in the witness network's format logs/v0 (also: --logs FILE, --list URL).
-logs: []
-lists: []
-`
 
 // readConfig reads DIR/config.yaml strictly: an unknown key is an error.
 func readConfig(dir string) (config, error) {
@@ -75,7 +66,12 @@ func readConfig(dir string) (config, error) {
 	if err := c.check(); err != nil {
 		return config{}, usageError("", "reading %s: %w", path, err)
 	}
-	c.Seed, c.State = within(dir, c.Seed), within(dir, c.State)
+	c.State = within(dir, c.State)
+	for _, path := range []*string{&c.Seed, &c.PassphraseFile, &c.AgentSocket} {
+		if *path != "" {
+			*path = within(dir, *path)
+		}
+	}
 	for i := range c.Logs {
 		c.Logs[i] = within(dir, c.Logs[i])
 	}
@@ -87,13 +83,16 @@ func (c config) check() error {
 	if err := keys.CheckName(c.Name); err != nil {
 		errs = append(errs, fmt.Errorf("name: %w", err))
 	}
-	if c.Seed == "" {
+	switch {
+	case c.Seed == "" && c.Ed25519 == "":
 		errs = append(errs, errors.New("seed: no file given"))
+	case c.Ed25519 != "" && !strings.HasPrefix(c.Ed25519, agentScheme):
+		errs = append(errs, fmt.Errorf("ed25519: %q is not agent:KEY; KEY is ssh-ed25519 AAAA… or SHA256:…", c.Ed25519))
 	}
 	if c.State == "" {
 		errs = append(errs, errors.New("state: no directory given"))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.checkReach())...)
 }
 
 func within(dir, path string) string {

@@ -82,7 +82,7 @@ Commands:
 Run "tallywood-witness COMMAND --help" for its flags. To begin:
 
   tallywood-witness init --dir ./witness --name witness.example.org
-  tallywood-witness serve --dir ./witness --listen 127.0.0.1:7380 --logs logs.txt
+  tallywood-witness serve --dir ./witness --logs logs.txt
 `
 
 func dispatch(args []string, stdout, stderr io.Writer) error {

@@ -17,22 +17,35 @@ import (
 
 	"tallywood/internal/httpx"
 	"tallywood/internal/keys"
+	"tallywood/internal/tlsfile"
 	"tallywood/storage/posix"
 	"tallywood/witness"
+	"tallywood/witness/bastion"
 )
 
-const serveHelp = `tallywood-witness serve answers the logs it knows, over plain HTTP: put a proxy with
-a certificate in front of it, in the same local network, that sets X-Forwarded-For.
-Without that header nobody is held back who sends too many requests in vain.
+const serveHelp = `tallywood-witness serve answers the logs it knows. What a flag does not say is in
+DIR/config.yaml, which explains its keys.
 
   --dir DIR            the witness, made by init
-  --listen HOST:PORT   address to listen on, for example 127.0.0.1:7380
+  --listen HOST:PORT   address to listen on, for example 127.0.0.1:7380. It speaks plain
+                       HTTP: put a proxy with a certificate in front of it, in the same
+                       local network, that sets X-Forwarded-For. Without that header nobody
+                       is held back who sends too many requests in vain
+  --tls-cert FILE      serve HTTPS there, with this certificate (PEM) ...
+  --tls-key FILE       ... and its key. They are read again when they change
+  --bastion ADDR       be reached through the bastion (c2sp.org/https-bastion) that takes
+                       backends at ADDR, HOST or HOST:PORT; may be repeated. Its operator
+                       must allow our key's hash, which the status page and the log show.
+                       Without --listen no port is open. SIGHUP reads the bastions of
+                       config.yaml again
   --logs FILE          logs to cosign, in the witness network's format; may be repeated.
                        It is read again when it changes, or at SIGHUP, and what is
                        new is added. See also "tallywood-witness logs"
   --list URL           a log list of the witness network, read every hour; may be
                        repeated. New logs are added, none is ever removed or changed
   --metrics-address A  serve Prometheus metrics at http://A/metrics; off by default
+  --passphrase-file FILE  one line, the passphrase of an encrypted seed; by default systemd's
+                       credential tallywood-witness.passphrase, else it is asked for
 
 A file of logs looks like this:
 
@@ -45,9 +58,10 @@ A file of logs looks like this:
 vkey is the log's public key, qpd how many requests it may make per day. An origin
 line before qpd is needed only if the log's origin is not the name in its key.
 
-When it is serving it prints "ready http://ADDRESS". The page there shows its keys
-and logs. Below it: add-checkpoint, sign-subtree, <origin hash>/checkpoint,
-evidence/<origin hash>/, status.json. SIGTERM and SIGINT end it when the requests
+When it is serving it prints "ready URL": of its listener, or, without one, of the first
+bastion that is connected. The page there shows its keys and logs. Below it:
+add-checkpoint, sign-subtree, <origin hash>/checkpoint, evidence/<origin hash>/,
+status.json; healthz and readyz are on the listeners. SIGTERM and SIGINT end it when the requests
 under way are answered. It ends by itself, with exit code 5, when the disk fails to
 make its state durable: start it again when you have looked at that.
 
@@ -65,6 +79,9 @@ func (l *stringList) Set(s string) error { *l = append(*l, s); return nil }
 type serveFlags struct {
 	dir, listen, metrics string
 	logs, lists          stringList
+	bastions             stringList
+	tlsCert, tlsKey      string
+	passphrase           string // file
 }
 
 func serveCommand(args []string, stdout, stderr io.Writer) error {
@@ -75,15 +92,22 @@ func serveCommand(args []string, stdout, stderr io.Writer) error {
 	set.StringVar(&f.metrics, "metrics-address", "", "")
 	set.Var(&f.logs, "logs", "")
 	set.Var(&f.lists, "list", "")
+	set.Var(&f.bastions, "bastion", "")
+	set.StringVar(&f.tlsCert, "tls-cert", "", "")
+	set.StringVar(&f.tlsKey, "tls-key", "", "")
+	set.StringVar(&f.passphrase, "passphrase-file", "", "")
 	if err := parseFlags(set, args, serveHelp, stdout); err != nil {
 		return err
 	}
-	if f.dir == "" || f.listen == "" {
-		return usageError("for example: tallywood-witness serve --dir ./witness --listen 127.0.0.1:7380 --logs logs.txt", "serve needs --dir and --listen")
+	if f.dir == "" {
+		return usageError("for example: tallywood-witness serve --dir ./witness", "serve needs --dir")
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	s, err := openService(f, logger)
 	if err != nil {
+		return err
+	}
+	if err := s.openReach(&f); err != nil {
 		return err
 	}
 	if s.manager, err = httpx.NewNotifier(os.Getenv, os.Getpid()); err != nil {
@@ -104,6 +128,14 @@ type service struct {
 	sources sources
 	manager httpx.Notifier // zero: nobody is told
 	log     *slog.Logger
+
+	dir       string
+	flags     serveFlags // with what the configuration adds
+	config    config
+	keys      keys.Witness
+	pair      *tlsfile.Pair   // of the listener; nil: it speaks plain HTTP
+	bastions  *bastion.Client // nil: there can be none
+	connected chan string     // gets the URL of a bastion that is connected
 }
 
 func openService(f serveFlags, logger *slog.Logger) (*service, error) {
@@ -111,15 +143,11 @@ func openService(f serveFlags, logger *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	seed, err := keys.ReadSeed(c.Seed)
+	k, err := openKeys(c, f.passphrase)
 	if err != nil {
-		return nil, usageError("", "reading seed: %w", err)
+		return nil, err
 	}
-	k, err := keys.WitnessFromSeed(c.Name, seed)
-	if err != nil {
-		return nil, usageError("", "deriving keys: %w", err)
-	}
-	s := &service{log: logger}
+	s := &service{log: logger, dir: f.dir, config: c, keys: k}
 	if s.sources, err = newSources(f.dir, append(c.Logs, f.logs...)); err != nil {
 		return nil, usageError("", "%w", err)
 	}
@@ -131,7 +159,7 @@ func openService(f serveFlags, logger *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, operational("", fmt.Errorf("opening state: %w", err))
 	}
-	s.witness, err = witness.New(witness.Options{Keys: k, Bucket: bucket, Logs: logs, About: c.About, Log: logger})
+	s.witness, err = witness.New(witness.Options{Keys: k, Bucket: bucket, Logs: logs, About: c.About, Via: s.reaches, Log: logger})
 	if err != nil {
 		return nil, usageError("", "%w", err)
 	}
@@ -158,14 +186,18 @@ func (s *service) remember() error {
 
 // run serves until ctx ends, or the witness can keep no state any more.
 func (s *service) run(ctx context.Context, f serveFlags, stdout io.Writer) error {
-	listener, err := net.Listen("tcp", f.listen)
-	if err != nil {
-		return operational("choose another address with --listen", fmt.Errorf("listening: %w", err))
+	var listener, metrics net.Listener
+	var err error
+	if f.listen != "" {
+		if listener, err = net.Listen("tcp", f.listen); err != nil {
+			return operational("choose another address with --listen", fmt.Errorf("listening: %w", err))
+		}
 	}
-	var metrics net.Listener
 	if f.metrics != "" {
 		if metrics, err = net.Listen("tcp", f.metrics); err != nil {
-			_ = listener.Close() // nothing was served on it
+			if listener != nil {
+				_ = listener.Close() // nothing was served on it
+			}
 			return operational("choose another address with --metrics-address", fmt.Errorf("listening for metrics: %w", err))
 		}
 	}
@@ -175,24 +207,27 @@ func (s *service) run(ctx context.Context, f serveFlags, stdout io.Writer) error
 	return nil
 }
 
-// serve serves on listener, and its metrics on metrics unless that is nil.
+// serve serves on listener and through the bastions, and its metrics on metrics. Either listener may be
+// nil.
 func (s *service) serve(ctx context.Context, listener, metrics net.Listener, stdout io.Writer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if metrics != nil {
 		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", s.witness.Metrics())
+		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+			s.witness.Metrics().ServeHTTP(w, r)
+			if s.bastions != nil {
+				s.bastions.WriteMetrics(w)
+			}
+		})
 		g.Go(func() error {
-			return httpx.Serve(ctx, metrics, mux, httpx.ServeOptions{Log: s.log, DrainTimeout: time.Second})
+			return httpx.Serve(ctx, metrics, s.withHealth(mux), httpx.ServeOptions{Log: s.log, DrainTimeout: time.Second})
 		})
 	}
-	g.Go(func() error {
-		return httpx.Serve(ctx, listener, s.witness.Handler(), httpx.ServeOptions{Log: s.log})
-	})
 	g.Go(func() error { return s.lists.Run(ctx) })
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	g.Go(func() error { s.watch(ctx, hup); return nil })
-	fmt.Fprintf(stdout, "ready http://%s\n", listener.Addr())
+	s.serveReach(ctx, g, listener, stdout)
 	return g.Wait()
 }

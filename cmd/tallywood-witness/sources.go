@@ -189,6 +189,7 @@ func (s *service) watch(ctx context.Context, hup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hup:
+			s.rereadBastions()
 		case <-tick.C:
 			if maps.Equal(stamps, s.sources.stamps()) {
 				continue

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	server "filippo.io/torchwood/bastion"
-	"golang.org/x/net/http2"
 
 	"tallywood/witness/bastion"
 )
@@ -123,9 +122,6 @@ func (h *host) start(t *testing.T) {
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 	if err := h.bastion.ConfigureServer(srv); err != nil {
-		t.Fatal(err)
-	}
-	if err := http2.ConfigureServer(srv, nil); err != nil { //lint:ignore SA1019 the server package of the bastion asks for it
 		t.Fatal(err)
 	}
 	served := make(chan struct{})
