@@ -57,6 +57,16 @@ func (p *Policy) Satisfied(has func(name string) bool) bool {
 	return p.None() || p.meets(p.quorum, has)
 }
 
+// Counts reports whether a cosignature of the witness of that name can count towards the quorum. A
+// policy may list others: who evaluates it ignores them.
+func (p *Policy) Counts(name string) bool {
+	return !p.None() && p.reaches(p.quorum, name)
+}
+
+func (p *Policy) reaches(from, name string) bool {
+	return from == name || slices.ContainsFunc(p.groups[from].members, func(m string) bool { return p.reaches(m, name) })
+}
+
 // meets ends because a member is defined above its group, and is a member only once.
 func (p *Policy) meets(name string, has func(string) bool) bool {
 	g, ok := p.groups[name]
