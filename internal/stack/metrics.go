@@ -24,6 +24,7 @@ type metrics struct {
 	stageFailures *prometheus.CounterVec
 	answers       *prometheus.CounterVec
 	answerSeconds *prometheus.HistogramVec
+	hedges        *prometheus.CounterVec
 
 	operations       *prometheus.CounterVec
 	operationSeconds *prometheus.HistogramVec
@@ -65,6 +66,7 @@ func newMetrics(b Build) *metrics {
 	m.stageFailures = counter("log_stage_failures_total", "Stages that failed, and are tried again.", "log", "stage")
 	m.answers = counter("log_witness_requests_total", "Requests for cosignatures, by what came of them.", "log", "witness", "answer")
 	m.answerSeconds = histogram("log_witness_request_seconds", "Time of the requests for cosignatures.", "log", "witness")
+	m.hedges = counter("log_witness_hedges_total", "Requests for cosignatures that were sent because another one was overdue.", "log", "witness")
 	m.operations = counter("storage_operations_total", "Operations of the bucket, by the kind of object and what came of them.", "operation", "object", "outcome")
 	m.operationSeconds = histogram("storage_operation_seconds", "Time of the operations of the bucket.", "operation", "object")
 	m.expiry = gauge("certificate_expiry_timestamp_seconds", "When a certificate of this process expires.", "part")

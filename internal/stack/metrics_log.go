@@ -33,6 +33,7 @@ func (m *metrics) expect(name string, p *policy.Policy) {
 		for _, a := range client.Answers() {
 			m.answers.WithLabelValues(name, w.Name, string(a))
 		}
+		m.hedges.WithLabelValues(name, w.Name)
 	}
 }
 
@@ -171,14 +172,17 @@ func (b *witnessBook) margin(p *policy.Policy, now time.Time) (int, bool) {
 }
 
 // witnessOf is client.Options.Observe of the log of that name.
-func (m *metrics) witnessOf(name string, book *witnessBook) func(string, client.Answer, time.Duration) {
+func (m *metrics) witnessOf(name string, book *witnessBook) func(client.Exchange) {
 	if m == nil {
 		return nil // the configuration is only checked
 	}
-	return func(witness string, a client.Answer, d time.Duration) {
-		m.answers.WithLabelValues(name, witness, string(a)).Inc()
-		m.answerSeconds.WithLabelValues(name, witness).Observe(d.Seconds())
-		book.note(witness, a)
+	return func(x client.Exchange) {
+		m.answers.WithLabelValues(name, x.Witness, string(x.Answer)).Inc()
+		m.answerSeconds.WithLabelValues(name, x.Witness).Observe(x.Duration.Seconds())
+		if x.Hedge {
+			m.hedges.WithLabelValues(name, x.Witness).Inc()
+		}
+		book.note(x.Witness, x.Answer)
 	}
 }
 
@@ -207,6 +211,7 @@ var (
 	descWaiting    = logDesc("index_waiting_adds", "Adds that the duplicate index does not know yet.")
 	descLookups    = logDesc("index_lookups_total", "Lookups in the duplicate index, by what they found: duplicate or new.", "result")
 	descCosigned   = logDesc("witness_cosigned_timestamp_seconds", "When a witness has last cosigned; 0 if not since the start.", "witness")
+	descFailing    = logDesc("witness_failing", "1 if a witness keeps failing and is tried at intervals only, else 0.", "witness")
 	descMargin     = logDesc("quorum_margin", "Witnesses of those that answer that may fail before the quorum is lost; -1 if it is. Of the leader alone.")
 )
 
@@ -214,7 +219,7 @@ var (
 func (c *logCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descReady, descLeading, descCommitted, descIntegrated, descSize, descStored, descPublished,
 		descOldest, descQueue, descQueueBytes, descRecords, descPartials, descIndexed, descLacks, descWaiting, descLookups,
-		descCosigned, descMargin} {
+		descCosigned, descFailing, descMargin} {
 		ch <- d
 	}
 }
@@ -261,13 +266,17 @@ func collectLog(l *logPart, at time.Time, put func(d *prometheus.Desc, v float64
 	put(descWaiting, float64(s.Waiting))
 	put(descLookups, float64(s.Found), "duplicate")
 	put(descLookups, float64(s.Lookups-s.Found), "new")
-	cosigned, rules := l.seen.cosigned(), l.policy()
+	cosigned, rules, failing := l.seen.cosigned(), l.policy(), map[string]bool{}
+	if c := l.rules.Load().cosigner; c != nil {
+		failing = c.Failing()
+	}
 	for _, w := range rules.Witnesses() {
 		t := 0.0
 		if at, ok := cosigned[w.Name]; ok {
 			t = float64(at.UnixMilli()) / 1000
 		}
 		put(descCosigned, t, w.Name)
+		put(descFailing, truth[failing[w.Name]], w.Name)
 	}
 	if margin, ok := l.seen.margin(rules, at); ok && s.Leading && !rules.None() {
 		put(descMargin, float64(margin))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,20 +20,20 @@ type ProofFunc = func(ctx context.Context, oldSize, size int64) ([][]byte, error
 // Options configure a Client.
 type Options struct {
 	Policy *policy.Policy   // names the logs, the witnesses and their URLs, and the quorum; required
-	HTTP   *http.Client     // used without following redirects; nil: one with sane timeouts
+	HTTP   *http.Client     // used without following redirects; nil, or without Transport: one with sane limits
 	Log    *slog.Logger     // nil: discard
 	Now    func() time.Time // to judge timestamps; nil: time.Now
-	// Observe is told what came of each request for a cosignature of a witness, which it names as the
-	// policy does, and how long that took; optional. It must not block.
-	Observe func(witness string, a Answer, d time.Duration)
+	// Observe is told what came of each request for a cosignature; optional. It must not block.
+	Observe func(Exchange)
 }
 
 // Limits of one exchange.
 const (
-	requestTimeout = 10 * time.Second // one request; it may go on after its caller has the quorum
+	requestTimeout = 10 * time.Second // one request at most; it may go on after its caller has the quorum
 	roundTimeout   = 30 * time.Second // Cosign and Sizes, if the context has no deadline
 	maxAnswer      = 64 << 10         // bytes
 	maxSkew        = 5 * time.Minute  // between a cosignature's timestamp and our clock
+	monitorTimeout = time.Second      // a request to the monitoring prefix, while others wait
 	maxConflicts   = 3                // answers 409 per witness and round
 	reuse          = time.Minute      // age up to which a cosignature is used in another round
 )
@@ -41,10 +42,11 @@ const (
 type Client struct {
 	policy    *policy.Policy
 	http      *http.Client
+	fresh     *http.Client // has a connection of its own for each request
 	log       *slog.Logger
 	now       func() time.Time
-	observer  func(witness string, a Answer, d time.Duration)
-	endpoints []*endpoint
+	observer  func(Exchange)
+	endpoints []*endpoint      // those that count towards the quorum, then the others
 	unasked   []policy.Witness // those without URL
 
 	stop     chan struct{} // closed by Close
@@ -76,8 +78,8 @@ func New(o Options) (*Client, error) {
 	if c.now == nil {
 		c.now = time.Now
 	}
-	c.http = httpClient(o.HTTP)
-	c.endpoints, c.unasked = group(c.policy.Witnesses())
+	c.http, c.fresh = httpClients(o.HTTP)
+	c.endpoints, c.unasked = group(c.policy)
 	asked := map[string]bool{}
 	for _, e := range c.endpoints {
 		for _, w := range e.witnesses {
@@ -90,39 +92,32 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// httpClient returns a client that follows no redirect: a witness has one address, and who can
-// redirect its clients could collect their checkpoints.
-func httpClient(given *http.Client) *http.Client {
-	c := &http.Client{}
-	if given != nil {
-		*c = *given
-	} else {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.MaxIdleConnsPerHost = 4
-		t.TLSHandshakeTimeout = 5 * time.Second
-		t.ResponseHeaderTimeout = requestTimeout
-		c.Transport = t
-	}
-	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return c
-}
-
 // group makes one endpoint of the witnesses that share a URL: a witness with two keys answers
 // one request with two lines.
-func group(witnesses []policy.Witness) (endpoints []*endpoint, unasked []policy.Witness) {
+func group(p *policy.Policy) (endpoints []*endpoint, unasked []policy.Witness) {
 	at := map[string]*endpoint{}
-	for _, w := range witnesses {
+	for _, w := range p.Witnesses() {
 		url := strings.TrimRight(w.URL, "/")
 		if url == "" {
 			unasked = append(unasked, w)
 			continue
 		}
 		if at[url] == nil {
-			at[url] = &endpoint{url: url, slot: make(chan struct{}, 1), sizes: map[string]int64{}}
+			at[url] = newEndpoint(url)
 			endpoints = append(endpoints, at[url])
 		}
 		at[url].witnesses = append(at[url].witnesses, w)
+		at[url].counts = at[url].counts || p.Counts(w.Name)
 	}
+	slices.SortStableFunc(endpoints, func(a, b *endpoint) int {
+		switch {
+		case a.counts && !b.counts:
+			return -1
+		case b.counts && !a.counts:
+			return 1
+		}
+		return 0
+	})
 	return endpoints, unasked
 }
 
@@ -140,6 +135,7 @@ func (c *Client) Close() error {
 	c.stopOnce.Do(func() { close(c.stop) })
 	c.running.Wait()
 	c.http.CloseIdleConnections()
+	c.fresh.CloseIdleConnections()
 	return nil
 }
 
@@ -157,10 +153,14 @@ func (c *Client) outlive(ctx context.Context, d time.Duration) (context.Context,
 }
 
 // assemble renders a note: the log's lines, then Ed25519 cosignatures, then ML-DSA ones, each in
-// the order of the policy. The caller holds c.mu.
-func (c *Client) assemble(r *round) []byte {
+// the order of the policy. Those that do not count towards the quorum are left out unless all are
+// wanted. The caller holds c.mu.
+func (c *Client) assemble(r *round, all bool) []byte {
 	var ed, pq strings.Builder
 	for _, w := range c.policy.Witnesses() {
+		if !all && !c.policy.Counts(w.Name) {
+			continue
+		}
 		switch line := r.cosignatures[w.Name].line; w.Key.Alg() {
 		case policy.AlgMLDSA44:
 			pq.WriteString(line)

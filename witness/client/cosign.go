@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"sync"
-	"time"
 
-	"tallywood/internal/span"
 	"tallywood/witness/policy"
 )
 
@@ -18,7 +15,7 @@ type QuorumError struct {
 	Origin    string
 	Size      int64
 	Cosigned  []string       // names of the witnesses that did
-	Witnesses []WitnessError // the others, in the order of the policy
+	Witnesses []WitnessError // the others that count towards the quorum, in the order of the policy
 }
 
 // A WitnessError says why one witness did not cosign.
@@ -58,6 +55,7 @@ type round struct {
 
 	cosignatures map[string]cosignature // by witness name, late ones too; guarded by Client.mu
 	superseded   chan struct{}          // closed when there is a newer round
+	outdone      chan struct{}          // closed when a newer round has met the quorum; guarded by Client.mu
 
 	mu     sync.Mutex // guards proofs
 	proofs map[int64]func() ([][]byte, error)
@@ -83,7 +81,7 @@ func (r *round) prove(ctx context.Context, old int64) ([][]byte, error) {
 }
 
 // Cosign has the checkpoint, which the log has signed, cosigned by the witnesses, and returns it
-// as soon as the policy is satisfied: the log's lines as given, then the cosignatures. It tries
+// as soon as the policy is satisfied: the log's lines as given, then the cosignatures that count. It tries
 // again and again what may yet succeed until ctx ends (or for 30 s if it has no deadline), and
 // then returns a [QuorumError]. A newer call for the same log takes the witnesses over.
 func (c *Client) Cosign(ctx context.Context, checkpoint []byte, prove ProofFunc) ([]byte, error) {
@@ -96,8 +94,8 @@ func (c *Client) Cosign(ctx context.Context, checkpoint []byte, prove ProofFunc)
 	results := make(chan result, len(c.endpoints))
 	waiting := 0
 	for _, e := range c.endpoints {
-		if c.has(r, e) {
-			continue // it answered a call for this very checkpoint a moment ago
+		if !e.counts || c.has(r, e) {
+			continue // it is asked later, or answered a call for this very checkpoint a moment ago
 		}
 		waiting++
 		c.running.Go(func() {
@@ -108,6 +106,8 @@ func (c *Client) Cosign(ctx context.Context, checkpoint []byte, prove ProofFunc)
 	failed := map[*endpoint]error{}
 	for ; ; waiting-- {
 		if note, ok := c.satisfied(r); ok {
+			cancel() // from here on nobody waits
+			c.askOthers(ctx, r)
 			return c.leave(r, note)
 		}
 		if waiting == 0 {
@@ -118,6 +118,15 @@ func (c *Client) Cosign(ctx context.Context, checkpoint []byte, prove ProofFunc)
 			failed[res.endpoint] = res.err
 		case <-ctx.Done():
 			return nil, c.quorumError(r, failed)
+		}
+	}
+}
+
+// askOthers asks the witnesses that do not count, whose cosignatures go into Full.
+func (c *Client) askOthers(ctx context.Context, r *round) {
+	for _, e := range c.endpoints {
+		if !e.counts && !c.has(r, e) {
+			c.running.Go(func() { _ = c.ask(ctx, e, r) }) // the endpoint remembers what came of it
 		}
 	}
 }
@@ -169,7 +178,8 @@ func (c *Client) parse(checkpoint []byte) (*round, error) {
 	}
 	r := &round{
 		text: n.Text, tree: cp.Tree(),
-		cosignatures: map[string]cosignature{}, superseded: make(chan struct{}), proofs: map[int64]func() ([][]byte, error){},
+		cosignatures: map[string]cosignature{}, superseded: make(chan struct{}), outdone: make(chan struct{}),
+		proofs: map[int64]func() ([][]byte, error){},
 	}
 	for _, sig := range n.Signatures {
 		ours := true
@@ -203,7 +213,7 @@ func (c *Client) satisfied(r *round) ([]byte, bool) {
 		return nil, false
 	}
 	c.consider(r)
-	return c.assemble(r), true
+	return c.assemble(r, false), true
 }
 
 // leave evaluates the policy on the very bytes that are returned.
@@ -235,6 +245,7 @@ func (c *Client) quorumError(r *round, failed map[*endpoint]error) error {
 		switch err := state[w.Name]; {
 		case r.cosignatures[w.Name].line != "":
 			qe.Cosigned = append(qe.Cosigned, w.Name)
+		case !c.policy.Counts(w.Name):
 		case err == nil:
 			qe.Witnesses = append(qe.Witnesses, WitnessError{w.Name, errNoLine})
 		default:
@@ -249,114 +260,3 @@ var (
 	errNoLine     = errors.New("answered without a line by this key")
 	errSuperseded = errors.New("not asked: a newer checkpoint took over")
 )
-
-// ask brings one witness to cosign, or returns why it did not. When ctx has ended, with the quorum or
-// without, it goes on for a while: nobody waits for the cosignature any more, but the witness is to have
-// seen the newest checkpoint, and Full to have what it says.
-func (c *Client) ask(ctx context.Context, e *endpoint, r *round) error {
-	late, cancel := c.outlive(ctx, roundTimeout)
-	defer cancel()
-	select {
-	case e.slot <- struct{}{}:
-		defer func() { <-e.slot }()
-	case <-r.superseded:
-		return errSuperseded
-	case <-late.Done():
-		return e.state()
-	}
-	for conflicts := 0; ; {
-		if c.newest(r.tree.Origin) != r.number {
-			return errSuperseded
-		}
-		if err := e.pause(ctx); err != nil {
-			if ctx.Err() == nil || e.pause(late) != nil {
-				return err
-			}
-			continue // there may be a newer one
-		}
-		// A size beyond this checkpoint was either wrong or will be said again: ask with what is allowed.
-		old := min(e.size(r.tree.Origin), r.tree.Size)
-		proof, err := r.prove(late, old)
-		if err != nil {
-			return err // not the witness's fault
-		}
-		err = c.try(ctx, e, r, old, proof)
-		if err == nil {
-			e.succeeded()
-			return nil
-		}
-		if final := c.judge(e, r, err, &conflicts); final != nil {
-			return final
-		}
-		if late.Err() != nil {
-			return err
-		}
-	}
-}
-
-// judge notes what a failed request says about the witness. It returns an error if there is no use
-// in asking again in this round.
-func (c *Client) judge(e *endpoint, r *round, err error, conflicts *int) error {
-	var conflict *conflictError
-	var refused *RefusedError
-	switch {
-	case errors.As(err, &conflict):
-		e.setSize(r.tree.Origin, conflict.size)
-		*conflicts++
-		if conflict.size > r.tree.Size {
-			ahead := &AheadError{Size: conflict.size}
-			c.alarm(e, r, ahead)
-			return ahead
-		}
-		if *conflicts > maxConflicts {
-			err = fmt.Errorf("answered 409 %d times: %w", *conflicts, err)
-			e.failed(err)
-			return err
-		}
-		return nil
-	case errors.As(err, &refused):
-		c.alarm(e, r, err)
-		return err
-	}
-	e.failed(err)
-	return nil
-}
-
-// try makes one request, and keeps what it brings even if the round has ended meanwhile.
-func (c *Client) try(ctx context.Context, e *endpoint, r *round, old int64, proof [][]byte) error {
-	request, cancel := c.outlive(ctx, requestTimeout)
-	defer cancel()
-	began := time.Now()
-	request, sp := span.Start(request, "witness")
-	sp.Text("witness", names(e.witnesses))
-	sp.Int("old_size", old)
-	found, err := c.post(request, e, r, old, proof)
-	c.observe(e, began, err)
-	sp.End(err)
-	if err != nil {
-		return err
-	}
-	e.setSize(r.tree.Origin, r.tree.Size)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	maps.Copy(r.cosignatures, found)
-	c.consider(r)
-	if newest := c.rounds[r.tree.Origin]; newest != r && newest.text == r.text {
-		maps.Copy(newest.cosignatures, found)
-		c.consider(newest)
-	}
-	return nil
-}
-
-func (c *Client) newest(origin string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.rounds[origin].number
-}
-
-// alarm logs a refusal, the same one only once until the witness has cosigned again.
-func (c *Client) alarm(e *endpoint, r *round, err error) {
-	if e.refused(err) {
-		c.log.Error("witness refuses to cosign", "origin", r.tree.Origin, "size", r.tree.Size, "key", names(e.witnesses), "err", err)
-	}
-}

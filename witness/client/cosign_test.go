@@ -76,7 +76,7 @@ func TestCosignReturnsAtQuorum(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHistory(t, 9, "entry")
 			w1, w2, w3 := startWitness(t, "w1"), startWitness(t, "w2"), startWitness(t, "w3")
-			w2.replace(broken)
+			w2.replaceAll(broken)
 			c := newClient(t, newPolicy(t, 2, w1, w2, w3))
 			for _, size := range []int64{5, 9} {
 				start := time.Now()
@@ -140,8 +140,11 @@ func TestCosignRefusesForgedAnswers(t *testing.T) {
 // flip changes a bit in the signature of the first line.
 func flip(lines string) string {
 	line, _, _ := strings.Cut(lines, "\n")
+	if line == "" {
+		return ""
+	}
 	b := []byte(line)
-	i := len(b) - 10
+	i := max(0, len(b)-10)
 	if b[i] != 'A' {
 		b[i] = 'A'
 	} else {
@@ -224,7 +227,9 @@ func TestCosignRecoversFromConflict(t *testing.T) {
 	if _, err := newClient(t, newPolicy(t, 1, w2)).Cosign(within(t, time.Second), h.checkpoint(t, 5), h.prove); err != nil {
 		t.Fatal(err)
 	}
-	// A new process knows no sizes: both witnesses answer 409, and one proof serves both.
+	// A new process knows no sizes and cannot read them: both answer 409, and one proof serves both.
+	w1.hideMonitor()
+	w2.hideMonitor()
 	proofs := atomic.Int64{}
 	prove := func(ctx context.Context, old, size int64) ([][]byte, error) {
 		proofs.Add(1)
@@ -312,33 +317,6 @@ func TestCosignReportsAForkAtOnce(t *testing.T) {
 	}
 }
 
-func TestCosignHonoursRetryAfter(t *testing.T) {
-	h := newHistory(t, 9, "entry")
-	w1 := startWitness(t, "w1")
-	w1.replace(func(w http.ResponseWriter, _ *http.Request) {
-		w1.replace(nil)
-		w.Header().Set("Retry-After", "1")
-		w.WriteHeader(http.StatusServiceUnavailable)
-	})
-	c := newClient(t, newPolicy(t, 1, w1))
-	start := time.Now()
-	if _, err := c.Cosign(within(t, 5*time.Second), h.checkpoint(t, 5), h.prove); err != nil {
-		t.Fatal(err)
-	}
-	if d := time.Since(start); d < time.Second || d > 2*time.Second || w1.requests.Load() != 2 {
-		t.Errorf("%d requests in %v", w1.requests.Load(), d)
-	}
-	// Beyond the deadline there is no use in waiting.
-	w1.replace(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", "30")
-		w.WriteHeader(http.StatusTooManyRequests)
-	})
-	start = time.Now()
-	if _, err := c.Cosign(within(t, 5*time.Second), h.checkpoint(t, 9), h.prove); err == nil || time.Since(start) > time.Second {
-		t.Errorf("err = %v after %v", err, time.Since(start))
-	}
-}
-
 // TestCosignSeesAWitnessReturn has no quorum, until a witness that refused connections is back.
 func TestCosignSeesAWitnessReturn(t *testing.T) {
 	h := newHistory(t, 5, "entry")
@@ -362,7 +340,7 @@ func TestCosignSeesAWitnessReturn(t *testing.T) {
 		_ = http.Serve(ln, w1)
 	}()
 	start := time.Now()
-	if _, err := c.Cosign(within(t, 10*time.Second), h.checkpoint(t, 5), h.prove); err != nil {
+	if _, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, 5), h.prove); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(start); d < 600*time.Millisecond || d > 4*time.Second {
@@ -383,7 +361,7 @@ func TestCosignHasOneRequestPerWitnessInFlight(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if slow.crowded.Load() {
+	if slow.most.Load() > 1 {
 		t.Error("two requests to one witness at once")
 	}
 	// The slow witness was not starved: it takes the newest checkpoint whenever it is free.

@@ -6,8 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -22,14 +20,27 @@ import (
 type endpoint struct {
 	url       string // without final slash
 	witnesses []policy.Witness
+	counts    bool          // some of them count towards the quorum; otherwise it is asked once that is met
 	slot      chan struct{} // held by whoever has a request under way
+	spare     chan struct{} // held by a second one, which goes when the first is overdue
+	health
 
-	mu       sync.Mutex       // guards the fields below
-	sizes    map[string]int64 // by origin: the size last cosigned, as far as we know
-	failures int              // in a row
-	nextTry  time.Time        // not before
-	last     error            // of the last exchange
-	alarm    string           // the refusal that was logged last, until it cosigns again
+	sizesMu sync.Mutex       // guards sizes
+	sizes   map[string]int64 // by origin: the size last cosigned, as far as we know
+}
+
+func newEndpoint(url string) *endpoint {
+	return &endpoint{url: url, slot: make(chan struct{}, 1), spare: make(chan struct{}, 1), sizes: map[string]int64{}}
+}
+
+// takeSpare takes the spare slot if nobody has it.
+func (e *endpoint) takeSpare() bool {
+	select {
+	case e.spare <- struct{}{}:
+		return true
+	default:
+		return false
+	}
 }
 
 // A RefusedError reports a witness that will not cosign, whatever is tried: it does not know the
@@ -41,12 +52,19 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return fmt.Sprintf("refused with %d: %s", e.Status, e.Reason) }
 
-// An AheadError reports a witness that has cosigned a larger tree than the one it was asked for:
-// another process leads the log, or the log was rolled back. Which, its driver must find out.
-type AheadError struct{ Size int64 }
+// An AheadError reports a witness that says it has cosigned a larger tree than the one it was asked
+// for. If it is proven, another process leads the log, or the log was rolled back: which, its driver
+// must find out. If not, the witness may as well be lying.
+type AheadError struct {
+	Size   int64
+	Proven bool // its monitoring prefix has a checkpoint of that size, signed by the log
+}
 
 func (e *AheadError) Error() string {
-	return fmt.Sprintf("has cosigned size %d, beyond this checkpoint", e.Size)
+	if e.Proven {
+		return fmt.Sprintf("has cosigned size %d, beyond this checkpoint, and shows it signed by the log", e.Size)
+	}
+	return fmt.Sprintf("says that it has cosigned size %d, beyond this checkpoint, and shows no proof", e.Size)
 }
 
 // conflictError is a 409 with a size.
@@ -65,14 +83,14 @@ func (e *laterError) Error() string {
 }
 
 // post sends one add-checkpoint request and returns the verified cosignatures of the answer.
-func (c *Client) post(ctx context.Context, e *endpoint, r *round, old int64, proof [][]byte) (map[string]cosignature, error) {
+func (c *Client) post(ctx context.Context, hc *http.Client, e *endpoint, r *round, old int64, proof [][]byte) (map[string]cosignature, error) {
 	var body bytes.Buffer
 	fmt.Fprintf(&body, "old %d\n", old)
 	for _, h := range proof {
 		body.WriteString(base64.StdEncoding.EncodeToString(h) + "\n")
 	}
 	body.WriteString("\n" + r.text + "\n" + r.logLines)
-	status, header, answer, err := c.exchange(ctx, http.MethodPost, e.url+"/add-checkpoint", &body)
+	status, header, answer, err := c.exchange(ctx, hc, http.MethodPost, e.url+"/add-checkpoint", &body)
 	if err != nil {
 		return nil, err
 	}
@@ -87,30 +105,6 @@ func (c *Client) post(ctx context.Context, e *endpoint, r *round, old int64, pro
 		return nil, &RefusedError{Status: status, Reason: printable(answer)}
 	}
 	return nil, fmt.Errorf("answered %d: %s", status, printable(answer))
-}
-
-// exchange makes one request and reads its answer.
-func (c *Client) exchange(ctx context.Context, method, url string, body io.Reader) (int, http.Header, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, body)
-	if err != nil {
-		return 0, nil, nil, fmt.Errorf("making request: %w", err)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "text/plain; charset=utf-8")
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return 0, nil, nil, err // it names method and URL
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case err != nil:
-		return 0, nil, nil, fmt.Errorf("reading answer: %w", err)
-	case len(answer) > maxAnswer:
-		return 0, nil, nil, fmt.Errorf("answer is larger than %d bytes", maxAnswer)
-	}
-	return resp.StatusCode, resp.Header, answer, nil
 }
 
 // verify takes from an answer the lines of the endpoint's keys. Lines of unknown keys are ignored;
@@ -175,85 +169,16 @@ func printable(answer []byte) string {
 	return fmt.Sprintf("%q", bytes.TrimSpace(answer[:min(len(answer), 200)]))
 }
 
-func (e *endpoint) size(origin string) int64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.sizes[origin]
+// size returns the size last cosigned, if anything is known about it.
+func (e *endpoint) size(origin string) (size int64, known bool) {
+	e.sizesMu.Lock()
+	defer e.sizesMu.Unlock()
+	size, known = e.sizes[origin]
+	return size, known
 }
 
 func (e *endpoint) setSize(origin string, size int64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.sizesMu.Lock()
+	defer e.sizesMu.Unlock()
 	e.sizes[origin] = size
-}
-
-// Bounds of the back-off. The upper one is low: a witness that comes back is wanted at once, and
-// an attempt costs next to nothing.
-const (
-	minBackoff    = 50 * time.Millisecond
-	maxBackoff    = 2 * time.Second
-	maxRetryAfter = time.Minute // beyond it a witness is asked all the same
-)
-
-// failed notes a failure and sets the time of the next attempt.
-func (e *endpoint) failed(err error) {
-	wait := minBackoff
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for range min(e.failures, 10) {
-		wait = min(2*wait, maxBackoff)
-	}
-	wait = wait/2 + rand.N(wait/2) // jitter, or all logs would return to a witness at once
-	var later *laterError
-	if errors.As(err, &later) && later.after > 0 {
-		wait = min(later.after, maxRetryAfter)
-	}
-	e.failures++
-	e.last, e.nextTry = err, time.Now().Add(wait)
-}
-
-func (e *endpoint) succeeded() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.failures, e.last, e.nextTry, e.alarm = 0, nil, time.Time{}, ""
-}
-
-// refused notes a refusal; it reports whether it is news.
-func (e *endpoint) refused(err error) (news bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	news = e.alarm != err.Error()
-	e.failures, e.last, e.nextTry, e.alarm = 0, err, time.Time{}, err.Error()
-	return news
-}
-
-// pause waits until the endpoint may be asked again.
-func (e *endpoint) pause(ctx context.Context) error {
-	e.mu.Lock()
-	wait, last := time.Until(e.nextTry), e.last
-	e.mu.Unlock()
-	if wait <= 0 {
-		return nil
-	}
-	if deadline, ok := ctx.Deadline(); ok && time.Now().Add(wait).After(deadline) {
-		return fmt.Errorf("not asked again yet: %w", last)
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("not asked again yet: %w", last)
-	}
-}
-
-// state says why there is no answer.
-func (e *endpoint) state() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.last != nil {
-		return fmt.Errorf("no answer; before that: %w", e.last)
-	}
-	return errors.New("no answer")
 }

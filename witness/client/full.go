@@ -14,7 +14,7 @@ type cosigned struct {
 }
 
 // Full returns a checkpoint of the log of this origin that satisfies the policy, with all the
-// cosignatures that have come, after the quorum too. It may be smaller than the newest: than one that
+// cosignatures that have come, after the quorum too, and of witnesses that do not count towards it. It may be smaller than the newest: than one that
 // fewer witnesses have cosigned yet. It is never smaller than it was. Nil if there is none.
 func (c *Client) Full(origin string) []byte {
 	c.mu.Lock()
@@ -26,7 +26,7 @@ func (c *Client) Full(origin string) []byte {
 	if c.now().Sub(f.since) > fullest && f.newest != f.full && f.newest.tree.Size >= f.full.tree.Size {
 		f.full, f.since = f.newest, c.now()
 	}
-	return c.assemble(f.full)
+	return c.assemble(f.full, true)
 }
 
 // consider notes that r has got cosignatures, for Full. The caller holds c.mu.
@@ -39,7 +39,8 @@ func (c *Client) consider(r *round) {
 		c.cosigned[r.tree.Origin] = &cosigned{newest: r, full: r, since: c.now()}
 		return
 	}
-	if r.number >= f.newest.number {
+	if r.number > f.newest.number {
+		close(f.newest.outdone)
 		f.newest = r
 	}
 	if r.tree.Size >= f.full.tree.Size && len(r.cosignatures) >= len(f.full.cosignatures) && r.number >= f.full.number {

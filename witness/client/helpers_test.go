@@ -97,19 +97,21 @@ func (h *history) prove(_ context.Context, old, size int64) ([][]byte, error) {
 	return out, nil
 }
 
-// A witnessServer is a real witness behind a handler that a test may replace.
+// A witnessServer is a real witness behind handlers that a test may replace.
 type witnessServer struct {
 	name     string
 	vkeys    []string
 	url      string
 	witness  http.Handler
-	handler  atomic.Pointer[http.Handler] // nil: witness
-	requests atomic.Int64
+	submit   atomic.Pointer[http.Handler] // of add-checkpoint; nil: witness
+	monitor  atomic.Pointer[http.Handler] // of the monitoring prefix; nil: witness
+	requests atomic.Int64                 // for cosignatures
 	inFlight atomic.Int64
-	crowded  atomic.Bool // two requests were under way at once
+	most     atomic.Int64 // requests that were under way at once
 }
 
-func startWitness(t testing.TB, name string) *witnessServer {
+// newWitness makes a witness that is reached through a memoryNet alone.
+func newWitness(t testing.TB, name string) *witnessServer {
 	t.Helper()
 	k, err := keys.WitnessFromSeed(name, seed(name))
 	if err != nil {
@@ -125,34 +127,69 @@ func startWitness(t testing.TB, name string) *witnessServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &witnessServer{name: name, vkeys: k.VKeys(), witness: w.Handler()}
+	return &witnessServer{name: name, vkeys: k.VKeys(), witness: w.Handler(), url: "http://" + name}
+}
+
+// startWitness makes a witness that listens.
+func startWitness(t testing.TB, name string) *witnessServer {
+	t.Helper()
+	s := newWitness(t, name)
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	s.url = srv.URL
 	return s
 }
 
+// ServeHTTP implements http.Handler for those that listen.
 func (s *witnessServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.requests.Add(1)
-	if s.inFlight.Add(1) > 1 {
-		s.crowded.Store(true)
+	defer s.enter(r)()
+	s.serve(w, r)
+}
+
+// enter counts a request until the function it returns is called.
+func (s *witnessServer) enter(r *http.Request) (leave func()) {
+	if r.Method == http.MethodPost {
+		s.requests.Add(1)
 	}
-	defer s.inFlight.Add(-1)
-	if h := s.handler.Load(); h != nil {
+	for n := s.inFlight.Add(1); ; {
+		if most := s.most.Load(); n <= most || s.most.CompareAndSwap(most, n) {
+			break
+		}
+	}
+	return func() { s.inFlight.Add(-1) }
+}
+
+func (s *witnessServer) serve(w http.ResponseWriter, r *http.Request) {
+	replaced := &s.monitor
+	if r.Method == http.MethodPost {
+		replaced = &s.submit
+	}
+	if h := replaced.Load(); h != nil {
 		(*h).ServeHTTP(w, r)
 		return
 	}
 	s.witness.ServeHTTP(w, r)
 }
 
-// replace makes the server answer with f; nil brings the witness back.
-func (s *witnessServer) replace(f http.HandlerFunc) {
+// replace makes the server answer requests for cosignatures with f; nil brings the witness back.
+func (s *witnessServer) replace(f http.HandlerFunc) { store(&s.submit, f) }
+
+// replaceAll makes it answer everything with f.
+func (s *witnessServer) replaceAll(f http.HandlerFunc) {
+	store(&s.submit, f)
+	store(&s.monitor, f)
+}
+
+// hideMonitor makes the server one whose monitoring prefix is elsewhere.
+func (s *witnessServer) hideMonitor() { store(&s.monitor, http.NotFound) }
+
+func store(p *atomic.Pointer[http.Handler], f http.HandlerFunc) {
 	if f == nil {
-		s.handler.Store(nil)
+		p.Store(nil)
 		return
 	}
 	h := http.Handler(f)
-	s.handler.Store(&h)
+	p.Store(&h)
 }
 
 // ask sends a request to the real witness, past the replacement, and returns its answer.
@@ -160,6 +197,45 @@ func (s *witnessServer) ask(r *http.Request) *httptest.ResponseRecorder {
 	rec := httptest.NewRecorder()
 	s.witness.ServeHTTP(rec, r)
 	return rec
+}
+
+// A memoryNet takes requests to witnesses without any network, by their names: time in it is that of
+// a testing/synctest bubble.
+type memoryNet map[string]*witnessServer
+
+// RoundTrip implements http.RoundTripper.
+func (m memoryNet) RoundTrip(r *http.Request) (*http.Response, error) {
+	s, ok := m[r.URL.Host]
+	if !ok {
+		return nil, fmt.Errorf("no host %q", r.URL.Host)
+	}
+	if r.Body == nil {
+		r = r.Clone(r.Context())
+		r.Body = http.NoBody
+	}
+	defer s.enter(r)()
+	rec := httptest.NewRecorder()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.serve(rec, r)
+	}()
+	select {
+	case <-done:
+		return rec.Result(), nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+// newMemoryClient makes a client of these witnesses in a memoryNet.
+func newMemoryClient(t testing.TB, p *policy.Policy, witnesses ...*witnessServer) *client.Client {
+	t.Helper()
+	m := memoryNet{}
+	for _, w := range witnesses {
+		m[w.name] = w
+	}
+	return newClientWith(t, client.Options{Policy: p, HTTP: &http.Client{Transport: m}})
 }
 
 // newPolicy demands k of the witnesses' Ed25519 keys.
@@ -187,7 +263,13 @@ func parsePolicy(t testing.TB, text string) *policy.Policy {
 
 func newClient(t testing.TB, p *policy.Policy) *client.Client {
 	t.Helper()
-	c, err := client.New(client.Options{Policy: p, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return newClientWith(t, client.Options{Policy: p})
+}
+
+func newClientWith(t testing.TB, o client.Options) *client.Client {
+	t.Helper()
+	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	c, err := client.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

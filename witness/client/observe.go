@@ -25,14 +25,22 @@ func Answers() []Answer {
 	return []Answer{AnswerCosigned, AnswerConflict, AnswerRefused, AnswerLater, AnswerTimeout, AnswerFailed}
 }
 
-// observe tells Options.Observe what came of a request to e that began at the given time.
-func (c *Client) observe(e *endpoint, began time.Time, err error) {
+// An Exchange is one request for a cosignature of a witness.
+type Exchange struct {
+	Witness  string // its name in the policy
+	Answer   Answer
+	Duration time.Duration
+	Hedge    bool // it was sent because another one was overdue
+}
+
+// observe tells Options.Observe what came of a request to e.
+func (c *Client) observe(e *endpoint, d time.Duration, hedge bool, err error) {
 	if c.observer == nil {
 		return
 	}
-	a, d := answerOf(err), time.Since(began)
+	a := answerOf(err)
 	for _, w := range e.witnesses {
-		c.observer(w.Name, a, d)
+		c.observer(Exchange{Witness: w.Name, Answer: a, Duration: d, Hedge: hedge})
 	}
 }
 

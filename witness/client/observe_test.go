@@ -35,13 +35,13 @@ func TestObserveTellsWhatCameOfRequests(t *testing.T) {
 		}
 		var mu sync.Mutex
 		told := map[client.Answer]int{}
-		o := client.Options{Policy: newPolicy(t, 1, w), Observe: func(witness string, a client.Answer, d time.Duration) {
+		o := client.Options{Policy: newPolicy(t, 1, w), Observe: func(x client.Exchange) {
 			mu.Lock()
 			defer mu.Unlock()
-			if witness != "w1" || d < 0 || !slices.Contains(client.Answers(), a) {
-				t.Errorf("told of %s, %s, %v", witness, a, d)
+			if x.Witness != "w1" || x.Duration < 0 || x.Hedge || !slices.Contains(client.Answers(), x.Answer) {
+				t.Errorf("told of %+v", x)
 			}
-			told[a]++
+			told[x.Answer]++
 		}}
 		if want == client.AnswerTimeout {
 			o.HTTP = &http.Client{Timeout: 50 * time.Millisecond}

@@ -15,8 +15,9 @@ import (
 // Sizes asks every witness what tree it has cosigned last: add-checkpoint with the checkpoint's
 // own size as old size, and no proof. One that is at this checkpoint re-signs it; others answer
 // with their size, and their monitoring prefix, where they have one, with the root. The sizes
-// come in the order of the policy. A witness whose tree of this size has another root is told by
-// a Root that is not the checkpoint's: the zero hash, if the true one is not to be had.
+// come in the order of the policy. A Root is there only if the monitoring prefix shows it signed by
+// the log, or if it is the checkpoint's: no witness can make one up. One that says it has another
+// tree of this size, and does not show it, counts as silent.
 func (c *Client) Sizes(ctx context.Context, checkpoint []byte) ([]policy.WitnessSize, error) {
 	ctx, cancel := deadline(ctx)
 	defer cancel()
@@ -51,15 +52,18 @@ func (c *Client) Sizes(ctx context.Context, checkpoint []byte) ([]policy.Witness
 
 // sizeOf asks one witness.
 func (c *Client) sizeOf(ctx context.Context, e *endpoint, r *round) policy.WitnessSize {
-	select {
-	case e.slot <- struct{}{}:
-		defer func() { <-e.slot }()
-	case <-ctx.Done():
-		return policy.WitnessSize{Err: e.state()}
+	leave, fresh, err := e.enter(ctx, ctx, nil)
+	if err != nil {
+		return policy.WitnessSize{Err: err}
+	}
+	defer leave()
+	hc := c.http
+	if fresh {
+		hc = c.fresh
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, err := c.post(ctx, e, r, r.tree.Size, nil)
+	_, err = c.post(ctx, hc, e, r, r.tree.Size, nil)
 	var conflict *conflictError
 	var refused *RefusedError
 	switch {
@@ -82,6 +86,14 @@ func (c *Client) sizeOf(ctx context.Context, e *endpoint, r *round) policy.Witne
 	return policy.WitnessSize{Err: err}
 }
 
+// A ClaimError reports a witness that says it has cosigned another tree than the checkpoint's, of the
+// same size, and does not show it: it may as well be lying.
+type ClaimError struct{ Size int64 }
+
+func (e *ClaimError) Error() string {
+	return fmt.Sprintf("says that it has cosigned another tree of size %d, and shows no proof", e.Size)
+}
+
 // sizeAfterConflict completes a size that a witness has told with the root, if it shows that.
 func (c *Client) sizeAfterConflict(ctx context.Context, e *endpoint, r *round, size int64) policy.WitnessSize {
 	e.setSize(r.tree.Origin, size)
@@ -89,20 +101,20 @@ func (c *Client) sizeAfterConflict(ctx context.Context, e *endpoint, r *round, s
 		return policy.WitnessSize{Size: size} // it lags, and will judge our proof itself
 	}
 	seen, err := c.monitor(ctx, e, r.tree.Origin)
-	if err == nil && seen.Size == size && seen.Root != nil {
+	if err == nil && seen.Size >= r.tree.Size && seen.Root != nil {
+		e.setSize(r.tree.Origin, seen.Size)
 		return seen
 	}
-	ws := policy.WitnessSize{Size: size}
 	if size == r.tree.Size {
-		ws.Root = &[32]byte{} // another one than the checkpoint's, or it would have been re-signed
+		return policy.WitnessSize{Err: &ClaimError{Size: size}}
 	}
-	return ws
+	return policy.WitnessSize{Size: size}
 }
 
 // monitor reads the monitoring prefix: the checkpoint last cosigned, verified, or size 0.
 func (c *Client) monitor(ctx context.Context, e *endpoint, origin string) (policy.WitnessSize, error) {
 	sum := sha256.Sum256([]byte(origin))
-	status, _, answer, err := c.exchange(ctx, http.MethodGet, e.url+"/"+hex.EncodeToString(sum[:])+"/checkpoint", nil)
+	status, _, answer, err := c.exchange(ctx, c.http, http.MethodGet, e.url+"/"+hex.EncodeToString(sum[:])+"/checkpoint", nil)
 	switch {
 	case err != nil:
 		return policy.WitnessSize{}, fmt.Errorf("reading monitoring prefix: %w", err)

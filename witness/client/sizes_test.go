@@ -1,10 +1,12 @@
 package client_test
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 	"time"
 
+	"tallywood/witness/client"
 	"tallywood/witness/policy"
 )
 
@@ -61,23 +63,40 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-func TestSizesWithoutMonitoringPrefix(t *testing.T) {
+// TestSizesBelievesNoClaim asks witnesses that say they are at odds with the checkpoint, and show no
+// signature of the log for it.
+func TestSizesBelievesNoClaim(t *testing.T) {
 	h, fork := newHistory(t, 20, "entry"), newHistory(t, 20, "forged entry")
-	w := startWitness(t, "w")
-	c := newClient(t, newPolicy(t, 1, w))
-	if _, err := c.Cosign(within(t, time.Second), fork.checkpoint(t, 9), fork.prove); err != nil {
-		t.Fatal(err)
-	}
-	w.replace(func(rw http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet {
-			http.NotFound(rw, r)
-			return
+	conflict := func(size string) http.HandlerFunc {
+		return func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header()["Content-Type"] = []string{"text/x.tlog.size"}
+			rw.WriteHeader(http.StatusConflict)
+			_, _ = rw.Write([]byte(size + "\n"))
 		}
-		w.witness.ServeHTTP(rw, r)
-	})
-	s, err := c.Sizes(within(t, time.Second), h.checkpoint(t, 9))
-	if err != nil || s[0].Err != nil || s[0].Size != 9 || s[0].Root == nil || *s[0].Root == h.root(t, 9) {
-		t.Errorf("Sizes = %+v, %v; want size 9 with a root that is not ours", s, err)
+	}
+	var claim *client.ClaimError
+	for name, c := range map[string]struct {
+		submit http.HandlerFunc
+		size   int64
+		claim  bool
+	}{
+		"another tree of this size": {nil, 0, true}, // it has cosigned one, but does not show it
+		"409 with this size":        {conflict("9"), 0, true},
+		"422":                       {func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusUnprocessableEntity) }, 0, true},
+		"a larger size":             {conflict("4611686018427387904"), 1 << 62, false},
+		"a smaller size":            {conflict("4"), 4, false},
+	} {
+		w := startWitness(t, "w")
+		cl := newClient(t, newPolicy(t, 1, w))
+		if _, err := cl.Cosign(within(t, time.Minute), fork.checkpoint(t, 9), fork.prove); err != nil {
+			t.Fatal(err)
+		}
+		w.replace(c.submit)
+		w.hideMonitor()
+		s, err := cl.Sizes(within(t, time.Minute), h.checkpoint(t, 9))
+		if err != nil || s[0].Size != c.size || s[0].Root != nil || errors.As(s[0].Err, &claim) != c.claim {
+			t.Errorf("%s: Sizes = %+v, %v; want size %d without root, or a ClaimError: %v", name, s, err, c.size, c.claim)
+		}
 	}
 }
 
