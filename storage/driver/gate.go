@@ -20,9 +20,10 @@ var ErrGate = errors.New("too few witnesses answer to rule out that the log was 
 const gateTimeout = 2 * time.Second
 
 // passGate is the anti-rollback gate, storage-protocol section 4.3: no witness may have cosigned
-// what the log, in state s, does not have. It fails with a *DamageError if one has, and with ErrGate
-// if the witnesses that did not answer could meet the quorum by themselves: then they may have
-// cosigned a checkpoint that nobody else remembers.
+// what the log, in state s, does not have. It fails with a *DamageError if one shows that it has, and
+// with ErrGate if the witnesses that did not answer could meet the quorum by themselves: then they may
+// have cosigned a checkpoint that nobody else remembers. A witness that only says that it has, without
+// the log's signature, may be lying: it counts as silent, so that it has no more than its vote.
 func (l *Log) passGate(ctx context.Context, f floor, s state) error {
 	if l.o.Sizes == nil {
 		return nil
@@ -36,13 +37,18 @@ func (l *Log) passGate(ctx context.Context, f floor, s state) error {
 		return fmt.Errorf("asking the witnesses: %w", err)
 	}
 	var names []string
-	for _, w := range sizes {
-		if w.Err != nil {
-			names = append(names, fmt.Sprintf("%s (%v)", w.Name, w.Err))
-			continue
+	for i, w := range sizes {
+		if w.Err == nil {
+			err := l.believe(ctx, f, s, w)
+			if claim := (*unproven)(nil); !errors.As(err, &claim) && err != nil {
+				return err
+			}
+			if sizes[i].Err = err; err != nil {
+				l.o.Log.ErrorContext(ctx, "a witness is at odds with the log", "origin", l.o.Origin, "key", w.Name, "err", err)
+			}
 		}
-		if err := l.believe(ctx, f, s, w); err != nil {
-			return err
+		if err := sizes[i].Err; err != nil {
+			names = append(names, fmt.Sprintf("%s (%v)", w.Name, err))
 		}
 	}
 	if l.enough(sizes) {
@@ -69,6 +75,24 @@ func (l *Log) gateCheckpoint() ([]byte, error) {
 	return signed, nil
 }
 
+// An unproven is what a witness says against the log without showing the log's signature of it.
+type unproven struct{ what string }
+
+func (u *unproven) Error() string { return u.what + ", and shows no proof" }
+
+// contradicted is the error of a witness that says what: damage, met at slot unless that is -1, if it
+// shows the log's signature of it.
+func contradicted(w policy.WitnessSize, slot int64, what string) error {
+	if w.Root == nil {
+		return &unproven{"says that it has cosigned " + what}
+	}
+	damage := damagef("rolled back: witness %q has cosigned %s", w.Name, what)
+	if slot < 0 {
+		return damage
+	}
+	return &oddity{slot, damage}
+}
+
 // believe compares what one witness has cosigned with state s.
 func (l *Log) believe(ctx context.Context, f floor, s state, w policy.WitnessSize) error {
 	size, root, slot := int64(0), emptyHash, int64(-1)
@@ -79,19 +103,19 @@ func (l *Log) believe(ctx context.Context, f floor, s state, w policy.WitnessSiz
 	case w.Size < size:
 		return nil // it lags
 	case w.Size > s.size:
-		return damagef("rolled back: witness %q has cosigned size %d, but the bucket has only %d", w.Name, w.Size, s.size)
+		return contradicted(w, -1, fmt.Sprintf("size %d, but the bucket has only %d", w.Size, s.size))
 	case w.Size > size:
 		h, _, at, err := l.search(ctx, f.N, s.n, w.Size)
 		if err != nil {
 			return l.missing(at, err)
 		}
 		if h.NewSize != w.Size {
-			return &oddity{at, damagef("rolled back: witness %q has cosigned size %d, at which no record ends", w.Name, w.Size)}
+			return contradicted(w, at, fmt.Sprintf("size %d, at which no record ends", w.Size))
 		}
 		root, slot = h.NewRoot, at
 	}
 	if w.Root != nil && *w.Root != root {
-		return &oddity{slot, damagef("rolled back: witness %q has cosigned root %x at size %d, the bucket has %x", w.Name, *w.Root, w.Size, root)}
+		return contradicted(w, slot, fmt.Sprintf("root %x at size %d, the bucket has %x", *w.Root, w.Size, root))
 	}
 	return nil
 }

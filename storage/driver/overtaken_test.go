@@ -71,7 +71,7 @@ func TestNoRefusalWithoutSecondLook(t *testing.T) {
 	o.Cosign = new(quorum).cosign
 	o.Satisfied = func(has func(string) bool) bool { return has("w") }
 	o.Sizes = func(context.Context, []byte) ([]policy.WitnessSize, error) {
-		return []policy.WitnessSize{{Name: "w", Size: 6}}, nil
+		return []policy.WitnessSize{{Name: "w", Size: 6, Root: new([32]byte)}}, nil
 	}
 	var damage *driver.DamageError
 	u := &unreadable{b, slotKey(newest(t, b) + 1)}
