@@ -104,9 +104,11 @@ func parseLogsFlags(name string, args []string, stdout io.Writer) (logsFlags, er
 	case "disable", "enable", "acknowledge":
 		set.StringVar(&f.origin, "origin", "", "")
 	case "diff":
-		if n := len(args); n > 0 && !strings.HasPrefix(args[n-1], "-") {
-			f.vkey, args = args[n-1], args[:n-1] // the source
+		set.SetOutput(io.Discard)
+		if err := set.Parse(args); err == nil && set.NArg() == 1 {
+			f.vkey, args = set.Arg(0), args[:len(args)-1] // the source
 		}
+		f.logs, f.lists = nil, nil // they are parsed again
 	}
 	if err := parseFlags(set, args, logsHelp, stdout); err != nil {
 		return f, err

@@ -34,12 +34,16 @@ import (
 //
 //	exec testlog vkey NAME            print the vkey of a test log
 //	exec testlog request NAME OLD N   print an add-checkpoint request of a tree of N equal entries
+//	exec testlog fork NAME OLD N      the same of a tree with other entries
 //	exec http METHOD URL [FILE]       send FILE, print the body; fails above 399
 //	serve ARG...                      start "tallywood-witness serve ARG...", wait until it is ready,
 //	                                  and set $URL
 //	hup TEXT                          send SIGHUP to it, and wait until it has logged TEXT
 //	logged TEXT                       wait until it has logged TEXT since the last hup or logged
-//	stop                              send SIGTERM to it; it must end well
+//	terminate                         send SIGTERM to it; it must end well
+//	crash                             send SIGKILL to it
+//
+// Of several servers these speak of the last one started that still runs, and so does $URL.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"tallywood-witness": main,
@@ -50,8 +54,28 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"serve": serve, "hup": hangUp, "logged": logged, "stop": stop,
+		"serve": serve, "hup": hangUp, "logged": logged, "terminate": terminate, "crash": crash,
 	}})
+}
+
+// TestScriptsRunToTheirEnd keeps "stop" out of them: it is testscript's own command, which ends a script
+// there and calls that a success.
+func TestScriptsRunToTheirEnd(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("%d scripts: %v", len(scripts), err)
+	}
+	for _, path := range scripts {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(data), "\n") {
+			if fields := strings.Fields(line); len(fields) > 0 && fields[0] == "stop" {
+				t.Errorf("%s:%d: the script ends here, successfully; to end the server, write terminate", path, i+1)
+			}
+		}
+	}
 }
 
 // A process is the server that a script has started.
@@ -59,6 +83,9 @@ type process struct {
 	cmd *exec.Cmd
 	log string // file of its standard error
 	at  int    // up to where that was read
+
+	url    string
+	before *process // another one that was started before it
 }
 
 // processes holds the running server of each script.
@@ -67,7 +94,17 @@ var processes sync.Map // of *testscript.TestScript to *process
 func serve(ts *testscript.TestScript, neg bool, args []string) {
 	binary := filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "tallywood-witness")
 	p := &process{cmd: exec.Command(binary, append([]string{"serve"}, args...)...), log: ts.MkAbs("serve.log")}
+	if before, ok := processes.Load(ts); ok {
+		p.before = before.(*process)
+		p.log = ts.MkAbs(fmt.Sprintf("serve-%d.log", time.Now().UnixNano()))
+	}
 	p.cmd.Dir = ts.MkAbs(".")
+	p.cmd.Env = os.Environ()
+	for _, name := range []string{"CREDENTIALS_DIRECTORY", "SSH_AUTH_SOCK"} { // what a script may set
+		if value := ts.Getenv(name); value != "" {
+			p.cmd.Env = append(p.cmd.Env, name+"="+value)
+		}
+	}
 	stderr, err := os.Create(p.log)
 	ts.Check(err)
 	defer stderr.Close()
@@ -80,9 +117,10 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 	url, ok := strings.CutPrefix(line, "ready ")
 	if err != nil || !ok {
 		_ = p.cmd.Wait()
-		ts.Fatalf("serve printed %q (%v); its log:\n%s", line, err, ts.ReadFile("serve.log"))
+		ts.Fatalf("serve printed %q (%v); its log:\n%s", line, err, ts.ReadFile(p.log))
 	}
-	ts.Setenv("URL", strings.TrimSpace(url))
+	p.url = strings.TrimSpace(url)
+	ts.Setenv("URL", p.url)
 	processes.Store(ts, p)
 }
 
@@ -183,23 +221,40 @@ func hangUp(ts *testscript.TestScript, neg bool, args []string) {
 func logged(ts *testscript.TestScript, _ bool, args []string) {
 	p := running(ts)
 	for range 1000 {
-		text := ts.ReadFile("serve.log")[p.at:]
+		text := ts.ReadFile(p.log)[p.at:]
 		if i := strings.Index(text, args[0]); i >= 0 {
 			p.at += i + len(args[0])
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	ts.Fatalf("the server has not logged %q since:\n%s", args[0], ts.ReadFile("serve.log")[p.at:])
+	ts.Fatalf("the server has not logged %q since:\n%s", args[0], ts.ReadFile(p.log)[p.at:])
 }
 
-func stop(ts *testscript.TestScript, _ bool, _ []string) {
+func terminate(ts *testscript.TestScript, _ bool, _ []string) {
 	p := running(ts)
 	ts.Check(p.cmd.Process.Signal(syscall.SIGTERM))
 	if err := p.cmd.Wait(); err != nil {
-		ts.Fatalf("the server ended with %v; its log:\n%s", err, ts.ReadFile("serve.log"))
+		ts.Fatalf("the server ended with %v; its log:\n%s", err, ts.ReadFile(p.log))
 	}
-	processes.Delete(ts)
+	ended(ts, p)
+}
+
+func crash(ts *testscript.TestScript, _ bool, _ []string) {
+	p := running(ts)
+	ts.Check(p.cmd.Process.Kill())
+	_ = p.cmd.Wait() // it says that it was killed
+	ended(ts, p)
+}
+
+// ended makes the server started before p the one that commands speak of.
+func ended(ts *testscript.TestScript, p *process) {
+	if p.before == nil {
+		processes.Delete(ts)
+		return
+	}
+	processes.Store(ts, p.before)
+	ts.Setenv("URL", p.before.url)
 }
 
 // testLog renders a log of equal entries, whose key follows from its name.
@@ -213,7 +268,7 @@ func testLog(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	if err := writeRequest(os.Stdout, args[1], logKey(args[1]), old, size); err != nil {
+	if err := writeTree(os.Stdout, args[1], logKey(args[1]), map[string]string{"request": "entry", "fork": "forged"}[args[0]], old, size); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -221,6 +276,11 @@ func testLog(args []string) int {
 }
 
 func writeRequest(out io.Writer, origin string, key ed25519.PrivateKey, old, size int64) error {
+	return writeTree(out, origin, key, "entry", old, size)
+}
+
+// writeTree writes a request of a tree whose entries are all alike.
+func writeTree(out io.Writer, origin string, key ed25519.PrivateKey, entry string, old, size int64) error {
 	var hashes []tlog.Hash
 	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
 		found := make([]tlog.Hash, len(indexes))
@@ -230,7 +290,7 @@ func writeRequest(out io.Writer, origin string, key ed25519.PrivateKey, old, siz
 		return found, nil
 	})
 	for i := range size {
-		hs, err := tlog.StoredHashes(i, []byte("entry"), reader)
+		hs, err := tlog.StoredHashes(i, []byte(entry), reader)
 		if err != nil {
 			return err
 		}
