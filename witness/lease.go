@@ -21,6 +21,9 @@ const (
 	leaseTimeout  = 10 * time.Second // of one renewal
 )
 
+// TakeOverTime is how long after [Witness.TakeOver] the witness signs, at the latest.
+const TakeOverTime = leaseHold + leaseInterval
+
 // A leaseRecord is one link of the chain that a witness writes beside its exported checkpoints. Each
 // is made by one process, is written into the state first, and replaces the one before it only.
 type leaseRecord struct {

@@ -140,6 +140,10 @@ ed25519: {{quote .AgentKey}}
 # seed: a witness that forgets can be made to sign a fork.
 state: objects
 
+# Where to copy what is published, for a web server or another machine, best on another disk: a state
+# that was restored, and another instance with this seed, are noticed by it.
+# export: /srv/witness
+
 # Shown on the status page: who runs this witness, how to reach them.
 about: {{quote .About}}
 {{if .Listen}}

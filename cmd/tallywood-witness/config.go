@@ -40,6 +40,12 @@ type config struct {
 	PassphraseFile string `yaml:"passphrase_file,omitempty"` // with the passphrase of an encrypted seed, like --passphrase-file
 	Ed25519        string `yaml:"ed25519,omitempty"`         // agent:KEY of an ssh-agent; default: derived from the seed
 	AgentSocket    string `yaml:"agent_socket,omitempty"`    // of that agent; default $SSH_AUTH_SOCK
+
+	// Directory that what is published is copied to, and the lease; it must not be in that of the state,
+	// and better on another disk: see export.go.
+	Export string `yaml:"export,omitempty"`
+
+	rotationConfig `yaml:",inline"` // how keys follow each other: see rotation.go
 }
 
 // readConfig reads DIR/config.yaml strictly: an unknown key is an error.
@@ -92,7 +98,7 @@ func (c config) check() error {
 	if c.State == "" {
 		errs = append(errs, errors.New("state: no directory given"))
 	}
-	return errors.Join(append(errs, c.checkReach())...)
+	return errors.Join(append(errs, c.checkReach(), c.rotationConfig.check())...)
 }
 
 func within(dir, path string) string {

@@ -27,8 +27,8 @@ type readiness struct {
 func (s *service) ready() readiness {
 	r := readiness{Ready: true}
 	not := func(reason string) { r.Ready, r.Reasons = false, append(r.Reasons, reason) }
-	if s.witness.KeyError() != nil {
-		not("the Ed25519 key cannot be used")
+	for _, why := range s.witness.NotSigning() {
+		not(why)
 	}
 	reachable := s.flags.listen != ""
 	for _, b := range s.reaches() {

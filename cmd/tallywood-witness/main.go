@@ -6,6 +6,8 @@
 //	tallywood-witness serve --dir DIR --listen HOST:PORT --logs FILE
 //	tallywood-witness logs list|add|disable|enable|diff|acknowledge --dir DIR …
 //	tallywood-witness floor set --dir DIR --origin ORIGIN
+//	tallywood-witness keys --dir DIR
+//	tallywood-witness take-over --dir DIR
 package main
 
 import (
@@ -73,11 +75,13 @@ only if it is provably an extension of that. Who demands cosignatures of several
 witnesses cannot be shown a log that forks or forgets.
 
 Commands:
-  init     make the keys and the configuration of a new witness
-  serve    answer the logs
-  logs     show and change which logs are cosigned
-  floor    go on with a log that is frozen because state of it was lost
-  version  print the version
+  init       make the keys and the configuration of a new witness
+  serve      answer the logs
+  logs       show and change which logs are cosigned
+  floor      go on with a log that is frozen because state of it was lost
+  keys       print the vkeys, and make keys that are to follow
+  take-over  go on where another instance has the same keys and other state
+  version    print the version
 
 Run "tallywood-witness COMMAND --help" for its flags. To begin:
 
@@ -99,6 +103,10 @@ func dispatch(args []string, stdout, stderr io.Writer) error {
 		return logsCommand(rest, stdout, stderr)
 	case "floor":
 		return floorCommand(rest, stdout, stderr)
+	case "keys":
+		return keysCommand(rest, stdout)
+	case "take-over":
+		return takeOverCommand(rest, stdout, stderr)
 	case "version", "--version", "-version":
 		fmt.Fprintln(stdout, version())
 		return nil

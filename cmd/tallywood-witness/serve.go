@@ -18,7 +18,6 @@ import (
 	"tallywood/internal/httpx"
 	"tallywood/internal/keys"
 	"tallywood/internal/tlsfile"
-	"tallywood/storage/posix"
 	"tallywood/witness"
 	"tallywood/witness/bastion"
 )
@@ -143,24 +142,23 @@ func openService(f serveFlags, logger *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := openKeys(c, f.passphrase)
+	o, err := c.options(f.dir, f.passphrase)
 	if err != nil {
 		return nil, err
 	}
-	s := &service{log: logger, dir: f.dir, config: c, keys: k}
+	s := &service{log: logger, dir: f.dir, config: c, keys: o.Keys}
+	o.Via = s.reaches
 	if s.sources, err = newSources(f.dir, append(c.Logs, f.logs...)); err != nil {
 		return nil, usageError("", "%w", err)
 	}
-	logs, err := s.sources.readLogs()
-	if err != nil {
+	if o.Logs, err = s.sources.readLogs(); err != nil {
 		return nil, usageError("the format is shown by: tallywood-witness serve --help", "%w", err)
 	}
-	bucket, err := posix.Open(c.State)
-	if err != nil {
-		return nil, operational("", fmt.Errorf("opening state: %w", err))
+	o.Log = logger
+	if o.Export == nil {
+		logger.Warn("nothing is exported: a restored state and another instance with these keys are noticed only when somebody shows what they signed; set export in " + configFile)
 	}
-	s.witness, err = witness.New(witness.Options{Keys: k, Bucket: bucket, Logs: logs, About: c.About, Via: s.reaches, Log: logger})
-	if err != nil {
+	if s.witness, err = witness.New(o); err != nil {
 		return nil, usageError("", "%w", err)
 	}
 	s.lists, err = witness.NewLists(witness.ListsOptions{Witness: s.witness, URLs: append(c.Lists, f.lists...)})
