@@ -131,8 +131,12 @@ type TSA struct {
 type Witness struct {
 	// Name of its keys.
 	Name string `yaml:"name"`
-	// Seed its keys are derived from, file:PATH of a file with 64 hexadecimal digits.
-	Seed string `yaml:"seed"`
+	// Seed its keys are derived from, file:PATH of a file with 64 hexadecimal digits. With ed25519 the
+	// ML-DSA-44 key alone; then default: none, and it has no such key.
+	Seed string `yaml:"seed,omitempty"`
+	// Ed25519 key of it that is not derived from the seed: awskms://… or gcpkms://… of a key in a KMS, or
+	// file:PATH of a PKCS#8 PEM file. One key is one witness's, under one name, for ever. Default: none.
+	Ed25519 string `yaml:"ed25519,omitempty"`
 	// Log lists of the witness network (logs/v0) to cosign for, beside this process's own logs.
 	// Default: none.
 	Lists []string `yaml:"lists,omitempty"`
@@ -370,6 +374,10 @@ func (c *Config) checkParts() error {
 		}
 		if seen[w.Name] {
 			errs = append(errs, fmt.Errorf("witness %d: name %q is taken", i+1, w.Name))
+		}
+		// An Ed25519 cosignature does not name its cosigner, and a log's key signs other things.
+		if w.Ed25519 != "" && c.uses(w.Ed25519) > 1 {
+			errs = append(errs, fmt.Errorf("witness %d: ed25519: %s is used elsewhere too; a witness's key is nothing else's", i+1, w.Ed25519))
 		}
 		seen[w.Name] = true
 	}

@@ -14,7 +14,7 @@ type Key struct {
 	Location string // a path, or the URI of a key in a KMS
 }
 
-// Keys returns the private keys of the logs and authorities.
+// Keys returns the private keys of the logs, authorities and witnesses, but for those of seeds.
 func (c *Config) Keys() []Key {
 	var out []Key
 	for _, f := range c.files() {
@@ -23,6 +23,17 @@ func (c *Config) Keys() []Key {
 		}
 	}
 	return out
+}
+
+// uses returns how many fields name the private key at location.
+func (c *Config) uses(location string) int {
+	n := 0
+	for _, k := range c.Keys() {
+		if k.Location == location {
+			n++
+		}
+	}
+	return n
 }
 
 // A fileField is a field that is a file: URL in the file and a path in here.
@@ -55,7 +66,13 @@ func (c *Config) files() []fileField {
 		out = append(out, fileField{"tsa: key", &c.TSA.Key, true})
 	}
 	for i := range c.Witnesses {
-		out = append(out, fileField{"witness " + c.Witnesses[i].Name + ": seed", &c.Witnesses[i].Seed, false})
+		w := &c.Witnesses[i]
+		if w.Seed != "" || w.Ed25519 == "" {
+			out = append(out, fileField{"witness " + w.Name + ": seed", &w.Seed, false})
+		}
+		if w.Ed25519 != "" {
+			out = append(out, fileField{"witness " + w.Name + ": ed25519", &w.Ed25519, true})
+		}
 	}
 	if c.DevOIDC != nil && c.DevOIDC.Key != "" {
 		out = append(out, fileField{"dev_oidc: key", &c.DevOIDC.Key, false})

@@ -6,7 +6,6 @@ import (
 	"net/http"
 
 	"tallywood/internal/config"
-	"tallywood/internal/keys"
 	"tallywood/witness"
 	"tallywood/witness/policy"
 )
@@ -60,11 +59,7 @@ func witnessLogs(logs []*logPart) ([]witness.Log, error) {
 }
 
 func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witnessPart, error) {
-	seed, err := keys.ReadSeed(c.Seed)
-	if err != nil {
-		return nil, fmt.Errorf("reading seed: %w", err)
-	}
-	k, err := keys.WitnessFromSeed(c.Name, seed)
+	k, err := s.witnessKeys(c)
 	if err != nil {
 		return nil, err
 	}
