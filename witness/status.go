@@ -182,7 +182,7 @@ func (w *Witness) serveStatus(rw http.ResponseWriter, r *http.Request) {
 //go:embed status.html
 var pageText string
 
-var page = template.Must(template.New("status.html").Parse(pageText))
+var page = template.Must(template.New("status.html").Funcs(template.FuncMap{"span": span, "since": since}).Parse(pageText))
 
 func (w *Witness) servePage(rw http.ResponseWriter, r *http.Request) {
 	var b bytes.Buffer

@@ -10,7 +10,7 @@ import (
 
 // An alarm is something that the operator has to look at, as the status page shows it.
 type alarm struct {
-	Kind   string     `json:"kind"` // frozen, evidence, key or list
+	Kind   string     `json:"kind"` // signing, export, frozen, evidence, key or list
 	Origin string     `json:"origin,omitempty"`
 	Text   string     `json:"text"`
 	Since  *time.Time `json:"since,omitempty"`
@@ -26,6 +26,12 @@ const maxShownAlarms = 100
 // file no more than its name.
 func (w *Witness) alarmsNow(ctx context.Context) []alarm {
 	out := []alarm{}
+	for _, why := range w.NotSigning() {
+		out = append(out, alarm{Kind: "signing", Text: "Nothing is signed now: " + why + "."})
+	}
+	if w.exporter.bucket != nil && w.exporter.status().Failing {
+		out = append(out, alarm{Kind: "export", Text: "What is cosigned cannot be exported now; signing goes on."})
+	}
 	evidence := w.evidenceCounts(ctx)
 	for _, e := range w.entries() {
 		if e.snap().frozen {
@@ -97,3 +103,19 @@ func (w *Witness) evidenceCounts(ctx context.Context) map[string]int {
 	b.read, b.counts = time.Now(), counts
 	return counts
 }
+
+// span says in words how long so many seconds are.
+func span(seconds int64) string {
+	switch {
+	case seconds < 120:
+		return fmt.Sprintf("%d s", seconds)
+	case seconds < 2*3600:
+		return fmt.Sprintf("%d min", seconds/60)
+	case seconds < 48*3600:
+		return fmt.Sprintf("%d h", seconds/3600)
+	}
+	return fmt.Sprintf("%d days", seconds/86400)
+}
+
+// since says in words how long t is before now.
+func since(now time.Time, t *time.Time) string { return span(max(0, int64(now.Sub(*t).Seconds()))) }
