@@ -86,7 +86,8 @@ func (w *Witness) writeMetrics(ctx context.Context, out io.Writer) {
 	m.swaps.write(&b, "state_swap_seconds", "")
 	help(&b, "add_checkpoint_seconds", "histogram", "How long cosigning took, of requests that were answered 200.")
 	m.added.write(&b, "add_checkpoint_seconds", "")
-	w.writeListMetrics(ctx, &b)
+	w.writeHealthMetrics(ctx, &b)
+	w.writeListMetrics(&b)
 	w.writeExportMetrics(&b)
 	w.writeLogMetrics(&b)
 	_, _ = io.WriteString(out, b.String()) // the scraper is gone; nobody to tell

@@ -3,11 +3,13 @@ package witness
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
-// writeListMetrics writes what is known of the log lists, and the alarms that they have raised.
-func (w *Witness) writeListMetrics(ctx context.Context, b *strings.Builder) {
+// writeListMetrics writes what is known of the log lists. A file of the operator's is read when it
+// changes, so that it has no time at which it should have been read.
+func (w *Witness) writeListMetrics(b *strings.Builder) {
 	lists := w.lists.all()
 	series := func(name, kind, text string, value func(listStatus) (int64, bool)) {
 		help(b, name, kind, text)
@@ -17,11 +19,11 @@ func (w *Witness) writeListMetrics(ctx context.Context, b *strings.Builder) {
 			}
 		}
 	}
-	series("list_read_timestamp_seconds", "gauge", "When a log list was last read.", func(s listStatus) (int64, bool) {
+	series("list_read_timestamp_seconds", "gauge", "When a log list at a URL was last read; 0: never.", func(s listStatus) (int64, bool) {
 		if s.Read == nil {
-			return 0, true
+			return 0, !filepath.IsAbs(s.Source)
 		}
-		return s.Read.Unix(), true
+		return s.Read.Unix(), !filepath.IsAbs(s.Source)
 	})
 	series("list_changed_timestamp_seconds", "gauge", "When a log list was last seen to have changed.", func(s listStatus) (int64, bool) {
 		if s.Changed == nil {
@@ -33,12 +35,26 @@ func (w *Witness) writeListMetrics(ctx context.Context, b *strings.Builder) {
 		func(s listStatus) (int64, bool) { return int64(s.Logs), true })
 	series("list_failures_total", "counter", "Attempts to read a list that failed.",
 		func(s listStatus) (int64, bool) { return s.failed, true })
-	help(b, "key_alarms", "gauge", "Keys that lists name for logs known under others, and that nobody has acknowledged.")
-	fmt.Fprintf(b, "tallywood_witness_key_alarms %d\n", len(w.raised(ctx)))
-	n := 0
-	for _, c := range w.evidenceCounts(ctx) {
-		n += c
+}
+
+// writeHealthMetrics writes whether anything is signed, and what the operator has to look at.
+func (w *Witness) writeHealthMetrics(ctx context.Context, b *strings.Builder) {
+	signing, evidence := 0, 0
+	if len(w.NotSigning()) == 0 {
+		signing = 1
 	}
-	help(b, "evidence", "gauge", "Objects of evidence that are kept.")
-	fmt.Fprintf(b, "tallywood_witness_evidence %d\n", n)
+	for _, n := range w.evidenceCounts(ctx) {
+		evidence += n
+	}
+	for _, m := range []struct {
+		name, text string
+		value      int
+	}{
+		{"signing", "0 if nothing is signed for any log.", signing},
+		{"key_alarms", "Keys that lists name for logs known under others, and that nobody has acknowledged.", len(w.raised(ctx))},
+		{"evidence", "Objects of evidence that are kept.", evidence},
+	} {
+		help(b, m.name, "gauge", m.text)
+		fmt.Fprintf(b, "tallywood_witness_%s %d\n", m.name, m.value)
+	}
 }

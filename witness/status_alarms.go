@@ -3,6 +3,7 @@ package witness
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +48,9 @@ func (w *Witness) alarmsNow(ctx context.Context) []alarm {
 			Text: "A list names another key for this log: " + a.Key + " (" + publicSource(a.Source) + "). The log is cosigned with the keys it had."})
 	}
 	for _, s := range w.lists.all() {
+		if filepath.IsAbs(s.Source) { // it is read when it changes
+			continue
+		}
 		if s.Read == nil && s.Failing || s.Read != nil && w.now().Sub(*s.Read) > staleList {
 			out = append(out, alarm{Kind: "list", Since: s.Read,
 				Text: "This list of logs could not be read lately: " + publicSource(s.Source) + ". What it named before is cosigned."})

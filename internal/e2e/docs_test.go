@@ -283,6 +283,9 @@ func TestWitnessPage(t *testing.T) {
 	config := writeFile(t, p.dir, "config.yaml", "address: 127.0.0.1:0\nstorage: file:./objects\nlogs:\n"+
 		"  - {name: signatures, kind: rekor, origin: log.example.org, key: file:log.pem, policy: policy.txt}\n")
 	wantCosigned(t, pol, addEntry(t, serveLog(t, config).url), 1)
+	if out := p.shell(t, p.next(t, "sh", "tallywood-witness logs add")); !strings.Contains(out, "log.example.org: added") || !strings.Contains(out, "log.example.org  1 ") {
+		t.Errorf("logs add and list printed:\n%s", out)
+	}
 	p.done(t)
 }
 
