@@ -40,6 +40,7 @@ var _ storage.Bucket = (*Bucket)(nil)
 type Bucket struct {
 	name     string // of the directory, for errors
 	root     *os.Root
+	tmp      *os.File // the directory .tmp
 	lockWait time.Duration
 	writes   chan struct{}            // a token for each temporary file being written
 	turns    [lockCount]chan struct{} // a token in each, for the goroutine that may lock a key
@@ -51,14 +52,15 @@ type Bucket struct {
 	mu     sync.Mutex            // guards the fields below
 	dirs   map[string]*directory // what is known of directories, by path
 	held   map[*os.File]struct{} // the locks of Lock: a file that nothing refers to gets closed
+	spares []*spare              // at most maxSpares
 	failed error                 // the first failed sync; wraps ErrSync
 }
 
 // An effect is one step that changes the file system or makes a change durable.
 type effect struct {
-	op   string // mkdir, write, datasync, link, rename, remove, syncdir
+	op   string // mkdir, write, datasync, link, rename, exchange, remove, syncdir
 	name string // what it is done to
-	to   string // link, rename: the new name
+	to   string // link, rename, exchange: the new name
 }
 
 // do runs one effect.
@@ -71,8 +73,8 @@ func (b *Bucket) do(op, name, to string, run func() error) error {
 
 // Open opens the bucket in the directory dir, and creates dir (not its parents) if it is missing.
 // It refuses a directory whose private parts others may enter, and removes temporary files that a
-// dead process left more than an hour ago. The Bucket holds one file descriptor for as long as it
-// is reachable.
+// dead process left more than an hour ago. The Bucket holds two file descriptors for as long as it
+// is reachable, and one for each of as many private objects as were swapped at the same time, at most 256.
 func Open(dir string) (*Bucket, error) {
 	b, err := open(dir)
 	if err != nil {
@@ -106,6 +108,9 @@ func open(dir string) (*Bucket, error) {
 		}
 	}
 	if err := errors.Join(b.checkModes(), b.removeStale(time.Now())); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	if b.tmp, err = root.Open(tmpDir); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	return b, nil

@@ -82,7 +82,12 @@ func (d *disk) around(e posix.Effect, run func() error) error {
 		if err != nil {
 			return err
 		}
-		d.files[e.Name] = &file{content: string(content)}
+		f := d.files[e.Name]
+		if f == nil {
+			f = new(file)
+			d.files[e.Name] = f
+		}
+		f.content, f.synced = string(content), false // under every name it has or may get back
 	case "datasync":
 		d.files[e.Name].synced = true
 	case "link", "rename":
@@ -91,6 +96,16 @@ func (d *disk) around(e posix.Effect, run func() error) error {
 			d.faults = append(d.faults, fmt.Errorf("%s %s: the content is not on disk", e.Op, e.To))
 		}
 		d.files[e.To] = f
+		d.set(e.To, entry{f})
+		if e.Op == "rename" {
+			delete(d.files, e.Name)
+		}
+	case "exchange":
+		f := d.files[e.Name]
+		if !f.synced {
+			d.faults = append(d.faults, fmt.Errorf("%s %s: the content is not on disk", e.Op, e.To))
+		}
+		d.files[e.Name], d.files[e.To] = d.files[e.To], f
 		d.set(e.To, entry{f})
 	case "remove":
 		delete(d.files, e.Name)

@@ -27,6 +27,10 @@
 // The version of an object is the SHA-256 of its content in hexadecimal, so equal contents share
 // one.
 //
+// On Linux a file in state/ that a compare-and-swap has replaced is overwritten by a later one, once
+// no process has it open: where each swap made a file and freed another, file systems spent most of
+// their time on that. Such files wait in .tmp.
+//
 // # Limits
 //
 // Local file systems only: over NFS a lost reply looks like an object that exists, and flock

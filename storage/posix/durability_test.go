@@ -79,10 +79,12 @@ func workload(t *testing.T, b *posix.Bucket, d *disk) error {
 				}
 			}
 		})
-		wg.Go(func() { // one growing object, swapped by all
+		wg.Go(func() { // two growing objects, swapped by all; the private one overwrites what it was
 			for range 6 {
-				if err := extend(t, b, d, "logs/l/checkpoint"); err != nil {
-					report("swapping: %w", err)
+				for _, key := range []string{"logs/l/checkpoint", "state/l/head"} {
+					if err := extend(t, b, d, key); err != nil {
+						report("swapping: %w", err)
+					}
 				}
 			}
 		})

@@ -10,7 +10,7 @@ import (
 // MaxDirs is the number of directories a Bucket remembers.
 const MaxDirs = maxDirs
 
-// An Effect is one step on the file system: mkdir, write, datasync, link, rename, remove, syncdir.
+// An Effect is one step on the file system: mkdir, write, datasync, link, rename, exchange, remove, syncdir.
 type Effect struct{ Op, Name, To string }
 
 // SetAround has f in place of every effect; run is the effect itself.
@@ -35,4 +35,11 @@ func (b *Bucket) KnownDirs() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.dirs)
+}
+
+// Spares returns the number of files that wait in .tmp to be overwritten.
+func (b *Bucket) Spares() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.spares)
 }

@@ -134,12 +134,10 @@ func TestOpenRemovesStaleTemporaryFilesOnly(t *testing.T) {
 func TestOwnFilesAreNoObjects(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, dir)
-	v, err := b.Put(t.Context(), "state/l/head", []byte("1"), storage.PutOptions{If: storage.Absent()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Put(t.Context(), "state/l/head", []byte("2"), storage.PutOptions{If: storage.Match(v)}); err != nil {
-		t.Fatal(err)
+	for _, c := range []storage.Condition{storage.Absent(), {}} {
+		if _, err := b.Put(t.Context(), "state/l/head", []byte("1"), storage.PutOptions{If: c}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	unlock, err := b.Lock("state/l/lock")
 	if err != nil {

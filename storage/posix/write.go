@@ -44,7 +44,7 @@ func (b *Bucket) put(ctx context.Context, key string, data []byte, c storage.Con
 	if err != nil {
 		return err
 	}
-	err = b.place(ctx, tmp, key, c)
+	old, err := b.place(ctx, tmp, key, c)
 	if err != nil || c.IsAbsent() { // a rename leaves no temporary file
 		defer b.removeTemp(tmp)
 	}
@@ -54,13 +54,15 @@ func (b *Bucket) put(ctx context.Context, key string, data []byte, c storage.Con
 	// Also what made the condition fail may be an object of another process without sync, and a
 	// caller that finds its own bytes there takes them for durable.
 	if syncErr := b.commit(dir); syncErr != nil {
-		return syncErr
+		return syncErr // and what was replaced stays in .tmp: it may be the object again
+	}
+	if old != nil {
+		b.keepSpare(old)
 	}
 	return err
 }
 
-// writeTemp writes data to a new temporary file, with the mode the object at key is to have, and
-// syncs it.
+// writeTemp writes data to a temporary file, with the mode the object at key is to have, and syncs it.
 func (b *Bucket) writeTemp(ctx context.Context, key string, data []byte) (string, error) {
 	select {
 	case b.writes <- struct{}{}:
@@ -71,16 +73,24 @@ func (b *Bucket) writeTemp(ctx context.Context, key string, data []byte) (string
 	mode := fs.FileMode(0o644)
 	if private(key) {
 		mode = 0o600
+		if s := b.takeSpare(); s != nil {
+			return s.name, b.fill(s.file, s.name, func() error { return s.refill(data) })
+		}
 	}
 	tmp := path.Join(tmpDir, rand.Text())
 	f, err := b.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return "", err
 	}
-	err = b.do("write", tmp, "", func() error {
+	return tmp, b.fill(f, tmp, func() error {
 		_, err := f.Write(data)
 		return err
 	})
+}
+
+// fill has a temporary file written, syncs and closes it. It removes the file if that fails.
+func (b *Bucket) fill(f *os.File, tmp string, write func() error) error {
+	err := b.do("write", tmp, "", write)
 	if err == nil {
 		err = b.do("datasync", tmp, "", func() error { return datasync(f) })
 		// Where blocks are allocated late, this is the place a full disk shows. The file is
@@ -91,37 +101,59 @@ func (b *Bucket) writeTemp(ctx context.Context, key string, data []byte) (string
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		b.removeTemp(tmp)
-		return "", err
+		return err
 	}
-	return tmp, nil
+	return nil
 }
 
-// place gives the file tmp the name key, if c holds.
-func (b *Bucket) place(ctx context.Context, tmp, key string, c storage.Condition) error {
+// place gives the file tmp the name key, if c holds. If it returns a spare, that is the file that
+// had the name, which may come back until the directory is synced.
+func (b *Bucket) place(ctx context.Context, tmp, key string, c storage.Condition) (*spare, error) {
 	if c.IsAbsent() {
-		err := b.do("link", tmp, key, func() error { return b.root.Link(tmp, key) })
-		if !errors.Is(err, fs.ErrExist) {
-			return b.checkVanished(err)
-		}
-		if info, err := b.root.Lstat(key); err == nil && info.IsDir() {
-			return fmt.Errorf("the key is the directory of others: %w", syscall.EISDIR)
-		}
-		return storage.ErrPrecondition
+		return nil, b.create(tmp, key)
 	}
 	unlock, err := b.lockKey(ctx, key)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
-	if want, ok := c.Version(); ok {
-		_, have, err := b.get(context.WithoutCancel(ctx), key, storage.Range{})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if have != want {
-			return storage.ErrPrecondition
-		}
+	want, ok := c.Version()
+	switch {
+	case !ok:
+		return nil, b.rename(tmp, key)
+	case canExchange && private(key):
+		return b.swap(tmp, key, want)
 	}
+	return nil, b.replace(tmp, key, want)
+}
+
+// create gives the file tmp the name key as well, if nothing has it.
+func (b *Bucket) create(tmp, key string) error {
+	err := b.do("link", tmp, key, func() error { return b.root.Link(tmp, key) })
+	if !errors.Is(err, fs.ErrExist) {
+		return b.checkVanished(err)
+	}
+	if info, err := b.root.Lstat(key); err == nil && info.IsDir() {
+		return fmt.Errorf("the key is the directory of others: %w", syscall.EISDIR)
+	}
+	return storage.ErrPrecondition
+}
+
+// replace gives the file tmp the name key, if that has the version want. The caller holds the lock
+// on key, as of rename.
+func (b *Bucket) replace(tmp, key string, want storage.Version) error {
+	_, have, err := b.get(context.Background(), key, storage.Range{})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if have != want {
+		return storage.ErrPrecondition
+	}
+	return b.rename(tmp, key)
+}
+
+// rename gives the file tmp the name key.
+func (b *Bucket) rename(tmp, key string) error {
 	return b.checkVanished(b.do("rename", tmp, key, func() error { return b.root.Rename(tmp, key) }))
 }
 
