@@ -68,21 +68,29 @@ func (s *session) patient(ctx context.Context, newRequest func() (*http.Request,
 			return answer{}, fmt.Errorf("making request: %w", err)
 		}
 		a, err := s.send(r)
-		later := a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable
-		if err != nil || !later || a.header.Get("Retry-After") == "" || n == maxThrottled {
+		wait, later := a.comeBack()
+		if err != nil || !later || n == maxThrottled {
 			return a, err
 		}
 		s.throttled.Add(1)
-		wait := time.Second
-		if seconds, err := strconv.Atoi(a.header.Get("Retry-After")); err == nil {
-			wait = min(maxWait, time.Duration(seconds)*time.Second)
-		}
 		select {
 		case <-ctx.Done():
 			return answer{}, ctx.Err()
 		case <-time.After(wait):
 		}
 	}
+}
+
+// comeBack reports whether an answer asks to come back later, and when.
+func (a answer) comeBack() (time.Duration, bool) {
+	seconds, err := strconv.Atoi(a.header.Get("Retry-After"))
+	switch {
+	case a.status != http.StatusTooManyRequests && a.status != http.StatusServiceUnavailable:
+		return 0, false
+	case err == nil:
+		return min(maxWait, time.Duration(seconds)*time.Second), true
+	}
+	return 50 * time.Millisecond, a.status == http.StatusTooManyRequests
 }
 
 // post sends a body to an endpoint of the submission prefix.
@@ -187,13 +195,13 @@ func only(status int) answers { return answers{ours: status} }
 // either permits several; the first is ours.
 func either(ours int, others ...int) answers { return answers{ours: ours, others: others} }
 
-// refused permits any 4xx: the specification says what is wrong with the request, and not how it
-// is answered.
+// refused permits any answer that is an error: the specification says what is wrong with the request,
+// and not how it is answered. Ours is a 4xx.
 func refused(ours int) answers { return answers{ours: ours, refusal: true} }
 
 func (w answers) String() string {
 	if w.refusal {
-		return "4xx"
+		return "an error"
 	}
 	text := strconv.Itoa(w.ours)
 	for _, status := range w.others {
@@ -204,7 +212,7 @@ func (w answers) String() string {
 
 // judge returns an error if a is not permitted, and notes in t if it is not ours.
 func (w answers) judge(t *trial, a answer) error {
-	permitted := a.status == w.ours || slices.Contains(w.others, a.status) || w.refusal && (a.closed || a.status >= 400 && a.status < 500)
+	permitted := a.status == w.ours || slices.Contains(w.others, a.status) || w.refusal && (a.closed || a.status >= 400)
 	switch {
 	case a.status == http.StatusOK && w.ours != http.StatusOK:
 		return fmt.Errorf("answered %s; want %s", a.short(), w)

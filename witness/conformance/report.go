@@ -102,12 +102,7 @@ func (r Report) WriteText(w io.Writer) error {
 			fmt.Fprintf(&b, "\n%s %s (%s)\n  case   %s\n  found  %s\n  spec   %s\n", strings.ToUpper(string(o)), x.ID, x.Level, x.About, x.Detail, x.Rule)
 		}
 	}
-	if skipped := r.With(Skipped); len(skipped) > 0 {
-		b.WriteString("\n")
-		for _, x := range skipped {
-			fmt.Fprintf(&b, "skipped %s: %s\n", x.ID, x.Detail)
-		}
-	}
+	b.WriteString(r.skipped())
 	fmt.Fprintf(&b, "\n%d cases: %d passed, %d differ, %d failed, %d skipped in %.1f s\n", len(r.Results),
 		r.Count(Passed), r.Count(Differs), r.Count(Failed), r.Count(Skipped), r.Took.Seconds())
 	if r.Throttled > 0 {
@@ -115,4 +110,24 @@ func (r Report) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// skipped says what was skipped, a line per reason.
+func (r Report) skipped() string {
+	var reasons []string
+	ids := map[string][]string{}
+	for _, x := range r.With(Skipped) {
+		if ids[x.Detail] == nil {
+			reasons = append(reasons, x.Detail)
+		}
+		ids[x.Detail] = append(ids[x.Detail], x.ID)
+	}
+	var b strings.Builder
+	for _, reason := range reasons {
+		fmt.Fprintf(&b, "\nskipped %d, from %s on: %s", len(ids[reason]), ids[reason][0], reason)
+	}
+	if b.Len() > 0 {
+		b.WriteString("\n")
+	}
+	return b.String()
 }
