@@ -101,7 +101,7 @@ func (w *Witness) authenticate(e *entry, r addRequest) (addition, error) {
 	}
 	ed, pq, bogus := w.signer.own(n)
 	a.own = ed || pq
-	if bogus > 0 {
+	if bogus > 0 && !e.temporary {
 		w.log.Warn("request with a forged line of this witness", "origin", e.origin, "size", a.tree.Size)
 	}
 	return a, nil
@@ -109,6 +109,9 @@ func (w *Witness) authenticate(e *entry, r addRequest) (addition, error) {
 
 // judge decides about an authentic checkpoint and cosigns it. The caller holds e.lock.
 func (w *Witness) judge(ctx context.Context, e *entry, a addition) (string, error) {
+	if e.removed {
+		return "", refuse(http.StatusNotFound, "log %q is not known here any more", shorten(e.origin))
+	}
 	if err := w.load(ctx, e, false); err != nil {
 		return "", err
 	}
@@ -129,7 +132,7 @@ func (w *Witness) judge(ctx context.Context, e *entry, a addition) (string, erro
 	if e.head.Frozen != "" {
 		return "", &unavailableError{after: time.Hour, reason: "this log is frozen: the witness has lost state of it, and its operator must look"}
 	}
-	if e.head.Size == a.tree.Size && e.head.Root != a.tree.Root {
+	if e.head.Size == a.tree.Size && e.head.Root != a.tree.Root && !e.temporary {
 		w.keepEvidence(ctx, e, a, kindEquivocation)
 	}
 	// > The witness MUST check that the old size matches the size of the latest checkpoint it

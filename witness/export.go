@@ -71,7 +71,7 @@ func newExporter(b storage.Bucket) *exporter {
 
 // mark notes that a log's durable note is this one, or, if note is empty, that it is to be read.
 func (x *exporter) mark(e *entry, note string) {
-	if x.bucket == nil {
+	if x.bucket == nil || e.temporary {
 		return
 	}
 	now := time.Now()

@@ -38,3 +38,12 @@ func (w *Witness) Recorded(ctx context.Context, origin string) (Recorded, error)
 	}
 	return r, nil
 }
+
+// VKeys returns the verifier keys of the witness, those too that do not sign now.
+func (w *Witness) VKeys() []string {
+	var vkeys []string
+	for _, k := range w.signer.keys {
+		vkeys = append(vkeys, k.String())
+	}
+	return vkeys
+}

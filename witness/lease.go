@@ -236,7 +236,7 @@ func (w *Witness) renewLease(ctx context.Context) error {
 		}
 		// Our last link is not out yet: it has to be before another one follows.
 		if v.state != nil && !v.shown.same(&v.state.Last) && v.shown.same(v.state.Before) {
-			err := w.syncState(ctx) // a process may have died while it wrote that
+			err := w.syncState(ctx, w.stateKey("lease")) // a process may have died while it wrote that
 			if err == nil {
 				err = writeLease(ctx, w.exporter.bucket, leaseKey, v.state.Last, v.shownAt)
 			}

@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
+	"path"
 	"time"
 
 	"tallywood/storage"
@@ -106,6 +106,14 @@ func decodeState(data []byte, origin string) (state, error) {
 
 func (w *Witness) stateKey(hash string) string { return "state/" + w.signer.name + "/" + hash }
 
+// stateOf returns where the state of a log is.
+func (w *Witness) stateOf(e *entry) string {
+	if e.temporary {
+		return w.temporaryKey(e.hash)
+	}
+	return w.stateKey(e.hash)
+}
+
 // putOptions are those of everything a witness stores: no cache may keep what decides what is signed.
 func putOptions(c storage.Condition) storage.PutOptions {
 	return storage.PutOptions{If: c, ContentType: "application/json", CacheControl: "private, no-store"}
@@ -114,7 +122,7 @@ func putOptions(c storage.Condition) storage.PutOptions {
 // read returns the stored state of a log, with its note, and its version; the zero version if the
 // log was never cosigned. What it returns is durable.
 func (w *Witness) read(ctx context.Context, e *entry) (state, storage.Version, error) {
-	data, version, err := w.bucket.Get(ctx, w.stateKey(e.hash), storage.Range{})
+	data, version, err := w.bucket.Get(ctx, w.stateOf(e), storage.Range{})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return state{Origin: e.origin, Root: emptyRoot}, "", nil
@@ -137,16 +145,16 @@ func (w *Witness) makeDurable(ctx context.Context, e *entry, version storage.Ver
 	if e.isDurable(version) {
 		return nil
 	}
-	if err := w.syncState(ctx); err != nil {
+	if err := w.syncState(ctx, w.stateOf(e)); err != nil {
 		return err
 	}
 	e.setDurable(version)
 	return nil
 }
 
-// syncState makes all that can be read of our state durable.
-func (w *Witness) syncState(ctx context.Context) error {
-	err := syncBucket(ctx, w.bucket, strings.TrimSuffix(w.stateKey(""), "/"))
+// syncState makes all of our state durable that can be read beside key.
+func (w *Witness) syncState(ctx context.Context, key string) error {
+	err := syncBucket(ctx, w.bucket, path.Dir(key))
 	w.endIfUnusable(err)
 	return err
 }
@@ -234,7 +242,7 @@ func (w *Witness) commit(ctx context.Context, e *entry, next state) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	start := time.Now()
-	version, err := w.bucket.Put(ctx, w.stateKey(e.hash), data, putOptions(condition))
+	version, err := w.bucket.Put(ctx, w.stateOf(e), data, putOptions(condition))
 	w.metrics.swaps.observe(time.Since(start))
 	switch {
 	case err == nil:
@@ -255,9 +263,9 @@ func (w *Witness) settle(ctx context.Context, e *entry, data []byte, next state,
 	w.metrics.stateErrors.Add(1)
 	e.known = false
 	if !w.endIfUnusable(cause) {
-		found, version, err := w.bucket.Get(ctx, w.stateKey(e.hash), storage.Range{})
+		found, version, err := w.bucket.Get(ctx, w.stateOf(e), storage.Range{})
 		if err == nil && bytes.Equal(found, data) {
-			version, err = w.bucket.Put(ctx, w.stateKey(e.hash), data, putOptions(storage.Match(version)))
+			version, err = w.bucket.Put(ctx, w.stateOf(e), data, putOptions(storage.Match(version)))
 			switch {
 			case err == nil:
 				w.adopt(e, next, version)

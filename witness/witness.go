@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -74,6 +73,7 @@ type Witness struct {
 	lost     sync.Map // IDs of own keys that the state names and that are missing; said once
 
 	mu       sync.RWMutex
+	testing  bool                // there are temporary logs
 	logs     map[string]*entry   // by origin
 	hash     map[string]*entry   // by origin hash; the same entries
 	disabled map[string]struct{} // by origin
@@ -88,6 +88,8 @@ type entry struct {
 	quota   quota // of larger trees
 	resigns quota // of the same tree once more: strangers can spend it, and no more than it
 
+	temporary bool // a throw-away log; see AddTemporary
+
 	// Guarded by lock, which is held by whoever can send into it.
 	known    bool // head and version are what the bucket last said
 	version  storage.Version
@@ -96,6 +98,7 @@ type entry struct {
 	text     [32]byte // SHA-256 of the note's text
 	tried    uint64   // highest counter of a write we attempted
 	evidence int      // objects of evidence, -1 before they were counted
+	removed  bool     // a temporary log whose time is over
 
 	mu       sync.Mutex // guards the fields below
 	about    Log        // replaced as a whole, its keys too
@@ -336,9 +339,16 @@ func (w *Witness) lookupHash(hash string) *entry {
 	return w.hash[hash]
 }
 
-// entries returns all logs in the order of their origins.
+// entries returns all logs but temporary ones in the order of their origins.
 func (w *Witness) entries() []*entry {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(w.logs), func(a, b *entry) int { return strings.Compare(a.origin, b.origin) })
+	lasting := func(yield func(*entry) bool) {
+		for _, e := range w.logs {
+			if !e.temporary && !yield(e) {
+				return
+			}
+		}
+	}
+	return slices.SortedFunc(lasting, func(a, b *entry) int { return strings.Compare(a.origin, b.origin) })
 }

@@ -81,6 +81,7 @@ Commands:
   floor      go on with a log that is frozen because state of it was lost
   keys       print the vkeys, and make keys that are to follow
   take-over  go on where another instance has the same keys and other state
+  selftest   ask a witness every question of the specifications
   version    print the version
 
 Run "tallywood-witness COMMAND --help" for its flags. To begin:
@@ -107,6 +108,8 @@ func dispatch(args []string, stdout, stderr io.Writer) error {
 		return keysCommand(rest, stdout)
 	case "take-over":
 		return takeOverCommand(rest, stdout, stderr)
+	case "selftest":
+		return selftestCommand(rest, stdout, stderr)
 	case "version", "--version", "-version":
 		fmt.Fprintln(stdout, version())
 		return nil

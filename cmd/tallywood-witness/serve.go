@@ -226,6 +226,7 @@ func (s *service) serve(ctx context.Context, listener, metrics net.Listener, std
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	g.Go(func() error { s.watch(ctx, hup); return nil })
+	s.lend(ctx, g, listener)
 	s.serveReach(ctx, g, listener, stdout)
 	return g.Wait()
 }
