@@ -224,6 +224,7 @@ type listStatus struct {
 	Failing bool       `json:"failing"`           // the last attempt to read it failed
 	failed  int64      // attempts since the start
 	etag    string
+	hash    [32]byte  // of the text that was taken last
 	noted   time.Time // the time of reading that is in the record
 }
 
@@ -259,7 +260,7 @@ func (b *listBook) read(source string, r record, at time.Time) {
 	s := b.of(source)
 	changed := r.Changed
 	s.Logs, s.Gone, s.Read, s.Changed, s.Failing = len(r.Known), len(r.Gone), &at, &changed, false
-	s.etag, s.noted = r.ETag, r.Read
+	s.etag, s.hash, s.noted = r.ETag, r.Hash, r.Read
 }
 
 // noted notes that a list was read at a time, unchanged, and returns the time that is in its record.
@@ -269,6 +270,14 @@ func (b *listBook) noted(source string, at time.Time) time.Time {
 	s := b.of(source)
 	s.Read, s.Failing = &at, false
 	return s.noted
+}
+
+// taken reports whether a list is what was taken last, and its record is as good as new.
+func (b *listBook) taken(source string, hash [32]byte, etag string, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.of(source)
+	return s.Read != nil && s.hash == hash && s.etag == etag && now.Sub(s.noted) < recordEvery
 }
 
 func (b *listBook) failed(source string) {

@@ -189,6 +189,12 @@ func (l *Lists) take(ctx context.Context, source string, text []byte, etag strin
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := l.witness
+	now := w.now().UTC().Truncate(time.Second)
+	sum := sha256.Sum256(text)
+	if w.lists.taken(source, sum, etag, now) {
+		w.lists.noted(source, now)
+		return nil, nil
+	}
 	r, version, err := w.readRecord(ctx, source)
 	if err != nil {
 		return nil, err
@@ -197,8 +203,6 @@ func (l *Lists) take(ctx context.Context, source string, text []byte, etag strin
 		return nil, err
 	}
 	var changes []Change
-	now := w.now().UTC().Truncate(time.Second)
-	sum := sha256.Sum256(text)
 	same := r.Hash == sum
 	if !same {
 		if changes, err = l.takeChanged(ctx, &r, text, parse); err != nil {

@@ -62,7 +62,7 @@ func floorCommand(args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	tree, err := s.setFloor(context.Background(), *origin, note)
-	if err != nil {
+	if err := errors.Join(err, giveToOwner(s.dir, s.config.State)); err != nil {
 		return err
 	}
 	if *asJSON {

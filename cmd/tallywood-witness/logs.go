@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +16,8 @@ import (
 	"time"
 	"unicode"
 
+	"tallywood/internal/keys"
+	"tallywood/storage/posix"
 	"tallywood/witness"
 )
 
@@ -80,11 +84,31 @@ func logsCommand(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := openService(f.serveFlags, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError})))
+	s, err := openRegister(f.serveFlags, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		return err
 	}
-	return run(context.Background(), s, f, stdout)
+	err = run(context.Background(), s, f, stdout)
+	return errors.Join(err, giveToOwner(s.dir, s.config.State))
+}
+
+// openRegister opens a service for what is said about logs alone. It cannot sign: the keys in it are
+// nobody's, so that no passphrase is asked for and no agent has to be there.
+func openRegister(f serveFlags, logger *slog.Logger) (*service, error) {
+	c, err := readConfig(f.dir)
+	if err != nil {
+		return nil, err
+	}
+	var o witness.Options
+	var seed [32]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	if o.Keys, err = keys.WitnessFromSeed(c.Name, seed); err != nil {
+		return nil, usageError("", "%w", err)
+	}
+	if o.Bucket, err = posix.Open(c.State); err != nil {
+		return nil, operational("", fmt.Errorf("opening state: %w", err))
+	}
+	return newService(f, c, o, logger)
 }
 
 func parseLogsFlags(name string, args []string, stdout io.Writer) (logsFlags, error) {

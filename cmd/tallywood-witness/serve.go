@@ -146,6 +146,14 @@ func openService(f serveFlags, logger *slog.Logger) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Export == nil {
+		logger.Warn("nothing is exported: a restored state and another instance with these keys are noticed only when somebody shows what they signed; set export in " + configFile)
+	}
+	return newService(f, c, o, logger)
+}
+
+// newService makes a service of a configuration and the keys and state that were opened for it.
+func newService(f serveFlags, c config, o witness.Options, logger *slog.Logger) (_ *service, err error) {
 	s := &service{log: logger, dir: f.dir, config: c, keys: o.Keys}
 	o.Via = s.reaches
 	if s.sources, err = newSources(f.dir, append(c.Logs, f.logs...)); err != nil {
@@ -155,9 +163,6 @@ func openService(f serveFlags, logger *slog.Logger) (*service, error) {
 		return nil, usageError("the format is shown by: tallywood-witness serve --help", "%w", err)
 	}
 	o.Log = logger
-	if o.Export == nil {
-		logger.Warn("nothing is exported: a restored state and another instance with these keys are noticed only when somebody shows what they signed; set export in " + configFile)
-	}
 	if s.witness, err = witness.New(o); err != nil {
 		return nil, usageError("", "%w", err)
 	}

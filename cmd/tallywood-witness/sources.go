@@ -181,7 +181,9 @@ func (s sources) stamps() map[string]stamp {
 // watch reads the files of logs again at each SIGHUP, and when they have changed.
 func (s *service) watch(ctx context.Context, hup <-chan os.Signal) {
 	stamps := s.sources.stamps()
-	_, _ = s.takeFiles(ctx) // what it cannot read was read at the start; it is tried again
+	if _, err := s.takeFiles(ctx); err != nil { // they were read at the start; now they are remembered
+		s.log.Error("remembering the logs", "err", err)
+	}
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -200,9 +202,14 @@ func (s *service) watch(ctx context.Context, hup <-chan os.Signal) {
 	}
 }
 
-// reload reads the files of logs again. What is wrong with them is logged, and changes nothing.
+// reload reads the files of logs again. What is wrong with them is logged, and changes nothing: if one
+// of them cannot be parsed, nothing is taken from any.
 func (s *service) reload(ctx context.Context) {
-	n, err := s.takeFiles(ctx)
+	n := 0
+	_, err := s.sources.readLogs()
+	if err == nil {
+		n, err = s.takeFiles(ctx)
+	}
 	m, aerr := s.sources.apply(s.witness)
 	if err := errors.Join(err, aerr); err != nil {
 		s.log.Error("reading the logs again", "err", err)
@@ -211,12 +218,8 @@ func (s *service) reload(ctx context.Context) {
 	s.log.Info("logs read again", "size", n+m)
 }
 
-// takeFiles adds what is new in the files of logs, and returns how many logs that are. If one of them
-// cannot be parsed, nothing is taken from any.
+// takeFiles adds what is new in the files of logs, and returns how many logs that are.
 func (s *service) takeFiles(ctx context.Context) (int, error) {
-	if _, err := s.sources.readLogs(); err != nil {
-		return 0, err
-	}
 	n := 0
 	for _, f := range s.sources.files {
 		data, err := os.ReadFile(f.path)
