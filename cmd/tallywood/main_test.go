@@ -35,7 +35,7 @@ import (
 //	answer TEXT CODE ARG...       the same for "tallywood ARG..." with TEXT and LF on its standard input
 //	start ARG...                  start "tallywood ARG..." (up or serve), wait until it is ready, and
 //	                              set $URL, $ISSUER and, if there is one, $TRUST (the CLIENT_DIR)
-//	stop                          send SIGTERM to it; it must end well
+//	terminate                     send SIGTERM to it; it must end well
 //	hangup [REGEXP]               send SIGHUP to it, which must live on, and wait until its log has a new
 //	                              line like that
 //	fetch URL                     print what is there; fails unless the status is 200
@@ -50,8 +50,28 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "answer": answer, "start": start, "stop": stop, "hangup": hangup, "fetch": fetch,
+			"exits": exits, "answer": answer, "start": start, "terminate": terminate, "hangup": hangup, "fetch": fetch,
 		}})
+}
+
+// TestScriptsRunToTheirEnd keeps "stop" out of them: it is testscript's own command, which ends a script
+// there and calls that a success.
+func TestScriptsRunToTheirEnd(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("%d scripts: %v", len(scripts), err)
+	}
+	for _, path := range scripts {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(data), "\n") {
+			if fields := strings.Fields(line); len(fields) > 0 && fields[0] == "stop" {
+				t.Errorf("%s:%d: the script ends here, successfully; to end the server, write terminate", path, i+1)
+			}
+		}
+	}
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {
@@ -126,7 +146,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	running.Store(ts, cmd)
 }
 
-func stop(ts *testscript.TestScript, _ bool, _ []string) {
+func terminate(ts *testscript.TestScript, _ bool, _ []string) {
 	cmd, ok := running.LoadAndDelete(ts)
 	if !ok {
 		ts.Fatalf("no server was started")

@@ -218,10 +218,11 @@ func (c *fsck) readFloor(ctx context.Context) (fresh bool, err error) {
 		return false, objectf(key, "is damaged: %w", err)
 	}
 	f := c.floor
+	// Before any record a log is empty, or all that was imported, which is published.
 	switch {
 	case f.N == 0 && f.Rec != c.object:
 		return false, c.blameIdentity(ctx, f)
-	case f.N == 0 && (f.Size != 0 || f.PubSize != 0 || f.Epoch != 0), f.N > 0 && (f.Epoch < 1 || f.Leader < 0):
+	case f.N == 0 && (f.PubSize != f.Size || f.Epoch != 0), f.N > 0 && (f.Epoch < 1 || f.Leader < 0):
 		return false, objectf(key, "is damaged: slot %d is not of epoch %d, leader %d and size %d", f.N, f.Epoch, f.Leader, f.Size)
 	case f.PubSize > c.pub.Size:
 		return false, c.olderThan(ctx, f)
@@ -263,7 +264,7 @@ func (c *fsck) matchCheckpoint(ctx context.Context) error {
 		return &ObjectError{key, errMissing}
 	case !c.found:
 		return nil
-	case c.floor.N == 0 && c.report.Records == 0:
+	case c.floor.N == 0 && c.report.Records == 0 && c.floor.Size == 0: // else it was just imported
 		return &ObjectError{c.l.slotKey(0), errMissing}
 	case !c.record && c.pub.Size < c.floor.Size:
 		return c.olderThan(ctx, c.floor)

@@ -85,10 +85,17 @@ func TestImportGoesOnAsTheWriter(t *testing.T) {
 			if err != nil || string(get(t, b, "logs/test/checkpoint")) != string(checkpoint) {
 				t.Errorf("the checkpoint changed: %v", err)
 			}
+			verify := func(when string) {
+				if r, err := driver.Verify(t.Context(), b, "test", nil); err != nil {
+					t.Errorf("fsck %s: %v, %+v", when, err, r)
+				}
+			}
+			verify("before anybody led the log")
 			l := open(t, options(t, b))
 			stop := lead(t, l)
 			add(t, l, size, size+300)
 			quit(t, l, stop)
+			verify("after that")
 			checkLog(t, options(t, b), size+300)
 			if _, err := driver.Import(t.Context(), options(t, b), fetchFrom(dir, nil), quiet); !errors.Is(err, driver.ErrOtherLog) {
 				t.Errorf("importing over a log: %v", err)
