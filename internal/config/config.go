@@ -140,6 +140,10 @@ type Witness struct {
 	// Log lists of the witness network (logs/v0) to cosign for, beside this process's own logs.
 	// Default: none.
 	Lists []string `yaml:"lists,omitempty"`
+	// Where what it publishes is copied to, and its lease: a bucket like storage, file:DIR or s3://… or
+	// gs://…, and not in that nor another witness's. Without it a restored storage, and another instance
+	// with this seed, are noticed only when somebody shows what they signed. Default: none.
+	Export string `yaml:"export,omitempty"`
 }
 
 // MonitorSection starts the monitor in this process.
@@ -191,7 +195,7 @@ func Parse(data []byte, dir string, getenv func(string) (string, bool)) (*Config
 		return nil, err
 	}
 	c.setDefaults()
-	if err := errors.Join(c.checkServer(), c.checkTLS(), c.checkLogs(), c.checkShards(), c.checkParts(), c.checkPeers(), c.Limits.check(), c.resolve()); err != nil {
+	if err := errors.Join(c.checkServer(), c.checkTLS(), c.checkLogs(), c.checkShards(), c.checkParts(), c.checkPeers(), c.Limits.check(), c.resolve(), c.checkExports()); err != nil {
 		return nil, err
 	}
 	return c, nil

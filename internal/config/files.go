@@ -73,6 +73,9 @@ func (c *Config) files() []fileField {
 		if w.Ed25519 != "" {
 			out = append(out, fileField{"witness " + w.Name + ": ed25519", &w.Ed25519, true})
 		}
+		if w.Export != "" && !IsObjectStore(w.Export) {
+			out = append(out, fileField{"witness " + w.Name + ": export", &w.Export, false})
+		}
 	}
 	if c.DevOIDC != nil && c.DevOIDC.Key != "" {
 		out = append(out, fileField{"dev_oidc: key", &c.DevOIDC.Key, false})

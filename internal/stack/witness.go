@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"tallywood/internal/config"
+	"tallywood/storage"
 	"tallywood/witness"
 	"tallywood/witness/policy"
 )
@@ -64,6 +65,9 @@ func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witnessPart
 		return nil, err
 	}
 	o := witness.Options{Keys: k, Bucket: s.bucket, Logs: known, Log: s.log.With("witness", c.Name)}
+	if o.Export, err = s.openExport(c.Export); err != nil {
+		return nil, err
+	}
 	if s.dev {
 		o.About = "A witness for development, in one process with the log it watches: it is not independent."
 	}
@@ -79,6 +83,18 @@ func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witnessPart
 	}
 	s.lists = append(s.lists, lists)
 	return &witnessPart{cfg: c, witness: w, vkeys: k.VKeys()}, nil
+}
+
+// openExport opens where a witness publishes, unless the configuration is only checked.
+func (s *Stack) openExport(location string) (storage.Bucket, error) {
+	if _, checking := s.bucket.(unopened); checking || location == "" {
+		return nil, nil
+	}
+	b, err := OpenBucket(context.Background(), location)
+	if err != nil {
+		return nil, fmt.Errorf("opening export: %w", err)
+	}
+	return b, nil
 }
 
 // restoreLists makes known what the lists of the witnesses have named before.
