@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -260,6 +263,36 @@ func TestServeTLS(t *testing.T) {
 	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "{\"ready\":true}\n"} {
 		if status, body := fetch(t, other.Client(), "GET", url+path, ""); status != 200 || body != want {
 			t.Errorf("%s: %d %q", path, status, body)
+		}
+	}
+
+	// Its files are written anew, as certificate clients do.
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const serial = 99
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err = x509.MarshalPKCS8PrivateKey(private); err != nil {
+		t.Fatal(err)
+	}
+	putFile(t, filepath.Join(dir, "cert.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	putFile(t, filepath.Join(dir, "key.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
+	for end := time.Now().Add(deadline); ; time.Sleep(100 * time.Millisecond) {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(url, "https://"), &tls.Config{InsecureSkipVerify: true}) // only its certificate is looked at
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+		conn.Close()
+		if got == serial {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("it still serves certificate %d", got)
 		}
 	}
 }

@@ -30,6 +30,9 @@ const (
 // ErrPassphrase reports that a passphrase does not open the file.
 var ErrPassphrase = errors.New("the passphrase does not open it")
 
+// workFactor is the binary logarithm of scrypt's N in a new file: that of "age -p", 256 MiB of memory.
+var workFactor = 18
+
 const binaryHeader = "age-encryption.org/"
 
 // Is reports whether data is of a sealed file, not of a plain one.
@@ -43,7 +46,8 @@ func Seal(seed [32]byte, passphrase string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encrypting seed: %w", err)
 	}
-	defer debug.FreeOSMemory() // scrypt takes 256 MiB, which a small machine should have back
+	recipient.SetWorkFactor(workFactor)
+	defer debug.FreeOSMemory() // which a small machine should have back
 	var out bytes.Buffer
 	ascii := armor.NewWriter(&out)
 	w, err := age.Encrypt(ascii, recipient)

@@ -54,6 +54,12 @@ func encryptTo(t testing.TB, text string, recipient age.Recipient, ascii bool) [
 var plain = hex.EncodeToString(seed[:])
 
 func TestSealAndOpen(t *testing.T) {
+	// A file of the real work takes a second, and with the race detector many.
+	old := sealed.SetWorkFactor(10)
+	defer sealed.SetWorkFactor(old)
+	if old != 18 {
+		t.Errorf("a new file takes the work of 2^%d; want that of age, 2^18", old)
+	}
 	data, err := sealed.Seal(seed, passphrase)
 	if err != nil {
 		t.Fatal(err)
