@@ -44,6 +44,7 @@ type Bucket struct {
 	lockWait time.Duration
 	writes   chan struct{}            // a token for each temporary file being written
 	turns    [lockCount]chan struct{} // a token in each, for the goroutine that may lock a key
+	locks    [lockCount]*os.File      // the files of these locks, opened when needed; whose turn it is uses them
 
 	// around, if not nil, runs each effect on the file system in place of the Bucket. Tests record
 	// and refuse effects with it.
@@ -74,7 +75,7 @@ func (b *Bucket) do(op, name, to string, run func() error) error {
 // Open opens the bucket in the directory dir, and creates dir (not its parents) if it is missing.
 // It refuses a directory whose private parts others may enter, and removes temporary files that a
 // dead process left more than an hour ago. The Bucket holds two file descriptors for as long as it
-// is reachable, and one for each of as many private objects as were swapped at the same time, at most 256.
+// is reachable, and up to 256 for locks on keys and as many for private objects that were swapped.
 func Open(dir string) (*Bucket, error) {
 	b, err := open(dir)
 	if err != nil {

@@ -35,11 +35,10 @@ func (b *Bucket) lockKey(ctx context.Context, key string) (unlock func(), err er
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	name := path.Join(lockDir, fmt.Sprintf("keys-%02x", n))
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		f, err := b.tryLock(name)
+		err := b.tryLockKeys(n)
 		if err == nil {
-			return func() { _ = f.Close(); <-turn }, nil
+			return func() { b.unlockKeys(n); <-turn }, nil
 		}
 		if !errors.Is(err, ErrLocked) {
 			<-turn
@@ -51,6 +50,37 @@ func (b *Bucket) lockKey(ctx context.Context, key string) (unlock func(), err er
 			<-turn
 			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// tryLockKeys takes lock n of those that keys share. Its file stays open for the next time: to open it
+// takes longer than all else that is done with the lock held. The caller has the turn.
+func (b *Bucket) tryLockKeys(n byte) error {
+	name := path.Join(lockDir, fmt.Sprintf("keys-%02x", n))
+	if f := b.locks[n]; f != nil {
+		err := flock(f)
+		if err == nil {
+			err = b.checkName(f, name)
+		}
+		if err == nil || errors.Is(err, ErrLocked) {
+			return err
+		}
+		b.locks[n] = nil
+		_ = f.Close() // it was removed, and another has its name now or gets it
+	}
+	f, err := b.tryLock(name)
+	if err == nil {
+		b.locks[n] = f
+	}
+	return err
+}
+
+// unlockKeys releases lock n. The caller has the turn, still.
+func (b *Bucket) unlockKeys(n byte) {
+	f := b.locks[n]
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_UN); err != nil {
+		b.locks[n] = nil
+		_ = f.Close() // which releases it as well
 	}
 }
 

@@ -1,6 +1,7 @@
 package posix_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"tallywood/storage"
 	"tallywood/storage/posix"
@@ -189,5 +191,41 @@ func TestSwapOfASymbolicLink(t *testing.T) {
 	}
 	if data, err := os.ReadFile(moved); err != nil || string(data) != "first" {
 		t.Errorf("the link's target is %q, %v", data, err)
+	}
+}
+
+// TestLockFilesMayBeRemoved has somebody clean up below a process that keeps them open: what locks
+// the next swap is the file that other processes find.
+func TestLockFilesMayBeRemoved(t *testing.T) {
+	dir := t.TempDir()
+	s := newSwapper(t, open(t, dir), "state/w/log")
+	for i := range 3 {
+		s.swap(fmt.Sprint("content ", i))
+		names, err := filepath.Glob(filepath.Join(dir, ".lock", "keys-*"))
+		if err != nil || len(names) != 1 {
+			t.Fatalf("lock files %v, %v", names, err)
+		}
+		if i == 0 {
+			if err := os.Remove(names[0]); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		f, err := os.Open(names[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Nobody holds it between two swaps.
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			t.Error(err)
+		}
+		s.b.SetLockWait(20 * time.Millisecond)
+		if _, err := s.b.Put(t.Context(), s.key, nil, storage.PutOptions{If: storage.Match(s.v)}); !errors.Is(err, posix.ErrLocked) {
+			t.Errorf("swap while another holds the lock: %v", err)
+		}
+		s.b.SetLockWait(time.Minute)
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
