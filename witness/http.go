@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/netip"
@@ -54,7 +55,8 @@ func (w *Witness) submission(endpoint string, answer func(context.Context, netip
 			return
 		}
 		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = rw.Write([]byte(lines)) // the client is gone; its next request re-signs
+		rw.Header().Set("Content-Length", strconv.Itoa(len(lines)))
+		_, _ = io.WriteString(rw, lines) // the client is gone; its next request re-signs
 	})
 }
 

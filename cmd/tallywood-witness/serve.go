@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -74,6 +75,10 @@ type stringList []string
 func (l *stringList) String() string     { return fmt.Sprint(*l) }
 func (l *stringList) Set(s string) error { *l = append(*l, s); return nil }
 
+// gcPercent is when serve collects garbage, unless GOGC says so: what a witness keeps is little beside
+// what it uses for requests, so that it would collect dozens of times a second.
+const gcPercent = 200
+
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	dir, listen, metrics string
@@ -114,6 +119,9 @@ func serveCommand(args []string, stdout, stderr io.Writer) error {
 	}
 	if len(s.witness.Logs()) == 0 && len(s.lists.URLs()) == 0 {
 		logger.Warn("no logs are configured: use --logs, --list or \"tallywood-witness logs add\"")
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

@@ -108,8 +108,22 @@ func parseSignature(line string) (Signature, error) {
 // FormatSignature returns the signature line, with its LF, that carries sig (without key ID)
 // of the key (name, keyID).
 func FormatSignature(name string, keyID uint32, sig []byte) string {
-	blob := append(binary.BigEndian.AppendUint32(nil, keyID), sig...)
-	return signaturePrefix + name + " " + base64.StdEncoding.EncodeToString(blob) + "\n"
+	var b strings.Builder
+	b.Grow(len(signaturePrefix) + len(name) + 2 + base64.StdEncoding.EncodedLen(4+len(sig)))
+	b.WriteString(signaturePrefix)
+	b.WriteString(name)
+	b.WriteByte(' ')
+	// In pieces that become whole groups of base64: a line of ML-DSA is long, and made once.
+	var piece [768]byte
+	var text [1024]byte
+	binary.BigEndian.PutUint32(piece[:], keyID)
+	for n := 4; n > 0 || len(sig) > 0; n = 0 {
+		m := copy(piece[n:], sig)
+		sig = sig[m:]
+		b.Write(base64.StdEncoding.AppendEncode(text[:0], piece[:n+m]))
+	}
+	b.WriteByte('\n')
+	return b.String()
 }
 
 // ValidName reports whether name can be a key name: not empty, valid UTF-8, no plus, no Unicode

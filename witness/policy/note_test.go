@@ -166,3 +166,18 @@ func FuzzParseTree(f *testing.F) {
 		}
 	})
 }
+
+// TestFormatSignatureOfEveryLength compares it with the plain way to write a line.
+func TestFormatSignatureOfEveryLength(t *testing.T) {
+	sig := make([]byte, 2500)
+	for i := range sig {
+		sig[i] = byte(i * 7)
+	}
+	for n := range len(sig) {
+		blob := append([]byte{0x01, 0x23, 0x45, 0x67}, sig[:n]...)
+		want := "\u2014 witness.example.org " + base64.StdEncoding.EncodeToString(blob) + "\n"
+		if got := policy.FormatSignature("witness.example.org", 0x01234567, sig[:n]); got != want {
+			t.Fatalf("%d bytes: got %q, want %q", n, got, want)
+		}
+	}
+}
