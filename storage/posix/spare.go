@@ -26,6 +26,7 @@ const maxSpares = maxWrites
 type spare struct {
 	file *os.File // open for reading and writing
 	name string   // in .tmp
+	size int64    // of its content
 }
 
 // takeSpare returns a spare that may be overwritten, or nil.
@@ -47,7 +48,8 @@ func (b *Bucket) takeSpare() *spare {
 	}
 }
 
-// isUnused reports whether the file of s has no name but its own, and nobody else has it open.
+// isUnused reports whether the file of s has no name but its own, and nobody else has it open. It finds
+// out its size.
 func (b *Bucket) isUnused(s *spare) bool {
 	mine, err := s.file.Stat()
 	if err != nil || !mine.Mode().IsRegular() || mine.Mode().Perm() != 0o600 {
@@ -56,6 +58,7 @@ func (b *Bucket) isUnused(s *spare) bool {
 	if stat, ok := mine.Sys().(*syscall.Stat_t); !ok || stat.Nlink != 1 {
 		return false // a backup of hard links, for example
 	}
+	s.size = mine.Size()
 	named, err := b.root.Lstat(s.name)
 	return err == nil && os.SameFile(mine, named) && isOpenHereOnly(s.file)
 }
@@ -79,9 +82,10 @@ func (b *Bucket) dropSpare(s *spare) {
 	b.removeTemp(s.name)
 }
 
-// refill overwrites the file of s.
+// refill overwrites the file of s. Where the size stays, as it nearly always does, so does all that a
+// sync would have to write besides the content.
 func (s *spare) refill(data []byte) error {
-	if _, err := s.file.WriteAt(data, 0); err != nil {
+	if _, err := s.file.WriteAt(data, 0); err != nil || int64(len(data)) >= s.size {
 		return err
 	}
 	return s.file.Truncate(int64(len(data)))
