@@ -208,11 +208,13 @@ func BenchmarkCommit(b *testing.B) {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
+			start := time.Now()
 			var wg sync.WaitGroup
 			for i := range n {
 				wg.Go(func() { swap(b, bucket, fmt.Sprintf("state/w/%d", i), b.N/n+1) })
 			}
 			wg.Wait()
+			b.ReportMetric(float64((b.N/n+1)*n)/time.Since(start).Seconds(), "swaps/s")
 		})
 	}
 }
