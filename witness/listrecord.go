@@ -127,23 +127,25 @@ func (w *Witness) writeRecord(ctx context.Context, source string, r record, vers
 // the list, the record gets only keys that the witness takes too.
 func (r *record) take(w *Witness, logs []Log) error {
 	named := make(map[string]bool, len(logs))
-	at := make(map[string]bool, len(r.Known))
-	for _, l := range r.Known {
-		at[l.Origin] = true
+	at := make(map[string]int, len(r.Known))
+	for i, l := range r.Known {
+		at[l.Origin] = i
 	}
 	for _, l := range logs {
 		named[l.Origin] = true
 		l.Source = r.Source
 		_, err := w.AddLog(l)
 		var other *KeyError
-		switch {
+		switch i, before := at[l.Origin]; {
 		case errors.As(err, &other): // an alarm was raised
-			continue
 		case err != nil:
 			return err
-		}
-		if !at[l.Origin] {
+		case !before:
 			r.Known = append(r.Known, l)
+		case isFile(r.Source): // the operator's word
+			r.Known[i] = l
+		default:
+			r.Known[i].Keys = union(r.Known[i].Keys, l.Keys)
 		}
 	}
 	r.Gone = nil
@@ -155,6 +157,19 @@ func (r *record) take(w *Witness, logs []Log) error {
 	slices.Sort(r.Gone)
 	return nil
 }
+
+// union returns the keys that are in a or in b.
+func union(a, b []policy.Key) []policy.Key {
+	for _, k := range b {
+		if !slices.ContainsFunc(a, k.Equal) {
+			a = append(a, k)
+		}
+	}
+	return a
+}
+
+// isFile reports whether a list is a file of the operator's, by its name.
+func isFile(source string) bool { return filepath.IsAbs(source) }
 
 // Restore makes the logs known that the lists have named before: those at its URLs, and the files
 // given. It reads the bucket alone. A log that is known by now keeps what is known of it.
@@ -308,7 +323,7 @@ func (b *listBook) all() []listStatus {
 
 // publicSource is how a page for everyone names a list: of a file, it does not say where it lies.
 func publicSource(source string) string {
-	if filepath.IsAbs(source) {
+	if isFile(source) {
 		return "file " + filepath.Base(source)
 	}
 	return source

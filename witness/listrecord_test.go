@@ -250,6 +250,42 @@ func TestListsAskWithTheETagTheyRemember(t *testing.T) {
 	}
 }
 
+// TestFilesAreTheOperatorsWord has a file of logs correct a key, and then drop the log.
+func TestFilesAreTheOperatorsWord(t *testing.T) {
+	wrong, l := newTestLog(t, "wrong.example.org"), newTestLog(t, origin)
+	l.grow(t, 5, "entry")
+	const file = "/etc/logs.txt"
+	bucket := mem.New()
+	start := func(text string) *server { // as a process does with a file of --logs
+		logs, err := witness.ParseLogs([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := serveOptions(t, witness.Options{Keys: testKeys(t), Bucket: bucket, Now: newClock().now, Logs: logs})
+		lists, err := witness.NewLists(witness.ListsOptions{Witness: w.Witness})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lists.Restore(t.Context(), file); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lists.Take(t.Context(), file, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	start("logs/v0\nvkey " + wrong.key.String() + "\norigin " + origin + "\nqpd 5\ncontact x\n")
+	start("logs/v0\n" + listed(l))
+	w := start("logs/v0\n")
+	w.mustAdd(t, l.request(t, 0, 5))
+	if known := w.Logs()[0]; len(known.Keys) != 1 || known.QPD != 86400 {
+		t.Errorf("known as %+v", known)
+	}
+	if alarms, err := w.KeyAlarms(t.Context()); err != nil || len(alarms) > 0 {
+		t.Errorf("alarms %+v, %v", alarms, err)
+	}
+}
+
 func TestDamagedRecordIsAnError(t *testing.T) {
 	list, bucket := newListServer(t, "logs/v0\n"+listed(newTestLog(t, "a.example.org"))), mem.New()
 	w := serve(t, bucket, newClock())

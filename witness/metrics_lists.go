@@ -3,7 +3,6 @@ package witness
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 )
 
@@ -21,9 +20,9 @@ func (w *Witness) writeListMetrics(b *strings.Builder) {
 	}
 	series("list_read_timestamp_seconds", "gauge", "When a log list at a URL was last read; 0: never.", func(s listStatus) (int64, bool) {
 		if s.Read == nil {
-			return 0, !filepath.IsAbs(s.Source)
+			return 0, !isFile(s.Source)
 		}
-		return s.Read.Unix(), !filepath.IsAbs(s.Source)
+		return s.Read.Unix(), !isFile(s.Source)
 	})
 	series("list_changed_timestamp_seconds", "gauge", "When a log list was last seen to have changed.", func(s listStatus) (int64, bool) {
 		if s.Changed == nil {

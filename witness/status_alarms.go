@@ -3,7 +3,6 @@ package witness
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -48,7 +47,7 @@ func (w *Witness) alarmsNow(ctx context.Context) []alarm {
 			Text: "A list names another key for this log: " + a.Key + " (" + publicSource(a.Source) + "). The log is cosigned with the keys it had."})
 	}
 	for _, s := range w.lists.all() {
-		if filepath.IsAbs(s.Source) { // it is read when it changes
+		if isFile(s.Source) { // it is read when it changes
 			continue
 		}
 		if s.Read == nil && s.Failing || s.Read != nil && w.now().Sub(*s.Read) > staleList {
