@@ -84,8 +84,10 @@ func conflictCases() []testCase {
 			}
 			if err = t.probe(ctx, l); err != nil {
 				t.drop(l)
+				return err
 			}
-			return err
+			t.got = "409"
+			return nil
 		}},
 	)...)
 }

@@ -21,6 +21,9 @@ const (
 	maxWait      = 3 * time.Second
 )
 
+// noAnswer is what a result has got of a request that nobody answered.
+const noAnswer = "no answer"
+
 // An answer is an HTTP response, read.
 type answer struct {
 	status int

@@ -205,6 +205,7 @@ func (t *trial) advance(ctx context.Context, l *testLog, size int64) error {
 
 // accept sends a request that must be cosigned, and checks everything about it.
 func (t *trial) accept(ctx context.Context, l *testLog, r *request, size int64) error {
+	t.got = noAnswer
 	a, err := t.post(ctx, "add-checkpoint", r.body())
 	if err != nil {
 		return err
@@ -248,6 +249,7 @@ func (t *trial) refuse(ctx context.Context, l *testLog, body string, want answer
 			return err
 		}
 	}
+	t.got = noAnswer
 	a, err := t.post(ctx, "add-checkpoint", body)
 	if err != nil {
 		return err
