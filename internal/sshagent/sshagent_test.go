@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -249,8 +250,14 @@ func TestOneSignatureAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	var wait sync.WaitGroup
-	for range 50 {
-		wait.Go(func() { wantSignature(t, k) })
+	for i := range 50 {
+		wait.Go(func() {
+			// Messages of their own: answers that went to another question show.
+			own := fmt.Appendf(nil, "message %d", i)
+			if sig, err := k.Sign(rand.Reader, own, crypto.Hash(0)); err != nil || !ed25519.Verify(k.Public().(ed25519.PublicKey), own, sig) {
+				t.Errorf("signature %d: %x, %v", i, sig, err)
+			}
+		})
 	}
 	wait.Wait()
 	if o.most != 1 {

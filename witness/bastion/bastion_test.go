@@ -174,7 +174,7 @@ func TestSetLeavesAloneWhatStays(t *testing.T) {
 	stays, goes, comes := startHost(t, key), startHost(t, key), startHost(t, key)
 	handler := slow{make(chan struct{}), make(chan struct{})}
 	c, _ := run(t, handler, stays.entry(key), goes.entry(key))
-	await(t, c, stays.address, up)
+	since := await(t, c, stays.address, up).Since
 	await(t, c, goes.address, up)
 	first, second := ask(t, stays, key), ask(t, goes, key)
 	<-handler.begun
@@ -205,8 +205,8 @@ func TestSetLeavesAloneWhatStays(t *testing.T) {
 			t.Errorf("through %s: %s", name, got)
 		}
 	}
-	if s := c.Status(); len(s) != 2 || s[0].Address != comes.address || s[1].Connects != 1 || !s[1].Up {
-		t.Errorf("status %+v", s)
+	if s := c.Status(); len(s) != 2 || s[0].Address != comes.address || s[1].Connects != 1 || !s[1].Up || !s[1].Since.Equal(since) {
+		t.Errorf("status %+v; want the connection to the second as it was at %v", s, since)
 	}
 	for end := time.Now().Add(deadline); ; time.Sleep(10 * time.Millisecond) {
 		if status, _ := goes.do(t, "GET", key, "/x", ""); status != 200 {
