@@ -227,7 +227,7 @@ func (w *Witness) signAndCommit(ctx context.Context, e *entry, a addition, valid
 	}
 	kept, err := w.signer.cosign(remote, a.note.Text, a.tree, timestamp)
 	if len(remote) > 0 {
-		err = w.noteKey(e, err)
+		err = w.noteKey(err)
 	}
 	if err != nil {
 		return "", err

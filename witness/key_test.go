@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"tallywood/storage/mem"
 	"tallywood/witness"
@@ -17,12 +19,14 @@ import (
 // A remoteKey is a key that can be out of reach, as one in an agent or a KMS is.
 type remoteKey struct {
 	crypto.Signer
-	away atomic.Bool
+	away  atomic.Bool
+	asked atomic.Int64
 }
 
 var errAway = errors.New("the agent is away")
 
 func (k *remoteKey) Sign(rand io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	k.asked.Add(1)
 	if k.away.Load() {
 		return nil, errAway
 	}
@@ -50,16 +54,16 @@ func TestNothingIsSignedWithoutTheKey(t *testing.T) {
 			t.Errorf("the answer says too much: %q", a.body)
 		}
 	}
-	if err := w.KeyError(); !errors.Is(err, errAway) {
-		t.Errorf("KeyError = %v", err)
+	if err := w.CheckKey(); !errors.Is(err, errAway) {
+		t.Errorf("CheckKey = %v", err)
 	}
 	if got := w.stored(t, l); got != "" {
 		t.Errorf("something was remembered of what was not signed:\n%s", got)
 	}
 	key.away.Store(false)
 	opened(t, l, l.checkpoint(t, 5)+w.mustAdd(t, l.request(t, 0, 5)))
-	if err := w.KeyError(); err != nil {
-		t.Errorf("KeyError = %v after it signed", err)
+	if err := w.CheckKey(); err != nil {
+		t.Errorf("CheckKey = %v after it signed", err)
 	}
 
 	// The state that is there stays what it is, and can be read.
@@ -82,6 +86,40 @@ func TestNothingIsSignedWithoutTheKey(t *testing.T) {
 	if !strings.Contains(metrics.String(), "tallywood_witness_sign_errors_total 3\n") {
 		t.Errorf("no count of three in\n%s", metrics.String())
 	}
+}
+
+// TestCheckKeyNoticesThatTheKeyIsBack has nobody ask for a signature, as when a balancer sends nothing to
+// a witness that is not ready.
+func TestCheckKeyNoticesThatTheKeyIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := testKeys(t)
+		key := &remoteKey{Signer: k.Ed25519}
+		k.Ed25519 = key
+		key.away.Store(true)
+		w, err := witness.New(witness.Options{Keys: k, Bucket: mem.New()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := w.CheckKey(); !errors.Is(err, errAway) {
+				t.Errorf("CheckKey = %v", err)
+			}
+		}
+		if n := key.asked.Load(); n != 1 {
+			t.Errorf("within one moment the key was asked %d times", n)
+		}
+		key.away.Store(false)
+		time.Sleep(5 * time.Second)
+		for range 3 {
+			if err := w.CheckKey(); err != nil {
+				t.Errorf("CheckKey = %v after the key is back", err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if n := key.asked.Load(); n != 2 {
+			t.Errorf("the key was asked %d times; want no more once it can be used", n)
+		}
+	})
 }
 
 // TestWitnessWithoutMLDSA has an Ed25519 key alone.

@@ -17,7 +17,7 @@ func (w *Witness) NotSigning() []string {
 	case err != nil:
 		why = append(why, "the lease beside the exported checkpoints could not be looked at yet")
 	}
-	if w.KeyError() != nil {
+	if w.CheckKey() != nil {
 		why = append(why, "the Ed25519 key cannot be used")
 	}
 	if len(w.signer.validAt(w.now().Unix())) == 0 {

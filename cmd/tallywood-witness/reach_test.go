@@ -361,11 +361,20 @@ func TestServeWithAnAgent(t *testing.T) {
 			t.Errorf("%s: readyz: %d after the agent came back", name, status)
 		}
 	}
-	// A witness starts while its agent is away.
+	// A witness starts while its agent is away, and notices by itself when it comes.
 	dir := create(t, "--listen", "127.0.0.1:0", "--agent-key", words[0]+" "+words[1])
 	kill()
 	_, url := start(t, serveFlags{dir: dir})
 	if status, _ := fetch(t, http.DefaultClient, "POST", url+"/add-checkpoint", request(t, 0, 5)); status != 503 {
 		t.Errorf("without the agent: %d", status)
+	}
+	startAgent()
+	for end := time.Now().Add(deadline); ; time.Sleep(100 * time.Millisecond) {
+		status, body := fetch(t, http.DefaultClient, "GET", url+"/readyz", "")
+		if status == 200 {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("readyz: %d %s after the agent came", status, body)
+		}
 	}
 }

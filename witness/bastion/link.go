@@ -80,7 +80,7 @@ func (l *link) run(ctx context.Context) {
 		wait = min(2*wait, maxWait)
 		// Jitter keeps the backends of a bastion that comes back from doing so all at once.
 		pause := minWait + mathrand.N(wait-minWait+1)
-		l.log.Warn("bastion not connected; trying again", "key", l.bastion.Address, "err", err, "dur", pause)
+		l.log.Warn("bastion not connected; trying again", "key", l.bastion.Address, "err", err, "dur", pause.Round(time.Millisecond))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
