@@ -414,7 +414,7 @@ func example(t *testing.T, lang, begins string) string {
 // TestEveryExampleIsTried knows the beginnings of the blocks that the tests here look for, or those of
 // internal/e2e.
 func TestEveryExampleIsTried(t *testing.T) {
-	known := []string{"sh deploy/prepare\n", "tallywood log rotate ", "logs:\n  - {name: log2026,", // by internal/e2e
+	known := []string{"sh deploy/prepare\n", "tallywood log rotate ", "logs:\n  - {name: log2026,", "witness w1 ", // by internal/e2e
 		`install -D -m 0755 "$(go env GOPATH)/bin/tallywood" `,
 		`install -D -m 0755 "$(go env GOPATH)/bin/tallywood-witness" `, "address: 127.0.0.1:8090\n"}
 	for _, b := range examples(t) {
