@@ -20,12 +20,12 @@ func (c *Client) ask(ctx context.Context, e *endpoint, r *round) error {
 	if !e.counts {
 		gone = r.outdone // it is asked for rounds that have met the quorum alone
 	}
-	leave, fresh, err := e.enter(ctx, late, gone)
+	leave, spare, err := e.enter(ctx, late, gone)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	for conflicts := 0; ; {
+	for conflicts, fresh := 0, spare; ; {
 		if isClosed(gone) {
 			return errSuperseded
 		}
@@ -43,7 +43,7 @@ func (c *Client) ask(ctx context.Context, e *endpoint, r *round) error {
 		if err != nil {
 			return err // not the witness's fault
 		}
-		err = c.try(ctx, e, request{r, old, proof}, fresh)
+		err = c.try(ctx, e, request{r, old, proof}, fresh, spare)
 		if err == nil {
 			c.recovered(e, r)
 			return nil
@@ -70,22 +70,22 @@ func isClosed(c <-chan struct{}) bool {
 
 // enter waits for a turn at the witness. While a round waits, and the request that is under way is
 // overdue, there is one more turn, for a fresh connection.
-func (e *endpoint) enter(ctx, late context.Context, gone <-chan struct{}) (leave func(), fresh bool, err error) {
+func (e *endpoint) enter(ctx, late context.Context, gone <-chan struct{}) (leave func(), spare bool, err error) {
 	overdue := time.NewTimer(e.patience())
 	defer overdue.Stop()
-	var spare chan<- struct{}
+	var second chan<- struct{}
 	for finished := ctx.Done(); ; {
 		select {
 		case e.slot <- struct{}{}:
 			return func() { <-e.slot }, false, nil
-		case spare <- struct{}{}:
+		case second <- struct{}{}:
 			return func() { <-e.spare }, true, nil
 		case <-overdue.C:
 			if finished != nil {
-				spare = e.spare
+				second = e.spare
 			}
 		case <-finished:
-			spare, finished = nil, nil
+			second, finished = nil, nil
 		case <-gone:
 			return nil, false, errSuperseded
 		case <-late.Done():
@@ -156,7 +156,7 @@ type request struct {
 
 // try makes one request. While its round waits and the answer is overdue, it makes the same one again
 // on a fresh connection, for what is lost on one may get through on another; the first answer counts.
-func (c *Client) try(ctx context.Context, e *endpoint, q request, fresh bool) error {
+func (c *Client) try(ctx context.Context, e *endpoint, q request, fresh, spare bool) error {
 	under, cancel := c.outlive(ctx, e.timeout())
 	defer cancel()
 	type answer struct {
@@ -164,7 +164,7 @@ func (c *Client) try(ctx context.Context, e *endpoint, q request, fresh bool) er
 		hedge bool
 	}
 	answers := make(chan answer, 2)
-	c.running.Go(func() { answers <- answer{c.send(under, e, q, fresh, false), false} })
+	c.running.Go(func() { answers <- answer{c.send(under, e, q, fresh, spare), false} })
 	overdue := time.NewTimer(e.patience())
 	defer overdue.Stop()
 	waiting := ctx.Done()

@@ -32,13 +32,13 @@ func conflictWith(size string) http.HandlerFunc {
 	}
 }
 
-// TestFailingWitnessIsAskedSeldom runs six hundred rounds, a hundred a second, with one of two
+// TestFailingWitnessIsAskedSeldom runs four hundred rounds, a hundred a second, with one of two
 // witnesses failing, and then has it back.
 func TestFailingWitnessIsAskedSeldom(t *testing.T) {
 	for name, failure := range failures {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const all = 600
+				const all = 400
 				h := newHistory(t, all+400, "entry")
 				good, bad := newWitness(t, "good"), newWitness(t, "bad")
 				good.takes(10 * time.Millisecond)

@@ -94,6 +94,11 @@ func (c *Client) post(ctx context.Context, hc *http.Client, e *endpoint, r *roun
 	if err != nil {
 		return nil, err
 	}
+	return c.read(e, r, status, header, answer)
+}
+
+// read returns what an answer to add-checkpoint says.
+func (c *Client) read(e *endpoint, r *round, status int, header http.Header, answer []byte) (map[string]cosignature, error) {
 	switch {
 	case status == http.StatusOK:
 		return c.verify(e, r, answer)

@@ -268,9 +268,13 @@ func TestWitnessThatLosesAnswersIsUsable(t *testing.T) {
 		answer := *w.submit.Load()
 		c := newMemoryClient(t, newPolicy(t, 1, w), w)
 		rounds(t, c, h, 1, 2, 3)
+		var mu sync.Mutex
 		r := rand.New(rand.NewPCG(1, 2))
 		w.replace(func(rw http.ResponseWriter, req *http.Request) {
-			if r.IntN(3) == 0 { // requests overlap by a hedge alone, which is not sent at the same instant
+			mu.Lock()
+			lost := r.IntN(3) == 0
+			mu.Unlock()
+			if lost {
 				silent(rw, req)
 				return
 			}
