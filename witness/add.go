@@ -246,7 +246,9 @@ func (w *Witness) signAndCommit(ctx context.Context, e *entry, a addition, valid
 	if err := errors.Join(err, <-signed); err != nil {
 		return "", err
 	}
-	w.exporter.mark(e, a.note.Text+"\n"+a.lines+kept+derived)
+	if w.exporter.bucket != nil {
+		w.exporter.mark(e, a.note.Text+"\n"+a.lines+kept+derived)
+	}
 	return kept + derived, nil
 }
 
