@@ -94,10 +94,10 @@ func decodeRecord(data []byte, source string) (record, error) {
 }
 
 func (r record) encode() ([]byte, error) {
-	data, err := json.MarshalIndent(recordJSON{
+	data, err := json.Marshal(recordJSON{ // not indented: that would take its size once more
 		Source: r.Source, ETag: r.ETag, Hash: hex.EncodeToString(r.Hash[:]), Read: r.Read, Changed: r.Changed,
 		Known: string(FormatList(r.Known)), Gone: r.Gone,
-	}, "", "  ")
+	})
 	if err != nil {
 		return nil, fmt.Errorf("encoding what is remembered of a list: %w", err)
 	}
@@ -215,18 +215,18 @@ func (l *Lists) restore(r record) error {
 
 // FormatList renders logs as ParseLogs reads them.
 func FormatList(logs []Log) []byte {
-	var b bytes.Buffer
-	b.WriteString("logs/v0\n")
+	const typical = 200 // bytes of a log
+	b := append(make([]byte, 0, typical*(len(logs)+1)), "logs/v0\n"...)
 	for _, l := range logs {
 		for _, k := range l.Keys {
-			fmt.Fprintf(&b, "\nvkey %s\n", k)
+			b = fmt.Appendf(b, "\nvkey %s\n", k)
 			if l.Origin != k.Name() {
-				fmt.Fprintf(&b, "origin %s\n", l.Origin)
+				b = fmt.Appendf(b, "origin %s\n", l.Origin)
 			}
-			fmt.Fprintf(&b, "qpd %d\ncontact %s\n", l.QPD, l.Contact)
+			b = fmt.Appendf(b, "qpd %d\ncontact %s\n", l.QPD, l.Contact)
 		}
 	}
-	return b.Bytes()
+	return b
 }
 
 // A listStatus is what the status page and the metrics say of a list.

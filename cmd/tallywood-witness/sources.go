@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -181,9 +182,12 @@ func (s sources) stamps() map[string]stamp {
 // watch reads the files of logs again at each SIGHUP, and when they have changed.
 func (s *service) watch(ctx context.Context, hup <-chan os.Signal) {
 	stamps := s.sources.stamps()
-	if _, err := s.takeFiles(ctx); err != nil { // they were read at the start; now they are remembered
+	// They were read at the start; now they are remembered, which takes as much memory once more.
+	debug.FreeOSMemory()
+	if _, err := s.takeFiles(ctx); err != nil {
 		s.log.Error("remembering the logs", "err", err)
 	}
+	debug.FreeOSMemory()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
