@@ -2,19 +2,46 @@ package witness
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Internals under test.
 var CheckConsistency = checkConsistency
 
-// ParseAdd and ParseSubtree report whether a body parses.
+// ParseAdd reports whether a body parses.
 func ParseAdd(body []byte) error { _, err := parseAdd(body); return err }
 
-// ParseSubtree is like ParseAdd.
-func ParseSubtree(body []byte) error { _, err := parseSubtree(body); return err }
+// SpellAdd parses an add-checkpoint request and writes what it found, the only way there is.
+func SpellAdd(body []byte) (string, error) {
+	r, err := parseAdd(body)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("old %d\n%s\n%s", r.old, spellHashes(r.proof...), r.note), nil
+}
+
+// SpellSubtree is like SpellAdd, for sign-subtree.
+func SpellSubtree(body []byte) (string, error) {
+	r, err := parseSubtree(body)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("subtree %d %d\n%s%s\n%s", r.start, r.end, spellHashes(r.hash), spellHashes(r.proof...), r.note), nil
+}
+
+func spellHashes(hashes ...tlog.Hash) string {
+	var b strings.Builder
+	for _, h := range hashes {
+		b.WriteString(base64.StdEncoding.EncodeToString(h[:]) + "\n")
+	}
+	return b.String()
+}
 
 // DecodeState reports whether a stored state is taken.
 func DecodeState(data []byte, origin string) error { _, err := decodeState(data, origin); return err }

@@ -164,7 +164,7 @@ func (f selftestFlags) borrow(ctx context.Context, o *conformance.Options) (*loa
 		return nil, err
 	}
 	o.Logs, o.VKeys = logs, l.answer.VKeys
-	o.Kinds = append([]conformance.Kind{conformance.MLDSA}, conformance.Listed...)
+	o.Kinds = conformance.Every()
 	if o.URL == "" {
 		o.URL = l.answer.URL
 	}
@@ -204,7 +204,7 @@ func writeThrowAway(path string, stdout io.Writer) error {
 	if err := keys.WriteNew(path, logs.List(), 0o644); err != nil {
 		return operational("choose another file", fmt.Errorf("writing list: %w", err))
 	}
-	fmt.Fprintf(stdout, "%d throw-away logs in %s, the seed of their keys in %s.seed\n", len(logs.All(conformance.Listed...)), path, path)
+	fmt.Fprintf(stdout, "%d throw-away logs in %s, the seed of their keys in %s.seed\n", len(logs.All(conformance.Listed()...)), path, path)
 	return nil
 }
 

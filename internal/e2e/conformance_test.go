@@ -94,7 +94,7 @@ func judgedOurs(t *testing.T, logs *conformance.Logs) *judged {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "w")
 	vkeys := strings.SplitN(must(t, filepath.Dir(dir), "tallywood-witness", "init", "--dir", dir, "--name", "witness.example.org"), "\n", 3)
-	j := &judged{address: freeAddress(t), vkeys: vkeys[:2], kinds: conformance.Listed, env: cleanEnv(t)}
+	j := &judged{address: freeAddress(t), vkeys: vkeys[:2], kinds: conformance.Listed(), env: cleanEnv(t)}
 	j.command = []string{filepath.Join(bin, "tallywood-witness"), "serve", "--dir", dir, "--listen", j.address,
 		"--logs", writeFile(t, filepath.Dir(dir), "logs.txt", string(logs.List()))}
 	return j
@@ -169,7 +169,7 @@ func judgedLitewitness(t *testing.T, logs *conformance.Logs) *judged {
 	for _, l := range logs.All(conformance.Rotated) { // of a list it takes one key per log
 		must(t, dir, "witnessctl", "add-key", "-db", db, "-origin", l.Origin, "-key", l.VKeys[1])
 	}
-	j := &judged{address: freeAddress(t), vkeys: []string{keys.VKey(name, keys.AlgCosignatureV1, public)}, kinds: conformance.Listed, env: cleanEnv(t)}
+	j := &judged{address: freeAddress(t), vkeys: []string{keys.VKey(name, keys.AlgCosignatureV1, public)}, kinds: conformance.Listed(), env: cleanEnv(t)}
 	j.command = []string{filepath.Join(bin, "litewitness"), "-listen", j.address, "-name", name, "-db", db, "-ssh-agent", serveAgent(t, private), "-key", ssh.FingerprintSHA256(sshKey)}
 	return j
 }

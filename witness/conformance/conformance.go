@@ -17,7 +17,7 @@ type Options struct {
 	Monitoring string   // monitoring prefix; default: URL
 	VKeys      []string // verifier keys of the witness, of types 0x04 and 0x06; required
 	Logs       *Logs    // throw-away logs that the witness was told about; required
-	Kinds      []Kind   // which of them it was told about; default: Listed
+	Kinds      []Kind   // which of them it was told about; default: those of Listed
 	// Restart kills the witness as a crash would (kill -9) and returns when it serves again at the
 	// same URL. It may be called while requests are under way. nil: restarts are not tested.
 	Restart func(ctx context.Context) error

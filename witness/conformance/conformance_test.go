@@ -34,7 +34,7 @@ func throwAway(t testing.TB) *conformance.Logs {
 }
 
 // all are the kinds of logs that our witness can be told about.
-var all = append([]conformance.Kind{conformance.MLDSA}, conformance.Listed...)
+var all = conformance.Every()
 
 // ours returns the handler of a new witness of ours that knows the logs.
 func ours(t testing.TB, logs *conformance.Logs) http.Handler {

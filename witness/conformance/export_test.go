@@ -18,3 +18,20 @@ func (t *tree) Proof(old, size int64) []hash { return t.proof(old, size) }
 
 // SubtreeProof is a subtree consistency proof.
 func (t *tree) SubtreeProof(start, end, size int64) []hash { return t.subtreeProof(start, end, size) }
+
+// ParseWitnessKey reports whether a vkey is a witness's.
+func ParseWitnessKey(vkey string) error { _, err := parseWitnessKey(vkey); return err }
+
+// VerifyAnswer verifies the body of a 200 about some checkpoint.
+func VerifyAnswer(vkeys []string, body string) error {
+	s := &session{}
+	for _, vkey := range vkeys {
+		k, err := parseWitnessKey(vkey)
+		if err != nil {
+			return err
+		}
+		s.keys = append(s.keys, k)
+	}
+	_, err := s.verify(body, statement{text: "o\n1\nAAAA\n", origin: "o", end: 1})
+	return err
+}

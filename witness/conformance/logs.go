@@ -19,8 +19,11 @@ const (
 	MLDSA   Kind = "ml-dsa"  // one key of type 0x06; the list format knows no such logs
 )
 
-// Listed are the kinds that [Logs.List] prints.
-var Listed = []Kind{Plain, Renamed, Rotated}
+// Listed returns the kinds that [Logs.List] prints.
+func Listed() []Kind { return []Kind{Plain, Renamed, Rotated} }
+
+// Every returns all kinds.
+func Every() []Kind { return append(Listed(), MLDSA) }
 
 // kinds are all kinds, and how many logs there are of each.
 var kinds = []struct {
@@ -93,12 +96,12 @@ func (l *Logs) All(of ...Kind) []Log {
 	return slices.DeleteFunc(slices.Clone(l.all), func(log Log) bool { return len(of) > 0 && !slices.Contains(of, log.Kind) })
 }
 
-// List returns the logs of the kinds in [Listed] as a list in the witness network's format. A log
+// List returns the logs of the kinds that [Listed] returns as a list in the witness network's format. A log
 // with two keys is in it twice.
 func (l *Logs) List() []byte {
 	var b strings.Builder
 	b.WriteString("# Throw-away logs for a conformance test of a witness.\nlogs/v0\n")
-	for _, log := range l.All(Listed...) {
+	for _, log := range l.All(Listed()...) {
 		for i, vkey := range log.VKeys {
 			fmt.Fprintf(&b, "\nvkey %s\n", vkey)
 			if log.signers[i].name != log.Origin {

@@ -67,7 +67,7 @@ func newSession(o Options) (*session, error) {
 		s.monitoring = s.url
 	}
 	if s.kinds == nil {
-		s.kinds = Listed
+		s.kinds = Listed()
 	}
 	if o.HTTP == nil {
 		o.HTTP = &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64}

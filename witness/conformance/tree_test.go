@@ -116,12 +116,12 @@ func TestListNamesAllLogs(t *testing.T) {
 	for _, l := range parsed {
 		known[l.Origin] = len(l.Keys)
 	}
-	for _, l := range logs.All(conformance.Listed...) {
+	for _, l := range logs.All(conformance.Listed()...) {
 		if known[l.Origin] != len(l.VKeys) {
 			t.Errorf("%s has %d keys in the list; want %d", l.Origin, known[l.Origin], len(l.VKeys))
 		}
 	}
-	if want := len(logs.All(conformance.Listed...)); len(parsed) != want {
+	if want := len(logs.All(conformance.Listed()...)); len(parsed) != want {
 		t.Errorf("%d logs in the list; want %d", len(parsed), want)
 	}
 }
