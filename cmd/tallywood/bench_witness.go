@@ -94,7 +94,7 @@ func (b *benchRun) witnessTargets(p *policy.Policy, url string) ([]bench.Witness
 		}
 	}
 	if len(processes) > len(urls) {
-		return nil, usagef("--against-pid has %d processes more than --against has URLs", len(processes)-len(urls))
+		return nil, usagef("--against-pid names %d servers, and --against has %d URLs", len(processes)-1, len(urls)-1)
 	}
 	var targets []bench.WitnessTarget
 	for i, u := range urls {
