@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -122,5 +124,19 @@ func BenchmarkStart(b *testing.B) {
 			b.ReportMetric(sum.Seconds()/float64(b.N), "s/start")
 			b.ReportMetric(float64(most)/1e6, "peak-MB")
 		})
+	}
+}
+
+// TestEnvironmentTunesTheRuntime: what it says is not changed.
+func TestEnvironmentTunesTheRuntime(t *testing.T) {
+	procs, percent := runtime.GOMAXPROCS(0), debug.SetGCPercent(100)
+	defer func() { runtime.GOMAXPROCS(procs); debug.SetGCPercent(percent) }()
+	tuneRuntime(func(string) string { return "3" })
+	if got, gc := runtime.GOMAXPROCS(0), debug.SetGCPercent(100); got != procs || gc != 100 {
+		t.Errorf("with an environment: %d, %d", got, gc)
+	}
+	tuneRuntime(func(string) string { return "" })
+	if got, gc := runtime.GOMAXPROCS(0), debug.SetGCPercent(100); got != 2*procs || gc != gcPercent {
+		t.Errorf("without: %d, %d; want %d, %d", got, gc, 2*procs, gcPercent)
 	}
 }
