@@ -103,6 +103,9 @@ func (s *session) begin(ctx context.Context) error {
 		if err = t.advance(ctx, l, 5); err == nil {
 			break
 		}
+		if t.got == noAnswer {
+			return err
+		}
 		if !strings.HasPrefix(t.got, "409 ") {
 			return fmt.Errorf("the witness does not cosign a first checkpoint of %q (does it know the throw-away logs?): %w", l.Origin, err)
 		}
