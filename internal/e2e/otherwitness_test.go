@@ -97,7 +97,8 @@ func TestAnotherAuthorsWitnessCosignsOurLog(t *testing.T) {
 	answers := w.answers()
 	t.Logf("%d entries under load took %d cosigned checkpoints", loaded.Size()-5, len(answers))
 	for _, answer := range answers {
-		if !strings.HasSuffix(answer, ": 200") {
+		// One that was asked again because it was late has the answer already, and says so.
+		if !strings.HasSuffix(answer, ": 200") && !strings.Contains(answer, ": 409 text/x.tlog.size ") {
 			t.Errorf("under load the witness answered %q", answer)
 		}
 	}
