@@ -23,7 +23,8 @@ import (
 
 const selftestHelp = `tallywood-witness selftest asks a witness that is serving every question that the
 specifications answer, more than 600 of them, and prints what it answers otherwise with
-their own words. Exit code 0: it passed. 1: it did not. 2, 5: it could not be asked.
+their own words. Exit code 0: it passed. 1: it did not. 2, 5: it could not be asked. Where
+a SHOULD is not followed, as by a witness without an ML-DSA-44 key, it says so and passes.
 
 The witness of this directory, which goes on serving meanwhile:
 

@@ -133,8 +133,13 @@ func TestSuiteNoticesFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			logs := throwAway(t)
 			report := run(t, c.spoil(ours(t, logs)), conformance.Options{Logs: logs, Kinds: all, Only: c.only})
-			if got := ids(report.With(conformance.Failed)); !slices.Equal(got, c.want) {
+			failed := report.With(conformance.Failed)
+			if got := ids(failed); !slices.Equal(got, c.want) {
 				t.Errorf("these failed: %q\nwant %q", got, c.want)
+			}
+			demanded := slices.ContainsFunc(failed, func(r conformance.Result) bool { return r.Level != conformance.Should })
+			if report.OK() == demanded {
+				t.Errorf("OK is %t", report.OK())
 			}
 		})
 	}
