@@ -18,7 +18,7 @@ import (
 
 func benchCommand() command {
 	return command{name: "bench", args: "log|storage|witness|fill|floor|abuse URL [FLAGS]",
-		short: "measure a log or witness under load, ours or another, or a store",
+		short: "measure a log, a witness or a store under load",
 		long: `
 "bench storage URL" writes a log of its own into the bucket or directory at URL, through the
 storage driver alone, without HTTP, signatures or witnesses, and removes it again. It prints entries
@@ -46,13 +46,13 @@ and a table with the ratios of paired runs is printed. --pid and --against-pid n
 processes on this machine, whose use of CPU, memory and disk is then reported too.
 
 "bench witness URL" lets --logs logs of its own grow at the same time, each by ten entries when the
-witness at URL has cosigned its last checkpoint, and prints updates per second, latencies and errors.
---policy names a file whose "witness" lines have the keys of the witness, by its URL; every answer must
-hold a cosignature by each of them, or the run fails. The witness must know the logs: --write-list FILE
-writes them as a list in the format logs/v0, or as YAML for omniwitness if FILE ends in .yaml. With
---against URLs, commas between them, further witnesses of the policy are measured in turns with it, at
-each number of logs. Besides, its flags are --duration, --warmup, --pairs, --pid, --against-pid, --seed
-and --json.
+witness at URL has cosigned its last checkpoint, and prints updates per second, latencies and
+errors. --policy names a file whose "witness" lines have the keys of the witness, by its URL; every
+answer must hold a cosignature by each of them, or the run fails. The witness must know the logs:
+--write-list FILE writes them as a list in the format logs/v0, or as YAML for omniwitness if FILE
+ends in .yaml. With --against URLs, commas between them, further witnesses of the policy are
+measured in turns with it, at each number of logs. Besides, its flags are --duration, --warmup,
+--pairs, --pid, --against-pid, --seed and --json.
 
 "bench abuse URL" posts entries at a steady rate to a log of yours, in turns alone and beside each
 of several attacks from other addresses: oversize, slow and garbage requests, wrong signatures and
@@ -87,7 +87,7 @@ func benchFlags(fs *flag.FlagSet) *benchRun {
 	fs.DurationVar(&o.Warmup, "warmup", time.Second, "`TIME` of load before it")
 	fs.IntVar(&o.Count, "count", 0, "end after `N` entries (default: no limit; floor: 200 rounds)")
 	fs.StringVar(&b.policy, "policy", "", "`FILE` with the policy that replies must meet; floor, witness: whose witnesses are asked")
-	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries (default: random; fill, witness, --known: 0)")
+	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries\n(default: random; fill, witness, --known: 0)")
 	fs.Int64Var(&o.Known, "known", 0, "`N` entries that the log has from \"bench fill\" with the same seed: most requests repeat one")
 	fs.StringVar(&b.pid, "pid", "", "`PID` of the server; witness: several processes with + between them")
 	fs.StringVar(&b.against, "against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one;\nwitness: URLs")

@@ -19,8 +19,9 @@ func configCommand() command {
 "config check FILE" parses a server configuration strictly, reads the keys, policies, certificate
 chains, issuers and monitor configuration it names, and says what is wrong with any of them. What
 is stored, and what others answer, is not looked at: only "tallywood serve" does that. Keys in a
-key management service are listed for that reason; "tallywood key show URI" asks for one. It also says
-what the peers of a configuration mean.
+key management service are listed for that reason; "tallywood key show URI" asks for one. It also
+says what the peers of a configuration mean.
+
 "config print FILE" prints it with defaults filled in and paths resolved, as a configuration.
 With --monitor FILE is a monitor configuration. "check" then compiles its identities and reads the
 policies, authorities and secrets it names.`,

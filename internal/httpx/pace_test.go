@@ -120,10 +120,10 @@ func TestSlowSendersAreCutOff(t *testing.T) {
 		{"silent", func(net.Conn) {}, 0, 4 * time.Second, 6 * time.Second},
 		{"header in drops", func(c net.Conn) { drip(c, "GET / HTTP/1.1\r\nX: "+strings.Repeat("x", 1000), 1, time.Second) }, 400, 4 * time.Second, 6 * time.Second},
 		{"body in drops", func(c net.Conn) { drip(c, head(size)+strings.Repeat("x", 1000), 80, time.Second) }, 408, 4 * time.Second, 8 * time.Second},
-		{"body of half the rate", func(c net.Conn) { drip(c, head(size)+strings.Repeat("x", size), 8<<10, time.Second) }, 408, 8 * time.Second, 12 * time.Second},
+		{"body of half the rate", func(c net.Conn) { drip(c, head(size)+strings.Repeat("x", size), 8<<10, time.Second) }, 408, 8 * time.Second, 17 * time.Second},
 		{"body that stands still", func(c net.Conn) { drip(c, head(size)+strings.Repeat("x", size/2), 1<<20, 0) }, 408, 9 * time.Second, 11 * time.Second},
 		{"body of the least rate", func(c net.Conn) { drip(c, head(size)+strings.Repeat("x", size), 4<<10, 240*time.Millisecond) }, 200, 200 * time.Second, 260 * time.Second},
-		{"body that never comes", func(c net.Conn) { drip(c, head(10), 1000, 0) }, 408, 4 * time.Second, 6 * time.Second},
+		{"body that never comes", func(c net.Conn) { drip(c, head(10), 1000, 0) }, 408, 4 * time.Second, 8 * time.Second},
 		{"short body", func(c net.Conn) { drip(c, head(5)+"hello", 1000, 0) }, 200, 0, time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
