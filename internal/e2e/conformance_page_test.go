@@ -48,14 +48,22 @@ func timed(id string) bool {
 // TestWitnessesOfOthers runs the suite against the witnesses of two other authors, and compares what
 // they answer with docs/conformance.md.
 func TestWitnessesOfOthers(t *testing.T) {
-	var reports []conformance.Report
-	for _, start := range []func(*testing.T, *conformance.Logs) *judged{judgedOurs, judgedOmniwitness, judgedLitewitness} {
-		logs := newThrowAway(t)
-		report := judge(t, logs, start(t, logs))
-		if err := report.WriteText(t.Output()); err != nil {
-			t.Fatal(err)
+	programs := []func(*testing.T, *conformance.Logs) *judged{judgedOurs, judgedOmniwitness, judgedLitewitness}
+	reports := make([]conformance.Report, len(programs))
+	t.Run("programs", func(t *testing.T) { // at once: they are waited for most of the time
+		for i, start := range programs {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				logs := newThrowAway(t)
+				reports[i] = judge(t, logs, start(t, logs))
+				if err := reports[i].WriteText(t.Output()); err != nil {
+					t.Fatal(err)
+				}
+			})
 		}
-		reports = append(reports, report)
+	})
+	if t.Failed() {
+		return
 	}
 	page := fmt.Sprintf(conformanceHead, conformanceDate, omniwitnessVersion, litewitnessVersion) + compareReports(reports)
 	path := filepath.Join(repository, conformancePage)

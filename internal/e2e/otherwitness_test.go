@@ -58,7 +58,7 @@ func TestAnotherAuthorsWitnessCosignsOurLog(t *testing.T) {
 	log := serveLog(t, config)
 	// The first checkpoint is of the empty tree; the witness has never seen the log. It is asked
 	// twice more whether it has, before and after the process makes itself the leader.
-	if got := w.answers(); !slices.Equal(got, []string{"old 0: 200", "old 0: 200", "old 0: 200"}) {
+	if got := w.answered(t, 3); !slices.Equal(got, []string{"old 0: 200", "old 0: 200", "old 0: 200"}) {
 		t.Errorf("for the first checkpoint the witness answered %q; want three times 200", got)
 	}
 	older := ""
@@ -70,7 +70,7 @@ func TestAnotherAuthorsWitnessCosignsOurLog(t *testing.T) {
 				return strings.HasPrefix(older, origin+"\n2\n")
 			})
 		}
-		if got, want := w.answers(), []string{fmt.Sprintf("old %d: 200", size-1)}; !slices.Equal(got, want) {
+		if got, want := w.answered(t, 1), []string{fmt.Sprintf("old %d: 200", size-1)}; !slices.Equal(got, want) {
 			t.Errorf("for size %d the witness answered %q; want %q", size, got, want)
 		}
 	}
@@ -81,11 +81,12 @@ func TestAnotherAuthorsWitnessCosignsOurLog(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "objects", "logs", "signatures"), "checkpoint", older)
 	log = serveLog(t, config)
 	behind := `old 2: 409 text/x.tlog.size "3\n"`
-	if got, want := w.answers(), []string{behind, behind, "old 3: 200"}; !slices.Equal(got, want) {
+	// The checkpoint that is stored is one to serve already; the newer one follows.
+	if got, want := w.answered(t, 3), []string{behind, behind, "old 3: 200"}; !slices.Equal(got, want) {
 		t.Errorf("after a restart the witness answered %q; want %q", got, want)
 	}
 	wantCosigned(t, p, addEntry(t, log.url), 4)
-	if got, want := w.answers(), []string{"old 3: 200"}; !slices.Equal(got, want) {
+	if got, want := w.answered(t, 1), []string{"old 3: 200"}; !slices.Equal(got, want) {
 		t.Errorf("for size 4 the witness answered %q; want %q", got, want)
 	}
 	// Many batches, over several entry bundles and tiles; the load generator verifies each receipt.
@@ -334,6 +335,17 @@ func (w *otherWitness) answers() []string {
 	seen := w.seen
 	w.seen = nil
 	return seen
+}
+
+// answered waits until there are n answers at least, and returns them as answers does.
+func (w *otherWitness) answered(t *testing.T, n int) []string {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d answers of the witness", n), func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.seen) >= n
+	})
+	return w.answers()
 }
 
 // freeAddress returns an address on which nobody listens.
