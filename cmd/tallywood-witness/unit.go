@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -29,11 +29,10 @@ func (f *initFlags) unit(keys.Witness) (string, error) {
 		data["State"] = name
 		return render(unitTemplate, data)
 	}
-	owner, err := user.Current()
-	if err != nil {
-		return "", fmt.Errorf("finding out whose directory it is: %w", err)
+	data["User"] = strconv.Itoa(os.Getuid()) // in a container it may have no name, and systemd takes the number
+	if owner, err := user.Current(); err == nil {
+		data["User"] = owner.Username
 	}
-	data["User"] = owner.Username
 	for _, private := range []string{"/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"} {
 		if strings.HasPrefix(dir, private) {
 			data["Home"], data["Bind"] = "tmpfs", true
