@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/transparency-dev/merkle/compact"
 	"golang.org/x/mod/sumdb/tlog"
@@ -33,6 +34,7 @@ type walk struct {
 	after policy.Checkpoint // the one before it; zero if there is none
 	tree  *tree             // of cp
 	reach *compact.Range    // of the entries verified so far
+	book  *rule.Book        // what the rules remember of those
 	hits  []hit             // found since the last commit, bound to cp's root
 	bad   []scanned         // bundles with malformed entries, likewise
 	bytes int               // of the events that hits and bad will make, roughly
@@ -136,8 +138,32 @@ func (w *walk) take(ctx context.Context, s *scanned) error {
 	return nil
 }
 
-// hit takes a hit into the next commit.
+// hit judges a hit, which is bound to the root, and takes what is to be told of it into the next
+// commit.
 func (w *walk) hit(h hit) error {
+	at := rule.Times{Now: time.Now().UTC()}
+	if h.index >= w.after.Size() {
+		_, at.After = cosigned(w.after)
+		at.Before, _ = cosigned(w.cp)
+	}
+	for _, m := range h.matches {
+		v := w.tail.rules.Judge(w.book, &h.decoded.entry, m, at)
+		if !v.Report {
+			continue
+		}
+		f := v.Finding
+		// That its bytes make no sense is told of an identity to which nothing worse happened.
+		h.findings = slices.DeleteFunc(h.findings, func(g rule.Finding) bool { return g.Identity == f.Identity && f.Severity >= g.Severity })
+		if !slices.ContainsFunc(h.findings, func(g rule.Finding) bool { return g.Identity == f.Identity }) {
+			h.findings = append(h.findings, f)
+		}
+	}
+	if len(h.findings) == 0 {
+		if h.err != nil {
+			w.bad = append(w.bad, scanned{n: h.index / bundleWidth, malformed: []hit{h}})
+		}
+		return nil
+	}
 	for _, f := range h.findings {
 		text, err := json.Marshal(w.event(h, f))
 		if err != nil {
@@ -229,6 +255,7 @@ func (w *walk) commit(ctx context.Context) error {
 	next, err := w.tail.journal.update(ctx, w.state, func(s *state) {
 		s.Checkpoint = string(w.cp.Note())
 		s.advance(w.reach)
+		s.Book = *w.book.Clone()
 		for _, r := range reports {
 			s.queue(r.event, w.tail.routesFor(r.event, r.notify))
 		}

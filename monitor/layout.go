@@ -39,8 +39,8 @@ type layout struct {
 
 // What the rules want of an entry. With an error, a decoded holds what could be read.
 type decoded struct {
-	signers []rule.Entry
-	digest  string // "sha256:hex"
+	entry  rule.Entry
+	digest string // "sha256:hex"
 }
 
 var layouts = map[Kind]layout{
@@ -94,14 +94,17 @@ func decodeRekor(_ int64, canonical []byte) (decoded, error) {
 	if name := strings.ToLower(strings.ReplaceAll(b.HashAlg.String(), "-", "")); b.HashAlg != 0 {
 		d.digest = name + ":" + hex.EncodeToString(b.Digest)
 	}
+	d.entry.Digest, d.entry.Hash = b.Digest, b.HashAlg
 	for _, s := range b.Signatures {
+		signer := rule.Signer{Signature: s.Content, Details: s.KeyDetails}
 		if len(s.Certificate) == 0 {
-			d.signers = append(d.signers, rule.Entry{KeyHash: sha256.Sum256(s.PublicKey)})
-			continue
+			signer.KeyHash, signer.PublicKey = sha256.Sum256(s.PublicKey), s.PublicKey
+		} else {
+			c, err := rule.ParseCertificate(s.Certificate)
+			signer.Certificate = c
+			errs = append(errs, err)
 		}
-		c, err := rule.ParseCertificate(s.Certificate)
-		d.signers = append(d.signers, rule.Entry{Certificate: c})
-		errs = append(errs, err)
+		d.entry.Signers = append(d.entry.Signers, signer)
 	}
 	// Verifiers rebuild the canonical bytes, so bytes that say the same otherwise serve only to be
 	// read differently by different readers.
@@ -134,7 +137,7 @@ func decodeCT(index int64, tileLeaf []byte) (decoded, error) {
 		}
 	}
 	c, err := rule.ParseCertificate(der)
-	return decoded{signers: []rule.Entry{{Certificate: c}}}, errors.Join(append(errs, err)...)
+	return decoded{entry: rule.Entry{Signers: []rule.Signer{{Certificate: c}}, Certified: true}}, errors.Join(append(errs, err)...)
 }
 
 // tilePath returns the path of c2sp.org/tlog-tiles below the log's URL: dir is a level, or the name

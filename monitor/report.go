@@ -47,7 +47,7 @@ func (w *walk) malformedEvent(s scanned) Event {
 func (w *walk) entryEvent(h hit) Event {
 	e := Event{Time: time.Now().UTC(), Origin: w.cp.Origin(), Index: h.index, Size: w.cp.Size(),
 		Digest: h.decoded.digest, LogURL: w.tail.cfg.URL}
-	for _, s := range h.decoded.signers {
+	for _, s := range h.decoded.entry.Signers {
 		if c := s.Certificate; c != nil && e.Certificate == "" {
 			sum := c.Fingerprint()
 			e.Certificate, e.RunURL = "sha256:"+hex.EncodeToString(sum[:]), rule.Clip(c.Extensions[21])
@@ -116,7 +116,7 @@ func (w *walk) proof(ctx context.Context, h hit) ([]file, error) {
 		{name: "inclusion.tlog-proof", data: inclusion.Format()},
 	}
 	var certificates []byte
-	for _, s := range h.decoded.signers {
+	for _, s := range h.decoded.entry.Signers {
 		if s.Certificate != nil {
 			block := &pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate.Raw}
 			certificates = append(certificates, pem.EncodeToMemory(block)...)

@@ -35,8 +35,9 @@ type hit struct {
 	entry    []byte
 	leaf     tlog.Hash
 	decoded  decoded
-	findings []rule.Finding
-	err      error // why it could not be parsed, if so
+	matches  []rule.Match   // identities that it concerns, judged when it is bound to the root
+	findings []rule.Finding // what is to be reported
+	err      error          // why it could not be parsed, if so
 }
 
 // scan fetches entry bundle n with its first width entries and judges those from index from on.
@@ -80,16 +81,16 @@ func (t *tail) scan(ctx context.Context, n int64, width int, from int64, fresh b
 // judge matches one entry. What is kept of it is copied: a bundle is far larger than an entry.
 func (s *scanned) judge(t *tail, index int64, e []byte, leaf tlog.Hash) {
 	d, err := t.layout.decode(index, e)
-	h := hit{index: index, leaf: leaf, decoded: d, findings: t.rules.Match(d.signers), err: err}
+	h := hit{index: index, leaf: leaf, decoded: d, matches: t.rules.Match(&d.entry), err: err}
 	if err != nil {
 		for _, f := range t.rules.MatchBytes(e) {
-			if !slices.ContainsFunc(h.findings, func(g rule.Finding) bool { return g.Identity == f.Identity }) {
+			if !slices.ContainsFunc(h.matches, func(m rule.Match) bool { return m.Identity == f.Identity && len(m.Reasons) > 0 }) {
 				h.findings = append(h.findings, f)
 			}
 		}
 	}
 	switch {
-	case len(h.findings) > 0:
+	case len(h.matches)+len(h.findings) > 0:
 		h.entry = bytes.Clone(e)
 		s.hits = append(s.hits, h)
 	case err != nil && len(s.malformed) == 0:

@@ -13,6 +13,7 @@ import (
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
 
+	"tallywood/monitor/rule"
 	"tallywood/witness/policy"
 )
 
@@ -41,6 +42,7 @@ type state struct {
 	Checkpoint string    `json:"checkpoint"`         // newest verified note; empty: none yet
 	Next       int64     `json:"next"`               // entries below it have been matched
 	Range      []string  `json:"range"`              // compact range of [0, Next), hex
+	Book       rule.Book `json:"book"`               // what the rules remember of the entries below Next
 	Raised     []string  `json:"raised,omitempty"`   // IDs of events about the log, newest last
 	Claims     []string  `json:"claims,omitempty"`   // signed notes still to be held against the tree
 	Down       time.Time `json:"down,omitzero"`      // since when the log has not answered

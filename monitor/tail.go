@@ -138,7 +138,7 @@ func (t *tail) read(ctx context.Context, st *state, verified, cp policy.Checkpoi
 	if err != nil {
 		return err
 	}
-	w := &walk{tail: t, state: st, cp: cp, after: verified, tree: tr, reach: reach}
+	w := &walk{tail: t, state: st, cp: cp, after: verified, tree: tr, reach: reach, book: st.Book.Clone()}
 	return w.run(ctx)
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"tallywood/internal/config"
-	"tallywood/internal/keys"
 	"tallywood/monitor"
 	"tallywood/monitor/alert"
 	"tallywood/monitor/rule"
@@ -39,7 +38,7 @@ func (s *Stack) startOver(m *config.Monitor) error {
 		if watched(m, email) {
 			continue
 		}
-		id := config.Identity{Name: email, Email: email, Rules: map[string]struct{}{string(rule.IDSeen): {}}}
+		id := config.Identity{Name: email, Email: email, Rules: map[string]config.RuleParams{string(rule.IDSeen): {}}}
 		if s.cfg.DevOIDC != nil {
 			id.Expect.Issuers = []string{s.devIssuer()}
 		}
@@ -150,33 +149,6 @@ func monitorLogs(m *config.Monitor) ([]monitor.Log, error) {
 		logs = append(logs, ml)
 	}
 	return logs, errors.Join(errs...)
-}
-
-// monitorRules returns the compiled identities, nil if there are none.
-func monitorRules(m *config.Monitor) (*rule.Set, error) {
-	if len(m.Identities) == 0 {
-		return nil, nil
-	}
-	ids := make([]rule.Identity, len(m.Identities))
-	for i, id := range m.Identities {
-		ids[i] = rule.Identity{Name: id.Name, Email: id.Email, Domain: id.Domain, SAN: id.SAN, Regex: id.Regex,
-			GitHub: id.GitHub, GitLab: id.GitLab, Key: id.Key, Kubernetes: id.Kubernetes,
-			Expect: rule.Expect{Issuers: id.Expect.Issuers}, Notify: id.Notify}
-		for name := range id.Rules {
-			if ids[i].Rules == nil {
-				ids[i].Rules = map[rule.ID]rule.Params{}
-			}
-			ids[i].Rules[rule.ID(name)] = rule.Params{}
-		}
-	}
-	o := rule.Options{Identities: ids}
-	if m.CAs != "" {
-		var err error
-		if o.CAs, err = keys.ReadChain(m.CAs); err != nil {
-			return nil, fmt.Errorf("reading cas: %w", err)
-		}
-	}
-	return rule.New(o)
 }
 
 func monitorRoutes(m *config.Monitor) (map[string]monitor.Route, error) {

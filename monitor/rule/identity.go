@@ -24,25 +24,31 @@ type Identity struct {
 	Key        string // hex SHA-256 of a SubjectPublicKeyInfo or certificate; "sha256:" may precede it
 	Kubernetes string // namespace/service-account; each part may be *
 
+	RepositoryID string // of the source repository (1.15); empty: not compared
+	OwnerID      string // of its owner (1.17); likewise
+
 	Expect Expect        // what explains an entry; zero: nothing is expected
-	Rules  map[ID]Params // opt-in rules, on for this identity
+	Rules  map[ID]Params // opt-in rules that are on, and others that are off
 	Notify []string      // names of the sinks that are told; empty: all
 }
 
-// Expect says which entries of an identity are explained.
+// Expect says which entries of an identity are explained. An empty field explains anything.
 type Expect struct {
-	Issuers []string // OpenID Connect issuers, compared exactly; empty: any, or none at all, as for a bare key
+	Issuers      []string // OpenID Connect issuers, compared exactly
+	Workflows    []string // paths in the repository, or URIs; * stands for any run of characters
+	Refs         []string // likewise
+	Triggers     []string // names of events
+	Runner       string   // "github-hosted", "self-hosted"
+	Environments []string // deployment environments
+	Authorize    bool     // an authorization must explain it
 }
-
-// Params is what an opt-in rule is told. The rules of today need nothing.
-type Params struct{}
 
 // An identity ready to be matched.
 type watch struct {
 	Identity
-	seen     bool                        // id.seen is on
-	match    func(*Entry) (string, bool) // the name or key that matched
-	inBytes  func([]byte) bool           // whether lower-cased bytes hold what cannot but be there
+	seen     bool                         // id.seen is on
+	match    func(*Signer) (string, bool) // the name or key that matched
+	inBytes  func([]byte) bool            // whether lower-cased bytes hold what cannot but be there
 	expected []string
 }
 
@@ -53,14 +59,8 @@ func (i Identity) compile() (*watch, error) {
 	if i.Name == "" {
 		errs = append(errs, errors.New("identity without name"))
 	}
-	for id := range i.Rules {
-		r, ok := Lookup(id)
-		switch {
-		case !ok:
-			errs = append(errs, fmt.Errorf("unknown rule %q", id))
-		case !r.OptIn:
-			errs = append(errs, fmt.Errorf("rule %q is always on", id))
-		}
+	for id, p := range i.Rules {
+		errs = append(errs, p.check(id, false))
 	}
 	if slices.Contains(i.Expect.Issuers, "") {
 		errs = append(errs, errors.New("empty expected issuer"))
@@ -68,12 +68,17 @@ func (i Identity) compile() (*watch, error) {
 	if err := w.selector(); err != nil {
 		errs = append(errs, err)
 	}
-	_, w.seen = i.Rules[IDSeen]
-	w.seen = w.seen || len(i.Expect.Issuers) == 0
+	seen, named := i.Rules[IDSeen]
+	w.seen = named && !seen.Off || !named && i.Expect.empty()
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("identity %q: %w", i.Name, err)
 	}
 	return w, nil
+}
+
+// empty reports whether nothing is expected.
+func (e Expect) empty() bool {
+	return len(e.Issuers)+len(e.Workflows)+len(e.Refs)+len(e.Triggers)+len(e.Environments) == 0 && e.Runner == "" && !e.Authorize
 }
 
 // selector sets match and inBytes from the one selector that is set.
@@ -184,7 +189,7 @@ func (w *watch) byProject(project, path string, owner bool) {
 		return len(v) >= len(prefix) && strings.EqualFold(v[:len(prefix)], prefix) &&
 			(len(v) == len(prefix) || v[len(prefix)] == '/')
 	}
-	w.match = func(e *Entry) (string, bool) {
+	w.match = func(e *Signer) (string, bool) {
 		c := e.Certificate
 		if c == nil {
 			return "", false
@@ -211,7 +216,7 @@ func (w *watch) byKey(v string) error {
 		return fmt.Errorf("key %q is not a SHA-256 in hex", v)
 	}
 	want := [32]byte(sum)
-	w.match = func(e *Entry) (string, bool) {
+	w.match = func(e *Signer) (string, bool) {
 		hit := e.KeyHash == want
 		if c := e.Certificate; c != nil {
 			hit = c.KeyHash() == want || c.Fingerprint() == want
@@ -239,7 +244,7 @@ func (w *watch) byKubernetes(v string) error {
 // matchNames matches certificates of which one name satisfies match: as it is, or up to its first
 // NUL, where a verifier written in C would end it.
 func (w *watch) matchNames(match func(Name) bool) {
-	w.match = func(e *Entry) (string, bool) {
+	w.match = func(e *Signer) (string, bool) {
 		if e.Certificate == nil {
 			return "", false
 		}

@@ -10,27 +10,6 @@ package rule
 
 import "fmt"
 
-// An ID names a rule. The set is closed; [Lookup] knows all of it.
-type ID string
-
-// The rules. Those with a log or witness prefix are raised by the tailing itself.
-const (
-	LogSplitView      ID = "log.split-view"       // two validly signed checkpoints that cannot both be true
-	LogRollback       ID = "log.rollback"         // the signed size shrank
-	LogInconsistent   ID = "log.inconsistent"     // the hash tiles do not make the signed root
-	LogBadSignature   ID = "log.bad-signature"    // a checkpoint that does not verify
-	LogBundleMismatch ID = "log.bundle-mismatch"  // entry bytes do not hash into the tree
-	LogKeyChange      ID = "log.key-change"       // signed under the log's name by another key
-	QuorumLost        ID = "witness.quorum-lost"  // too few cosignatures for the policy
-	LogMalformedEntry ID = "log.malformed-entry"  // an entry that cannot be parsed
-	LogUnreachable    ID = "log.unreachable"      // fetching has failed for a while
-	LogStale          ID = "log.stale"            // the newest cosignature is too old
-	IDSeen            ID = "id.seen"              // a watched identity, explained
-	IDUnexpected      ID = "id.unexpected-issuer" // a watched identity, certified for another issuer
-	IDNoIssuer        ID = "id.no-issuer"         // a watched identity that no issuer vouches for
-	IDUnknownCA       ID = "id.unknown-ca"        // a watched identity from a CA that is not pinned
-)
-
 // A Severity orders findings.
 type Severity int
 
@@ -90,44 +69,4 @@ func Worse(a, b Class) Class {
 		}
 	}
 	return Clean
-}
-
-// A Rule is one line of the catalogue.
-type Rule struct {
-	ID       ID
-	Severity Severity // the usual one; a finding may carry a higher one
-	Class    Class    // of a finding that is more than information
-	OptIn    bool     // silent unless an identity names it, see [Identity].Rules
-}
-
-var catalogue = map[ID]Rule{
-	LogSplitView:      {LogSplitView, Critical, Misbehaved, false},
-	LogRollback:       {LogRollback, Critical, Misbehaved, false},
-	LogInconsistent:   {LogInconsistent, Critical, Misbehaved, false},
-	LogBadSignature:   {LogBadSignature, Critical, Misbehaved, false},
-	LogBundleMismatch: {LogBundleMismatch, Critical, Misbehaved, false},
-	LogKeyChange:      {LogKeyChange, Critical, Misbehaved, false},
-	QuorumLost:        {QuorumLost, Critical, Misbehaved, false},
-	LogMalformedEntry: {LogMalformedEntry, Info, IdentityAlert, false},
-	LogUnreachable:    {LogUnreachable, Warning, Operational, false},
-	LogStale:          {LogStale, Warning, Operational, false},
-	IDSeen:            {IDSeen, Info, IdentityAlert, true},
-	IDUnexpected:      {IDUnexpected, Critical, IdentityAlert, false},
-	IDNoIssuer:        {IDNoIssuer, Critical, IdentityAlert, false},
-	IDUnknownCA:       {IDUnknownCA, Critical, IdentityAlert, false},
-}
-
-// Lookup returns the catalogue's line for id, and whether there is one.
-func Lookup(id ID) (Rule, bool) {
-	r, ok := catalogue[id]
-	return r, ok
-}
-
-// ClassOf returns the class of a finding of rule id with severity s: Clean if it is for
-// information only.
-func ClassOf(id ID, s Severity) Class {
-	if s == Info {
-		return Clean
-	}
-	return catalogue[id].Class
 }

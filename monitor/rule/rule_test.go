@@ -90,13 +90,26 @@ func (ca *issuer) issue(template *x509.Certificate) []byte {
 	return der
 }
 
-func parse(t testing.TB, der []byte) []rule.Entry {
+func parse(t testing.TB, der []byte) []rule.Signer {
 	t.Helper()
 	c, err := rule.ParseCertificate(der)
 	if err != nil {
 		t.Fatalf("parsing certificate: %v", err)
 	}
-	return []rule.Entry{{Certificate: c}}
+	return []rule.Signer{{Certificate: c}}
+}
+
+// findings returns what s reports of an entry with the given signers, judged first in its log.
+func findings(s *rule.Set, signers []rule.Signer) []rule.Finding {
+	var out []rule.Finding
+	e := &rule.Entry{Signers: signers}
+	var b rule.Book
+	for _, m := range s.Match(e) {
+		if v := s.Judge(&b, e, m, rule.Times{}); v.Report {
+			out = append(out, v.Finding)
+		}
+	}
+	return out
 }
 
 func newSet(t testing.TB, i rule.Identity) *rule.Set {
@@ -173,7 +186,7 @@ func TestSelectors(t *testing.T) {
 		"another key":             {rule.Identity{Key: strings.Repeat("00", 32)}, email("x@y.z"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := newSet(t, tc.identity).Match(parse(t, ca.issue(tc.cert)))
+			got := findings(newSet(t, tc.identity), parse(t, ca.issue(tc.cert)))
 			if len(got) == 1 != tc.hit {
 				t.Fatalf("findings %+v, want a hit: %v", got, tc.hit)
 			}
@@ -188,17 +201,17 @@ func TestKeyOfABareKeyAndOfACertificate(t *testing.T) {
 	ca := newIssuer(t)
 	sum := sha256.Sum256([]byte("spki"))
 	s := newSet(t, rule.Identity{Key: hex.EncodeToString(sum[:])})
-	if got := s.Match([]rule.Entry{{KeyHash: sum}}); len(got) != 1 || got[0].Rule != rule.IDSeen {
+	if got := findings(s, []rule.Signer{{KeyHash: sum}}); len(got) != 1 || got[0].Rule != rule.IDSeen {
 		t.Errorf("findings %+v", got)
 	}
 	// With issuers expected, a use that none of them vouches for is not explained.
 	s = newSet(t, rule.Identity{Key: hex.EncodeToString(sum[:]), Expect: rule.Expect{Issuers: []string{good}}})
-	if got := s.Match([]rule.Entry{{KeyHash: sum}}); len(got) != 1 || got[0].Rule != rule.IDNoIssuer || got[0].Severity != rule.Critical {
+	if got := findings(s, []rule.Signer{{KeyHash: sum}}); len(got) != 1 || got[0].Rule != rule.IDNoIssuer || got[0].Severity != rule.Critical {
 		t.Errorf("findings %+v", got)
 	}
 	der := ca.issue(&x509.Certificate{})
 	sum = sha256.Sum256(der)
-	if got := newSet(t, rule.Identity{Key: hex.EncodeToString(sum[:])}).Match(parse(t, der)); len(got) != 1 {
+	if got := findings(newSet(t, rule.Identity{Key: hex.EncodeToString(sum[:])}), parse(t, der)); len(got) != 1 {
 		t.Errorf("findings %+v", got)
 	}
 }
@@ -228,7 +241,7 @@ func TestExpectedIssuers(t *testing.T) {
 				wantLoud = rule.IDSeen
 			}
 			for set, want := range map[*rule.Set]rule.ID{quiet: want, loud: wantLoud} {
-				got := set.Match(entry)
+				got := findings(set, entry)
 				if want == "" && len(got) > 0 || want != "" && (len(got) != 1 || got[0].Rule != want) {
 					t.Errorf("findings %+v, want %q", got, want)
 				}
@@ -249,11 +262,11 @@ func TestUnknownCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := s.Match(parse(t, ours.issue(template())))
+	got := findings(s, parse(t, ours.issue(template())))
 	if len(got) != 2 || got[0].Rule != rule.IDSeen || got[1].Rule != rule.IDUnexpected || len(got[1].Reasons) != 1 {
 		t.Errorf("our CA: findings %+v", got)
 	}
-	got = s.Match(parse(t, theirs.issue(template())))
+	got = findings(s, parse(t, theirs.issue(template())))
 	if len(got) != 2 || got[0].Rule != rule.IDUnknownCA || len(got[1].Reasons) != 2 || !strings.Contains(got[1].Summary(), "pinned CA") {
 		t.Errorf("another CA: findings %+v", got)
 	}
@@ -261,12 +274,12 @@ func TestUnknownCA(t *testing.T) {
 
 func TestSeveralSignersMakeOneFinding(t *testing.T) {
 	ca := newIssuer(t)
-	one := func(i string) rule.Entry {
+	one := func(i string) rule.Signer {
 		return parse(t, ca.issue(&x509.Certificate{EmailAddresses: []string{"a@b.c"},
 			ExtraExtensions: []pkix.Extension{utf8Extension(t, 8, i)}}))[0]
 	}
 	s := newSet(t, rule.Identity{Email: "a@b.c", Expect: rule.Expect{Issuers: []string{good}}})
-	if got := s.Match([]rule.Entry{one(good), one(evil), one(good)}); len(got) != 1 || got[0].Rule != rule.IDUnexpected {
+	if got := findings(s, []rule.Signer{one(good), one(evil), one(good)}); len(got) != 1 || got[0].Rule != rule.IDUnexpected {
 		t.Errorf("findings %+v", got)
 	}
 }
@@ -286,7 +299,7 @@ func TestBrokenCertificateStillMatches(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		}
-		if got := s.Match([]rule.Entry{{Certificate: c}}); len(got) != 1 || got[0].Severity != rule.Critical {
+		if got := findings(s, []rule.Signer{{Certificate: c}}); len(got) != 1 || got[0].Severity != rule.Critical {
 			t.Errorf("%s: findings %+v", name, got)
 		}
 	}
@@ -325,7 +338,7 @@ func TestMatchBytes(t *testing.T) {
 		}
 	}
 	var none *rule.Set
-	if none.MatchBytes([]byte("x")) != nil || none.Match([]rule.Entry{{}}) != nil {
+	if none.MatchBytes([]byte("x")) != nil || findings(none, []rule.Signer{{}}) != nil {
 		t.Error("no identities, but findings")
 	}
 }
@@ -398,7 +411,7 @@ func FuzzCertificate(f *testing.F) {
 	s := newSet(f, rule.Identity{Email: "a@b.c"})
 	f.Fuzz(func(t *testing.T, der []byte) {
 		c, err := rule.ParseCertificate(der)
-		s.Match([]rule.Entry{{Certificate: c}})
+		findings(s, []rule.Signer{{Certificate: c}})
 		s.MatchBytes(der)
 		std, stdErr := x509.ParseCertificate(der)
 		if stdErr != nil {

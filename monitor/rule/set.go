@@ -11,13 +11,6 @@ import (
 	"strings"
 )
 
-// An Entry is one signer of a log entry, decoded: a certificate or a bare key. The zero KeyHash
-// stands for none.
-type Entry struct {
-	Certificate *Certificate
-	KeyHash     [32]byte // SHA-256 of the SubjectPublicKeyInfo of a bare key
-}
-
 // A Finding is what one identity has to do with one entry. If several rules fire it is still one
 // finding: Rule and Severity are those of the worst, Reasons are all.
 type Finding struct {
@@ -37,6 +30,21 @@ type Reason struct {
 	Rule     ID       `json:"rule"`
 	Severity Severity `json:"severity"`
 	Text     string   `json:"text"` // a sentence, safe to print
+
+	// What was compared, if the rule compares: what would have explained the entry beside what is in
+	// it, clipped.
+	Field    string   `json:"field,omitempty"` // such as "issuer", "workflow", "ref"
+	Expected []string `json:"expected,omitempty"`
+	Seen     string   `json:"seen,omitempty"`
+}
+
+// A Match is an entry that concerns an identity. Its Finding holds what the entry alone tells: no
+// reasons if that is as expected.
+type Match struct {
+	Finding
+	Facts  Facts
+	watch  *watch
+	signer int // of the entry
 }
 
 // Summary returns the finding in one line, safe to print.
@@ -101,71 +109,82 @@ func (s *Set) Notify() []string {
 	return slices.Compact(names)
 }
 
-// Match judges the signers of one log entry and returns at most one finding for each identity.
-// A nil Set finds nothing.
-func (s *Set) Match(signers []Entry) []Finding {
+// Match judges an entry by what is in it, and returns at most one match for each identity. It may be
+// called concurrently. A nil Set matches nothing.
+func (s *Set) Match(e *Entry) []Match {
 	if s == nil {
 		return nil
 	}
-	var out []Finding
+	var out []Match
 	for _, w := range s.watches {
-		var worst *Finding
-		for i := range signers {
-			name, ok := w.match(&signers[i])
+		found := false
+		var worst Match
+		for i := range e.Signers {
+			name, ok := w.match(&e.Signers[i])
 			if !ok {
 				continue
 			}
-			f := s.judge(w, &signers[i], name)
-			if f != nil && (worst == nil || f.Severity > worst.Severity) {
-				worst = f
+			m := s.judge(w, e, i, name)
+			if !found || len(m.Reasons) > 0 && (len(worst.Reasons) == 0 || m.Severity > worst.Severity) {
+				found, worst = true, m
 			}
 		}
-		if worst != nil {
-			out = append(out, *worst)
+		if found {
+			out = append(out, worst)
 		}
 	}
 	return out
 }
 
-// judge returns the finding for an entry that matched w by name, nil if it is explained and w does
-// not want to see it.
-func (s *Set) judge(w *watch, e *Entry, name string) *Finding {
+// judge returns the match of w and signer i of e, which has the given name.
+func (s *Set) judge(w *watch, e *Entry, i int, name string) Match {
 	name = Clip(name)
-	f := &Finding{Identity: w.Name, Notify: w.Identity.Notify, Subject: name, Expected: w.expected}
-	add := func(id ID, text string) {
-		f.Reasons = append(f.Reasons, Reason{id, catalogue[id].Severity, text})
-	}
-	if c := e.Certificate; c != nil {
+	m := Match{watch: w, signer: i, Finding: Finding{Identity: w.Name, Notify: w.Identity.Notify, Subject: name, Expected: w.expected}}
+	f := &m.Finding
+	if c := e.Signers[i].Certificate; c != nil {
 		issuers := c.Issuers()
 		f.Seen = Clip(strings.Join(issuers, ", "))
 		switch {
 		case len(w.expected) == 0:
 		case len(issuers) == 0:
-			add(IDNoIssuer, fmt.Sprintf("certificate for %q without OpenID Connect issuer", name))
+			f.add(Reason{Rule: IDNoIssuer, Text: fmt.Sprintf("certificate for %q without OpenID Connect issuer", name),
+				Field: "issuer", Expected: w.expected})
 		case slices.ContainsFunc(issuers, func(i string) bool { return !slices.Contains(w.expected, i) }):
-			add(IDUnexpected, fmt.Sprintf("certificate for %q from unexpected issuer %q", name, f.Seen))
+			f.add(Reason{Rule: IDUnexpected, Text: fmt.Sprintf("certificate for %q from unexpected issuer %q", name, f.Seen),
+				Field: "issuer", Expected: w.expected, Seen: f.Seen})
 		}
 		if s.cas != nil && !s.fromKnownCA(c) {
-			add(IDUnknownCA, fmt.Sprintf("certificate for %q does not chain to a pinned CA", name))
+			f.add(Reason{Rule: IDUnknownCA, Text: fmt.Sprintf("certificate for %q does not chain to a pinned CA", name)})
 		}
 	} else if len(w.expected) > 0 {
-		add(IDNoIssuer, fmt.Sprintf("key %q was used without a certificate, so that no issuer vouches for it", name))
+		f.add(Reason{Rule: IDNoIssuer, Text: fmt.Sprintf("key %q was used without a certificate, so that no issuer vouches for it", name),
+			Field: "issuer", Expected: w.expected})
 	}
-	if len(f.Reasons) == 0 {
-		if !w.seen {
-			return nil
-		}
-		text := fmt.Sprintf("key %q was used", name)
-		switch {
-		case e.Certificate != nil && f.Seen != "":
-			text = fmt.Sprintf("certificate for %q from issuer %q", name, f.Seen)
-		case e.Certificate != nil:
-			text = fmt.Sprintf("certificate for %q, no issuer", name)
-		}
-		add(IDSeen, text)
-	}
+	return m
+}
+
+// add appends a reason, with the rule's usual severity unless it has a higher one, and keeps the
+// worst first: rule and severity of the finding.
+func (f *Finding) add(r Reason) {
+	r.Severity = max(r.Severity, catalogue[r.Rule].Severity)
+	f.Reasons = append(f.Reasons, r)
+	slices.SortStableFunc(f.Reasons, func(a, b Reason) int { return int(b.Severity) - int(a.Severity) })
 	f.Rule, f.Severity = f.Reasons[0].Rule, f.Reasons[0].Severity
-	return f
+}
+
+// complete adds id.seen to a finding without reasons, if w wants to see it.
+func (s *Set) complete(f *Finding, w *watch, e *Signer) {
+	if len(f.Reasons) > 0 || !w.seen {
+		return
+	}
+	text := fmt.Sprintf("key %q was used", f.Subject)
+	switch {
+	case e.Certificate != nil && f.Seen != "":
+		text = fmt.Sprintf("certificate for %q from issuer %q", f.Subject, f.Seen)
+	case e.Certificate != nil:
+		text = fmt.Sprintf("certificate for %q, no issuer", f.Subject)
+	}
+	f.add(Reason{Rule: IDSeen, Text: text})
 }
 
 // Clip cuts text of a log entry to what fits an event: an entry may hold 64 kB of it, and events
@@ -210,7 +229,7 @@ func (s *Set) MatchBytes(entry []byte) []Finding {
 		if !slices.ContainsFunc(texts, w.inBytes) {
 			continue
 		}
-		r := Reason{LogMalformedEntry, Critical, fmt.Sprintf("malformed entry holds what identity %q watches", w.Name)}
+		r := Reason{Rule: LogMalformedEntry, Severity: Critical, Text: fmt.Sprintf("malformed entry holds what identity %q watches", w.Name)}
 		out = append(out, Finding{Rule: r.Rule, Severity: r.Severity, Reasons: []Reason{r},
 			Identity: w.Name, Notify: w.Identity.Notify, Expected: w.expected})
 	}
