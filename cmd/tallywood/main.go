@@ -41,9 +41,10 @@ type terminal struct {
 // A command is one sub-command.
 type command struct {
 	name  string
-	args  string // its arguments, for the first line of its help
-	short string // one line for the list of commands
-	long  string // what a stranger needs to know, below the first line
+	args  string    // its arguments, for the first line of its help
+	short string    // one line for the list of commands
+	long  string    // what a stranger needs to know, below the first line
+	subs  []command // for a command of several: each has flags and help of its own, and "NAME SUB" as name
 	run   func(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error
 }
 
@@ -87,7 +88,7 @@ func run(args []string, in io.Reader, out, errw io.Writer) int {
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
 		if len(args) > 1 && args[0] == "help" && !strings.HasPrefix(args[1], "-") {
-			args = []string{args[1], "--help"}
+			args = append(args[1:len(args):len(args)], "--help")
 			break
 		}
 		usage(out)
@@ -103,8 +104,14 @@ func run(args []string, in io.Reader, out, errw io.Writer) int {
 	return report(errw, hinted(exitUsage, fmt.Errorf("unknown command %q", args[0]), "\"tallywood help\" lists the commands"))
 }
 
-// execute runs c with the signals that end it bound to its context.
+// execute runs c, or the one of its subs that args name, with the signals that end it bound to its
+// context.
 func (c command) execute(t terminal, args []string) int {
+	for _, sub := range c.subs {
+		if len(args) > 0 && sub.name == c.name+" "+args[0] {
+			return sub.execute(t, args[1:])
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
@@ -115,6 +122,26 @@ func (c command) execute(t terminal, args []string) int {
 		return exitFine
 	}
 	return report(t.err, err)
+}
+
+// wantSub is the run of a command whose subs were not named rightly.
+func wantSub(c command, fs *flag.FlagSet, args []string) error {
+	words := make([]string, len(c.subs))
+	for i, sub := range c.subs {
+		words[i] = strings.TrimPrefix(sub.name, c.name+" ")
+	}
+	want := strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+	hint := fmt.Sprintf("\"tallywood %s --help\" explains them", c.name)
+	if len(args) == 0 {
+		return hinted(exitUsage, fmt.Errorf("%s takes one argument at least, got 0: want %s", c.name, want), hint)
+	}
+	if strings.HasPrefix(args[0], "-") {
+		if err := fs.Parse(args[:1]); errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return hinted(exitUsage, fmt.Errorf("%s: %s stands before the subcommand; want %s first, and flags after it", c.name, args[0], want), hint)
+	}
+	return hinted(exitUsage, fmt.Errorf("%s %s: want %s", c.name, args[0], want), hint)
 }
 
 // report prints err, if there is one to print, and returns the exit code.
@@ -242,6 +269,15 @@ Exit codes: 0 fine; 1 a negative result (does not verify, refused); 2 usage or c
 
 func (c command) help(w io.Writer, fs *flag.FlagSet) {
 	fmt.Fprintf(w, "Usage: tallywood %s %s\n\n%s\n", c.name, c.args, strings.TrimSpace(c.long))
+	if len(c.subs) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, sub := range c.subs {
+		fmt.Fprintf(w, "  %-11s %s\n", strings.TrimPrefix(sub.name, c.name+" "), sub.short)
+	}
+	if len(c.subs) > 0 {
+		fmt.Fprintf(w, "\n\"tallywood %s SUBCOMMAND --help\" explains one.\n", c.name)
+	}
 	any := false
 	fs.VisitAll(func(f *flag.Flag) {
 		if !any {

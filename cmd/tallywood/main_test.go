@@ -190,9 +190,13 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 
 // TestEveryCommandExplainsItself looks at each help as a reader does.
 func TestEveryCommandExplainsItself(t *testing.T) {
+	all := commands()
 	for _, c := range commands() {
+		all = append(all, c.subs...)
+	}
+	for _, c := range all {
 		var out, errw bytes.Buffer
-		if code := run([]string{c.name, "--help"}, strings.NewReader(""), &out, &errw); code != exitFine || errw.Len() > 0 {
+		if code := run(append(strings.Fields(c.name), "--help"), strings.NewReader(""), &out, &errw); code != exitFine || errw.Len() > 0 {
 			t.Errorf("%s --help: exit code %d, standard error %q", c.name, code, errw.String())
 		}
 		help := out.String()
@@ -219,7 +223,7 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 			}
 		})
 		var again bytes.Buffer
-		if run([]string{"help", c.name}, strings.NewReader(""), &again, io.Discard) != exitFine || again.String() != help {
+		if run(append([]string{"help"}, strings.Fields(c.name)...), strings.NewReader(""), &again, io.Discard) != exitFine || again.String() != help {
 			t.Errorf("\"help %s\" prints something else than \"%s --help\"", c.name, c.name)
 		}
 	}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"tallywood/monitor"
+)
+
+func monitorCheckCommand() command {
+	return command{name: "monitor check", args: "--config FILE [--json] [--acknowledge]",
+		short: "do all of it once, and say by the exit code how it went",
+		long: `
+Brings every log up to its current checkpoint, delivers what is due and ends. Exit codes of check: 0
+clean; 3 identity alert (warning or critical); 4 log misbehaviour; 5 unreachable, behind, a state
+that cannot be used (the other logs are checked all the same), or an event undelivered; of several,
+the first of 4, 3, 5. 2: the configuration is wrong.
+
+A delivery that is given up, after 72 hours or because its sink is no longer configured, is shown
+by every check, which ends with 5, until one is run with --acknowledge.`,
+		run: monitorCheck}
+}
+
+func monitorCheck(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
+	path := monitorConfig(fs)
+	asJSON := fs.Bool("json", false, "print the result as JSON")
+	acknowledge := fs.Bool("acknowledge", false, "forget the failed deliveries it shows, so that the next does not")
+	if _, err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	cfg, err := loadMonitor(fs, *path)
+	if err != nil {
+		return err
+	}
+	m, err := openMonitor(cfg, logger(t.err, slog.LevelWarn, false))
+	if err != nil {
+		return err
+	}
+	return check(ctx, t, m, *asJSON, *acknowledge)
+}
+
+func check(ctx context.Context, t terminal, m *monitor.Monitor, asJSON, acknowledge bool) error {
+	result, err := m.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if err := json.NewEncoder(t.out).Encode(result); err != nil {
+			return fmt.Errorf("printing result: %w", err)
+		}
+	} else {
+		printCheck(t.out, result)
+	}
+	if acknowledge {
+		if err := m.Acknowledge(ctx); err != nil {
+			return err
+		}
+	}
+	if result.Class == 0 {
+		return nil
+	}
+	return &exitError{code: int(result.Class)}
+}
+
+func printCheck(w io.Writer, r monitor.Result) {
+	for _, e := range r.Events {
+		fmt.Fprintf(w, "%s: %s: %s\n", e.Severity, e.Rule, e.Summary)
+		if e.Evidence != "" {
+			fmt.Fprintf(w, "    evidence: %s\n", e.Evidence)
+		}
+	}
+	for _, l := range r.Logs {
+		state := "verified"
+		if l.Err != "" {
+			state = "NOT VERIFIED: " + l.Err
+		}
+		fmt.Fprintf(w, "%s: %d of %d entries %s\n", l.Origin, l.Scanned, l.Size, state)
+	}
+	if r.Undelivered > 0 {
+		fmt.Fprintf(w, "%d events are undelivered\n", r.Undelivered)
+	}
+	if r.GivenUp == 0 {
+		return
+	}
+	for _, l := range r.Logs {
+		for _, f := range l.Failures {
+			fmt.Fprintf(w, "not delivered to %q: %s: %s: %s\n    evidence: %s\n    given up %s: %s\n", f.Sink, f.Event.Severity,
+				f.Event.Rule, f.Event.Summary, f.Event.Evidence, f.Time.Format(time.RFC3339), f.Error)
+		}
+	}
+	fmt.Fprintf(w, "%d deliveries were given up; --acknowledge forgets them\n", r.GivenUp)
+}
