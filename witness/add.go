@@ -81,7 +81,8 @@ func (w *Witness) authenticate(e *entry, r addRequest) (addition, error) {
 		return addition{}, refuse(http.StatusBadRequest, "malformed note: %w", err)
 	}
 	known := e.log()
-	covered, err := policy.VerifyLog(n, known.Keys)
+	var covered bool
+	w.turns.do(func() { covered, err = policy.VerifyLog(n, known.Keys) })
 	if err != nil {
 		return addition{}, refuse(http.StatusForbidden, "%w", err)
 	}
@@ -236,7 +237,7 @@ func (w *Witness) signAndCommit(ctx context.Context, e *entry, a addition, valid
 	signed := make(chan error, 1)
 	go func() {
 		var err error
-		derived, err = w.signer.cosign(local, a.note.Text, a.tree, timestamp)
+		w.turns.do(func() { derived, err = w.signer.cosign(local, a.note.Text, a.tree, timestamp) })
 		signed <- err
 	}()
 	err = w.commit(ctx, e, state{

@@ -50,6 +50,7 @@ type Log struct {
 type Witness struct {
 	bucket   storage.Bucket
 	signer   *signer
+	turns    turns
 	about    string
 	via      func() []Reach
 	now      func() time.Time
@@ -112,6 +113,7 @@ type entry struct {
 // the keys; it does no I/O.
 func New(o Options) (*Witness, error) {
 	w := &Witness{
+		turns:  newTurns(),
 		bucket: o.Bucket, about: o.About, via: o.Via, now: o.Now, log: o.Log, instance: rand.Text(),
 		logs: map[string]*entry{}, hash: map[string]*entry{}, ended: make(chan struct{}),
 		refusals: httpx.NewLimiter(refusalRate, refusalBurst),
