@@ -25,6 +25,29 @@ func (m *Monitor) SetMaxPending(n int) {
 	}
 }
 
+// Together makes events of those about one entry and identity, and returns the IDs of the others.
+func Together(events ...Event) (raised []Event, absorbed []string) {
+	var due []waiting
+	for _, e := range events {
+		due = append(due, waiting{Event: e})
+	}
+	due, gone := together(due)
+	for _, w := range due {
+		raised = append(raised, w.Event)
+	}
+	for _, w := range gone {
+		absorbed = append(absorbed, w.Event.ID)
+	}
+	return raised, absorbed
+}
+
+// SetMaxWaiting has no more than n entries of a log wait at once.
+func (m *Monitor) SetMaxWaiting(n int) {
+	for _, t := range m.tails {
+		t.maxWaiting = n
+	}
+}
+
 // SetMaxBytes has following wait at a state of outbox bytes, commits events by chunk bytes, and
 // refuses to write a state of more than limit.
 func (m *Monitor) SetMaxBytes(outbox, chunk, limit int) {

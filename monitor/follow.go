@@ -39,6 +39,8 @@ type walk struct {
 	bad   []scanned         // bundles with malformed entries, likewise
 	bytes int               // of the events that hits and bad will make, roughly
 
+	refreshed bool // what explains entries was looked at again
+
 	roots     []tlog.Hash // of the full bundles [rootsFrom, rootsFrom+len)
 	rootsFrom int64
 }
@@ -120,7 +122,7 @@ func (w *walk) take(ctx context.Context, s *scanned) error {
 			return fmt.Errorf("appending to compact range: %w", err)
 		}
 		if len(hits) > 0 && hits[0].index == start+i {
-			if err := w.hit(hits[0]); err != nil {
+			if err := w.hit(ctx, hits[0]); err != nil {
 				return err
 			}
 			hits = hits[1:]
@@ -140,7 +142,7 @@ func (w *walk) take(ctx context.Context, s *scanned) error {
 
 // hit judges a hit, which is bound to the root, and takes what is to be told of it into the next
 // commit.
-func (w *walk) hit(h hit) error {
+func (w *walk) hit(ctx context.Context, h hit) error {
 	at := rule.Times{Now: time.Now().UTC()}
 	if h.index >= w.after.Size() {
 		_, at.After = cosigned(w.after)
@@ -148,6 +150,7 @@ func (w *walk) hit(h hit) error {
 	}
 	for _, m := range h.matches {
 		v := w.tail.rules.Judge(w.book, &h.decoded.entry, m, at)
+		h.await(v, at)
 		if !v.Report {
 			continue
 		}
@@ -158,13 +161,18 @@ func (w *walk) hit(h hit) error {
 			h.findings = append(h.findings, f)
 		}
 	}
-	if len(h.findings) == 0 {
-		if h.err != nil {
-			w.bad = append(w.bad, scanned{n: h.index / bundleWidth, malformed: []hit{h}})
-		}
+	w.settle(ctx, &h)
+	if len(h.findings) == 0 && h.err != nil {
+		w.bad = append(w.bad, scanned{n: h.index / bundleWidth, malformed: []hit{h}})
+	}
+	if len(h.findings)+len(h.waits) == 0 {
 		return nil
 	}
-	for _, f := range h.findings {
+	findings := slices.Clip(h.findings)
+	for _, d := range h.waits {
+		findings = append(findings, d.finding)
+	}
+	for _, f := range findings {
 		text, err := json.Marshal(w.event(h, f))
 		if err != nil {
 			return fmt.Errorf("encoding event: %w", err)
@@ -252,20 +260,26 @@ func (w *walk) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var raised []Event
 	next, err := w.tail.journal.update(ctx, w.state, func(s *state) {
 		s.Checkpoint = string(w.cp.Note())
 		s.advance(w.reach)
 		s.Book = *w.book.Clone()
 		for _, r := range reports {
+			if !r.due.IsZero() {
+				raised = append(raised, w.tail.await(s, r)...)
+				continue
+			}
 			s.queue(r.event, w.tail.routesFor(r.event, r.notify))
+			raised = append(raised, r.event)
 		}
 	})
 	if err != nil {
 		return err
 	}
 	w.state, w.hits, w.bad, w.bytes = next, nil, nil, 0
-	for _, r := range reports {
-		w.tail.queued(r.event)
+	for _, e := range raised {
+		w.tail.queued(e)
 	}
 	if w.tail.full(next) {
 		return errBacklog

@@ -3,10 +3,8 @@ package monitor
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -91,8 +89,8 @@ func decodeRekor(_ int64, canonical []byte) (decoded, error) {
 	}
 	var d decoded
 	var errs []error
-	if name := strings.ToLower(strings.ReplaceAll(b.HashAlg.String(), "-", "")); b.HashAlg != 0 {
-		d.digest = name + ":" + hex.EncodeToString(b.Digest)
+	if b.HashAlg != 0 {
+		d.digest = rule.DigestText(b.HashAlg, b.Digest)
 	}
 	d.entry.Digest, d.entry.Hash = b.Digest, b.HashAlg
 	for _, s := range b.Signatures {

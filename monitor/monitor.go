@@ -54,14 +54,18 @@ type Freshness struct {
 
 // Options configure a Monitor.
 type Options struct {
-	State       storage.Bucket   // private: not the one that logs are served from
-	StatePrefix string           // of keys in State; empty: "monitor"
-	EvidenceDir string           // created when needed
-	Logs        []Log            // at least one
-	Rules       *rule.Set        // nil: logs are verified, no identity is watched
-	Routes      map[string]Route // sinks by name; at least one
-	HTTP        *http.Client     // nil: no redirects to other hosts
-	Poll        time.Duration    // between two looks at a log; 0: 2 s for loopback URLs, else 10 s
+	State       storage.Bucket // private: not the one that logs are served from
+	StatePrefix string         // of keys in State; empty: "monitor"
+	EvidenceDir string         // created when needed
+	Logs        []Log          // at least one
+	Rules       *rule.Set      // nil: logs are verified, no identity is watched
+
+	// Authorizations explain the entries of identities that must be authorized.
+	Authorizations Authorizations
+
+	Routes map[string]Route // sinks by name; at least one
+	HTTP   *http.Client     // nil: no redirects to other hosts
+	Poll   time.Duration    // between two looks at a log; 0: 2 s for loopback URLs, else 10 s
 
 	// AllowStartAtHead is said once, by whoever starts a monitor for the first time: with
 	// StartAtHead a lost state would silently skip entries, so it is an error without this.
@@ -101,6 +105,9 @@ func New(o Options) (*Monitor, error) {
 		for _, name := range o.Rules.Notify() {
 			_, ok := o.Routes[name]
 			check(!ok, "an identity notifies %q, which is no sink", name)
+		}
+		for _, name := range o.Rules.Authorized() {
+			check(o.Authorizations == nil, "identity %q must be authorized, and there are no authorizations", name)
 		}
 	}
 	if o.Log == nil {
@@ -142,8 +149,8 @@ func newTail(l Log, o Options) (*tail, error) {
 	if l.Start < StartAtHead {
 		errs = append(errs, fmt.Errorf("start %d is negative", l.Start))
 	}
-	t := &tail{cfg: l, layout: layout, rules: o.Rules, routes: o.Routes, evidence: o.EvidenceDir,
-		startAtHead: o.AllowStartAtHead, maxPending: maxPending, maxOutbox: maxOutbox, chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}}
+	t := &tail{cfg: l, layout: layout, rules: o.Rules, authorizations: o.Authorizations, routes: o.Routes, evidence: o.EvidenceDir,
+		startAtHead: o.AllowStartAtHead, maxPending: maxPending, maxWaiting: maxWaiting, maxOutbox: maxOutbox, chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}}
 	t.cfg.URL = strings.TrimRight(l.URL, "/")
 	t.cfg.Freshness = l.Freshness.orDefault()
 	t.source = &source{base: t.cfg.URL, http: o.HTTP}
@@ -279,6 +286,11 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 	var wg sync.WaitGroup
 	for _, t := range m.tails {
 		wg.Go(func() { t.check(ctx) })
+	}
+	wg.Wait()
+	// What waits may be explained by what another log has.
+	for _, t := range m.tails {
+		wg.Go(func() { t.checkWaiting(ctx) })
 	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {

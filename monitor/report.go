@@ -65,6 +65,9 @@ type report struct {
 	event  Event
 	notify []string // sinks asked for, empty for all
 	files  []file
+
+	due   time.Time  // if it waits until then for something that explains it
+	facts rule.Facts // likewise
 }
 
 // reports returns the reports of all that was found since the last commit, in the order of the
@@ -77,7 +80,10 @@ func (w *walk) reports(ctx context.Context) ([]report, error) {
 			return nil, err
 		}
 		for _, f := range h.findings {
-			all = append(all, report{w.event(h, f), f.Notify, files})
+			all = append(all, report{event: w.event(h, f), notify: f.Notify, files: files})
+		}
+		for _, d := range h.waits {
+			all = append(all, report{w.event(h, d.finding), d.finding.Notify, files, d.due, d.facts})
 		}
 	}
 	for _, s := range w.bad {
@@ -85,7 +91,7 @@ func (w *walk) reports(ctx context.Context) ([]report, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, report{w.malformedEvent(s), nil, files})
+		all = append(all, report{event: w.malformedEvent(s), files: files})
 	}
 	slices.SortStableFunc(all, func(a, b report) int { return cmp.Compare(a.event.Index, b.event.Index) })
 	// Disks sync many files at once in the time of one.

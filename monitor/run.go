@@ -29,6 +29,8 @@ type LogStatus struct {
 	Checked  time.Time // when the log was last found in order, all of it scanned; zero: not yet
 	Err      string    // why it was not the last time, safe to print; empty if it was
 	Pending  int       // events that some sink has not taken
+	Waiting  int       // entries that are raised unless something explains them in time
+	Until    time.Time // when the first of those is; zero if none waits
 	Alerts   []Event   // newest first, at most 20
 
 	GivenUp  int64     // deliveries given up, after days or as their sink is gone, until acknowledged
@@ -39,7 +41,7 @@ type LogStatus struct {
 func (t *tail) run(ctx context.Context) {
 	failures, said := 0, ""
 	for {
-		err := t.look(ctx)
+		err := errors.Join(t.look(ctx), t.ripe(ctx))
 		if ctx.Err() != nil {
 			return
 		}
@@ -141,6 +143,23 @@ func (t *tail) check(ctx context.Context) {
 			t.met(rule.Operational)
 		}
 		return
+	}
+}
+
+// checkWaiting does what is left of Monitor.Check when all logs were looked at.
+func (t *tail) checkWaiting(ctx context.Context) {
+	before := t.status().Pending
+	if err := t.ripe(ctx); err != nil && ctx.Err() == nil {
+		t.met(rule.Operational)
+		t.mu.Lock()
+		t.lastErr = errors.Join(t.lastErr, err)
+		t.mu.Unlock()
+	}
+	if t.status().Pending == before { // delivered, as far as sinks take it
+		return
+	}
+	for _, name := range sinkNames(t.routes) {
+		newCourier(t, name).deliver(ctx, true)
 	}
 }
 
@@ -271,6 +290,7 @@ func (t *tail) status() LogStatus {
 	t.mu.Unlock()
 	if st := t.journal.peek(); st != nil {
 		s.Scanned, s.Pending, s.GivenUp = st.Next, len(st.Outbox), st.GivenUp
+		s.Waiting, s.Until = st.waits()
 		s.Alerts, s.Failures = slices.Clone(st.Alerts), slices.Clone(st.Failures)
 		slices.Reverse(s.Alerts)
 		slices.Reverse(s.Failures)

@@ -37,6 +37,7 @@ type hit struct {
 	decoded  decoded
 	matches  []rule.Match   // identities that it concerns, judged when it is bound to the root
 	findings []rule.Finding // what is to be reported
+	waits    []deferred     // what is to be reported if nothing explains it in time
 	err      error          // why it could not be parsed, if so
 }
 

@@ -43,6 +43,7 @@ type state struct {
 	Next       int64     `json:"next"`               // entries below it have been matched
 	Range      []string  `json:"range"`              // compact range of [0, Next), hex
 	Book       rule.Book `json:"book"`               // what the rules remember of the entries below Next
+	Waiting    []waiting `json:"waiting,omitempty"`  // entries that something may explain yet
 	Raised     []string  `json:"raised,omitempty"`   // IDs of events about the log, newest last
 	Claims     []string  `json:"claims,omitempty"`   // signed notes still to be held against the tree
 	Down       time.Time `json:"down,omitzero"`      // since when the log has not answered
@@ -80,6 +81,7 @@ type attempt struct {
 func (s *state) clone() *state {
 	c := *s
 	c.Range = slices.Clone(s.Range)
+	c.Waiting = slices.Clone(s.Waiting)
 	c.Raised = slices.Clone(s.Raised)
 	c.Claims = slices.Clone(s.Claims)
 	c.Alerts = slices.Clone(s.Alerts)

@@ -54,21 +54,24 @@ func joined(found []*trouble) error {
 
 // A tail follows one log.
 type tail struct {
-	cfg      Log
-	layout   layout
-	source   *source
-	key      policy.Key
-	own      *policy.Policy // the log's key alone, quorum none
-	policy   *policy.Policy // the log's policy; own if it has none
-	rules    *rule.Set
-	routes   map[string]Route
-	wake     map[string]chan struct{} // by sink: its outbox may have something new
-	evidence string                   // directory
-	journal  *journal
-	log      *slog.Logger
+	cfg    Log
+	layout layout
+	source *source
+	key    policy.Key
+	own    *policy.Policy // the log's key alone, quorum none
+	policy *policy.Policy // the log's policy; own if it has none
+	rules  *rule.Set
+
+	authorizations Authorizations // nil: none
+	routes         map[string]Route
+	wake           map[string]chan struct{} // by sink: its outbox may have something new
+	evidence       string                   // directory
+	journal        *journal
+	log            *slog.Logger
 
 	poll             time.Duration
 	maxPending       int           // events in the outbox at which following waits
+	maxWaiting       int           // entries that wait at once
 	maxOutbox        int           // bytes of the state at which it does
 	chunkBytes       int           // of events that are committed at once
 	startAtHead      bool          // is allowed

@@ -67,6 +67,14 @@ func check(ctx context.Context, t terminal, m *monitor.Monitor, asJSON, acknowle
 	return &exitError{code: int(result.Class)}
 }
 
+// counted is a number and the word for one or for many.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 func printCheck(w io.Writer, r monitor.Result) {
 	for _, e := range r.Events {
 		fmt.Fprintf(w, "%s: %s: %s\n", e.Severity, e.Rule, e.Summary)
@@ -80,6 +88,9 @@ func printCheck(w io.Writer, r monitor.Result) {
 			state = "NOT VERIFIED: " + l.Err
 		}
 		fmt.Fprintf(w, "%s: %d of %d entries %s\n", l.Origin, l.Scanned, l.Size, state)
+		if l.Waiting > 0 {
+			fmt.Fprintf(w, "    %s for an authorization or another explanation, the first until %s\n", counted(l.Waiting, "entry waits", "entries wait"), l.Until.Format(time.RFC3339))
+		}
 	}
 	if r.Undelivered > 0 {
 		fmt.Fprintf(w, "%d events are undelivered\n", r.Undelivered)

@@ -34,7 +34,8 @@ func (b *Book) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, &b
 // A Verdict is what a match comes to.
 type Verdict struct {
 	Finding
-	Report bool // there are reasons; if not, the entry is explained and the identity does not want to see it
+	Report bool   // there are reasons; if not, the entry is explained and the identity does not want to see it
+	Waits  []Wait // reasons that count if nothing explains the entry in time
 }
 
 // Judge completes what Match found of e with the rules that need to know when it was logged and what
@@ -43,5 +44,6 @@ func (s *Set) Judge(b *Book, e *Entry, m Match, at Times) Verdict {
 	v := Verdict{Finding: m.Finding}
 	s.complete(&v.Finding, m.watch, &e.Signers[m.signer])
 	v.Report = len(v.Reasons) > 0
+	v.Waits = m.await(e)
 	return v
 }

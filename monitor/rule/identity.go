@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // An Identity is something to watch for. Exactly one of Email to Kubernetes is set.
@@ -40,7 +41,10 @@ type Expect struct {
 	Triggers     []string // names of events
 	Runner       string   // "github-hosted", "self-hosted"
 	Environments []string // deployment environments
-	Authorize    bool     // an authorization must explain it
+
+	Authorize    bool          // an authorization must explain a signature
+	Grace        time.Duration // within which it must be there; 0: 15 minutes
+	Certificates bool          // it must explain entries of certificate logs too, which have no digest
 }
 
 // An identity ready to be matched.
@@ -50,6 +54,17 @@ type watch struct {
 	match    func(*Signer) (string, bool) // the name or key that matched
 	inBytes  func([]byte) bool            // whether lower-cased bytes hold what cannot but be there
 	expected []string
+}
+
+// check says what is wrong with the authorizations that are expected.
+func (e Expect) check() error {
+	switch {
+	case e.Grace < 0:
+		return fmt.Errorf("grace %v for authorizations is negative", e.Grace)
+	case !e.Authorize && (e.Grace != 0 || e.Certificates):
+		return errors.New("authorizations have a grace time or are for certificates, and are not required")
+	}
+	return nil
 }
 
 // compile checks the identity and returns it ready for use.
@@ -65,8 +80,9 @@ func (i Identity) compile() (*watch, error) {
 	if slices.Contains(i.Expect.Issuers, "") {
 		errs = append(errs, errors.New("empty expected issuer"))
 	}
-	if err := w.selector(); err != nil {
-		errs = append(errs, err)
+	errs = append(errs, i.Expect.check(), w.selector())
+	if i.Expect.Authorize && i.Rules[IDUnauthorized].Off {
+		errs = append(errs, fmt.Errorf("authorizations are required, and rule %q is off", IDUnauthorized))
 	}
 	seen, named := i.Rules[IDSeen]
 	w.seen = named && !seen.Off || !named && i.Expect.empty()

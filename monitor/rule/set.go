@@ -109,6 +109,17 @@ func (s *Set) Notify() []string {
 	return slices.Compact(names)
 }
 
+// Authorized returns the names of the identities of which authorizations must explain the entries.
+func (s *Set) Authorized() []string {
+	var names []string
+	for _, w := range s.watches {
+		if w.Expect.Authorize {
+			names = append(names, w.Name)
+		}
+	}
+	return names
+}
+
 // Match judges an entry by what is in it, and returns at most one match for each identity. It may be
 // called concurrently. A nil Set matches nothing.
 func (s *Set) Match(e *Entry) []Match {
@@ -139,7 +150,7 @@ func (s *Set) Match(e *Entry) []Match {
 // judge returns the match of w and signer i of e, which has the given name.
 func (s *Set) judge(w *watch, e *Entry, i int, name string) Match {
 	name = Clip(name)
-	m := Match{watch: w, signer: i, Finding: Finding{Identity: w.Name, Notify: w.Identity.Notify, Subject: name, Expected: w.expected}}
+	m := Match{watch: w, signer: i, Facts: e.facts(i), Finding: Finding{Identity: w.Name, Notify: w.Identity.Notify, Subject: name, Expected: w.expected}}
 	f := &m.Finding
 	if c := e.Signers[i].Certificate; c != nil {
 		issuers := c.Issuers()

@@ -1,0 +1,254 @@
+package monitor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"tallywood/monitor/rule"
+)
+
+// maxWaiting is how many entries of one log wait at most. Of more, those that are due first are
+// raised at once: a flood must not push anything out.
+const maxWaiting = 1024
+
+// Authorizations know what the owners of identities meant to sign. They are safe for concurrent use.
+type Authorizations interface {
+	// Refresh looks at the sources again where what is known of them is old; fresh: at all of them,
+	// past caches. Its error says which of them cannot be used; what the others say counts.
+	Refresh(ctx context.Context, fresh bool) error
+	// Explains reports whether one explains an entry of the identity that was logged at a time, as
+	// far as is known without I/O.
+	Explains(identity string, f rule.Facts, at time.Time) bool
+}
+
+// A waiting entry is an event that is raised when it is due, unless something explains the entry
+// until then. Its evidence is on disk.
+type waiting struct {
+	Event Event      `json:"event"`
+	Sinks []string   `json:"sinks,omitempty"` // asked for, empty for all
+	Due   time.Time  `json:"due"`
+	Facts rule.Facts `json:"facts"`
+}
+
+// logged returns when the entry was logged at the latest.
+func (w waiting) logged() time.Time {
+	if t := w.Event.LoggedBefore; !t.IsZero() {
+		return t
+	}
+	return w.Event.Time
+}
+
+// An answer is what is known of an entry that waits.
+type answer int
+
+const (
+	unexplained answer = iota // it is raised when it is due
+	explained                 // it is forgotten
+	undecided                 // it waits, even when it is due: what may explain it could not be looked at
+)
+
+// explain says what is known of an entry that waits.
+func (t *tail) explain(w waiting) answer {
+	switch w.Event.Rule {
+	case rule.IDUnauthorized:
+		if t.authorizations != nil && t.authorizations.Explains(w.Event.Identity, w.Facts, w.logged()) {
+			return explained
+		}
+	}
+	return unexplained
+}
+
+// refresh has what explains entries looked at again.
+func (t *tail) refresh(ctx context.Context, fresh bool) error {
+	if t.authorizations == nil {
+		return nil
+	}
+	err := t.authorizations.Refresh(ctx, fresh)
+	if err != nil && ctx.Err() == nil {
+		t.met(rule.Operational)
+	}
+	return err
+}
+
+// A deferred finding is one that counts only if nothing explains it.
+type deferred struct {
+	finding rule.Finding
+	due     time.Time
+	facts   rule.Facts
+}
+
+// await adds to h what of a verdict counts later.
+func (h *hit) await(v rule.Verdict, at rule.Times) {
+	for _, w := range v.Waits {
+		f := v.Finding
+		f.Rule, f.Severity, f.Reasons = w.Reason.Rule, w.Reason.Severity, []rule.Reason{w.Reason}
+		since := at.Now
+		if !at.Before.IsZero() && at.Before.Before(since) {
+			since = at.Before
+		}
+		h.waits = append(h.waits, deferred{f, since.Add(w.Grace), w.Facts})
+	}
+}
+
+// settle drops what h needs not wait for: what an identity was alerted of at once, and what is
+// explained already.
+func (w *walk) settle(ctx context.Context, h *hit) {
+	h.waits = slices.DeleteFunc(h.waits, func(d deferred) bool {
+		alerted := slices.ContainsFunc(h.findings, func(f rule.Finding) bool {
+			return f.Identity == d.finding.Identity && f.Severity >= rule.Warning
+		})
+		return alerted || w.explained(*h, d)
+	})
+	if len(h.waits) == 0 || w.refreshed {
+		return
+	}
+	w.refreshed = true             // once for each checkpoint: a busy log must not make us ask all the time
+	_ = w.tail.refresh(ctx, false) // ripe tells
+	h.waits = slices.DeleteFunc(h.waits, func(d deferred) bool { return w.explained(*h, d) })
+}
+
+func (w *walk) explained(h hit, d deferred) bool {
+	return w.tail.explain(waiting{Event: w.event(h, d.finding), Facts: d.facts}) == explained
+}
+
+// await has r wait, and returns the events that are raised instead as too many do.
+func (t *tail) await(s *state, r report) []Event {
+	s.Waiting = append(s.Waiting, waiting{Event: r.event, Sinks: r.notify, Due: r.due, Facts: r.facts})
+	if len(s.Waiting) <= t.maxWaiting {
+		return nil
+	}
+	first := 0
+	for i, w := range s.Waiting {
+		if w.Due.Before(s.Waiting[first].Due) {
+			first = i
+		}
+	}
+	w := s.Waiting[first]
+	s.Waiting = slices.Delete(s.Waiting, first, first+1)
+	if t.explain(w) == explained {
+		return nil
+	}
+	return []Event{t.raiseWaiting(s, w)}
+}
+
+// raiseWaiting queues the event of an entry that has waited.
+func (t *tail) raiseWaiting(s *state, w waiting) Event {
+	w.Event.Time = time.Now().UTC()
+	s.queue(w.Event, t.routesFor(w.Event, w.Sinks))
+	return w.Event
+}
+
+// ripe raises the events that are due, and forgets those of entries that are explained by now.
+func (t *tail) ripe(ctx context.Context) error {
+	if !t.opened { // look says why
+		return nil
+	}
+	st, err := t.journal.load(ctx)
+	if err != nil {
+		return err
+	}
+	refreshErr := t.refresh(ctx, false)
+	if len(st.Waiting) == 0 {
+		return refreshErr
+	}
+	gone, due := t.sift(st.Waiting)
+	if len(due) > 0 {
+		refreshErr = t.refresh(ctx, true)
+		gone, due = t.sift(st.Waiting)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if len(gone)+len(due) == 0 {
+		return refreshErr
+	}
+	if refreshErr != nil {
+		for i := range due {
+			due[i].Event.Summary += clipped(fmt.Sprintf("; %v", refreshErr), maxError)
+		}
+	}
+	return t.settleWaiting(ctx, gone, due, refreshErr)
+}
+
+// sift tells the entries that are explained, and those that are due and not.
+func (t *tail) sift(entries []waiting) (gone, due []waiting) {
+	now := time.Now()
+	for _, w := range entries {
+		switch a := t.explain(w); {
+		case a == explained:
+			gone = append(gone, w)
+		case a == unexplained && !w.Due.After(now):
+			due = append(due, w)
+		}
+	}
+	return gone, due
+}
+
+// settleWaiting takes entries from the state in one write: those that are gone, and those that are
+// due, of which it queues the events. If another monitor was faster, it does nothing.
+func (t *tail) settleWaiting(ctx context.Context, gone, due []waiting, told error) error {
+	due, absorbed := together(due)
+	var raised []Event
+	_, err := t.journal.update(ctx, nil, func(s *state) {
+		take := func(w waiting) bool {
+			before := len(s.Waiting)
+			s.Waiting = slices.DeleteFunc(s.Waiting, func(o waiting) bool { return o.Event.ID == w.Event.ID })
+			return len(s.Waiting) < before
+		}
+		for _, w := range slices.Concat(gone, absorbed) {
+			take(w)
+		}
+		for _, w := range due {
+			if take(w) {
+				raised = append(raised, t.raiseWaiting(s, w))
+			}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("settling what waits: %w", err)
+	}
+	for _, e := range raised {
+		t.queued(e)
+	}
+	for _, w := range slices.Concat(gone, absorbed) { // nobody will be told of these
+		_ = os.RemoveAll(filepath.Join(t.evidence, w.Event.ID))
+	}
+	return told
+}
+
+// together makes one event of those that are about one entry and identity: the gravest, with the
+// reasons of all. The others are absorbed.
+func together(due []waiting) (events, absorbed []waiting) {
+	for _, w := range due {
+		i := slices.IndexFunc(events, func(e waiting) bool {
+			return e.Event.Index == w.Event.Index && e.Event.Identity == w.Event.Identity
+		})
+		if i < 0 {
+			events = append(events, w)
+			continue
+		}
+		into, from := &events[i], w
+		if w.Event.Severity > into.Event.Severity {
+			*into, from = from, *into
+		}
+		into.Event.Reasons = slices.Concat(into.Event.Reasons, from.Event.Reasons)
+		into.Event.Summary += "; " + strings.TrimSpace(from.Event.Summary)
+		absorbed = append(absorbed, from)
+	}
+	return events, absorbed
+}
+
+// waits returns how many entries wait, and until when the first does.
+func (s *state) waits() (n int, first time.Time) {
+	for _, w := range s.Waiting {
+		if first.IsZero() || w.Due.Before(first) {
+			first = w.Due
+		}
+	}
+	return len(s.Waiting), first
+}
