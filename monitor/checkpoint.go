@@ -151,20 +151,20 @@ func forkKey(seen policy.Checkpoint) string { return fmt.Sprintf("%d %x", seen.S
 func (t *tail) fresh(ctx context.Context, cp policy.Checkpoint) error {
 	_, last := cosigned(cp)
 	age := time.Since(last)
-	limits := t.cfg.Freshness
+	old := t.cfg.Freshness
 	ended := !t.cfg.End.IsZero() && time.Now().After(t.cfg.End)
-	if last.IsZero() || age < limits.Warn || ended {
+	if !t.limits.on(rule.LogStale) || last.IsZero() || age < old.Warn || ended {
 		t.setStale(time.Time{})
 		return nil
 	}
 	// Whoever polls all the time gives a log that was itself just started a moment to publish.
-	if since := t.setStale(time.Now()); time.Since(since) < t.patience {
+	if since := t.setStale(time.Now()); time.Since(since) < t.patience() {
 		return nil
 	}
 	tr := &trouble{rule: rule.LogStale, severity: rule.Warning, index: NoIndex, size: cp.Size(),
 		summary: fmt.Sprintf("newest cosignature is of %s", last.UTC().Format(time.RFC3339)),
 		files:   []file{{name: "checkpoint", data: cp.Note(), url: "checkpoint", at: time.Now()}}}
-	if age >= limits.Critical {
+	if age >= old.Critical {
 		tr.severity = rule.Critical
 	}
 	tr.key = fmt.Sprintf("%d %s", last.Unix(), tr.severity)

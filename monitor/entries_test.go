@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -30,6 +31,9 @@ type testCA struct {
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
 	n    int64
+
+	made  time.Time     // begin of what it certifies; zero: a minute ago
+	lives time.Duration // zero: 11 minutes
 }
 
 func newTestCA(t testing.TB) *testCA {
@@ -59,6 +63,9 @@ func (ca *testCA) certificate(email, issuer string, extra ...pkix.Extension) []b
 	template := &x509.Certificate{SerialNumber: big.NewInt(ca.n),
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(10 * time.Minute),
 		EmailAddresses: []string{email}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
+	if !ca.made.IsZero() {
+		template.NotBefore, template.NotAfter = ca.made, ca.made.Add(cmp.Or(ca.lives, 10*time.Minute))
+	}
 	if issuer != "" {
 		oid := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1}
 		der, err := asn1.MarshalWithParams(issuer, "utf8")

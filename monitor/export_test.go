@@ -1,5 +1,7 @@
 package monitor
 
+import "crypto"
+
 // DecodeState reads and writes again a state object.
 func DecodeState(data []byte) ([]byte, error) {
 	s, err := decodeState(data)
@@ -58,3 +60,21 @@ func (m *Monitor) SetMaxBytes(outbox, chunk, limit int) {
 
 // Printable is printable.
 var Printable = printable
+
+// Seal signs a state.
+func Seal(key crypto.Signer, state []byte) ([]byte, error) {
+	s, err := newSeal(key)
+	if err != nil {
+		return nil, err
+	}
+	return s.close(state)
+}
+
+// Unseal returns the state in what Seal made.
+func Unseal(key crypto.Signer, object []byte) ([]byte, error) {
+	s, err := newSeal(key)
+	if err != nil {
+		return nil, err
+	}
+	return s.open(object)
+}

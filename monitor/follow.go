@@ -162,7 +162,7 @@ func (w *walk) hit(ctx context.Context, h hit) error {
 		}
 	}
 	w.settle(ctx, &h)
-	if len(h.findings) == 0 && h.err != nil {
+	if len(h.findings) == 0 && h.err != nil && w.tail.limits.on(rule.LogMalformedEntry) {
 		w.bad = append(w.bad, scanned{n: h.index / bundleWidth, malformed: []hit{h}})
 	}
 	if len(h.findings)+len(h.waits) == 0 {
@@ -264,6 +264,7 @@ func (w *walk) commit(ctx context.Context) error {
 	next, err := w.tail.journal.update(ctx, w.state, func(s *state) {
 		s.Checkpoint = string(w.cp.Note())
 		s.advance(w.reach)
+		s.Behind = behindSince(s.Behind, s.Next, w.cp.Size())
 		s.Book = *w.book.Clone()
 		for _, r := range reports {
 			if !r.due.IsZero() {
@@ -280,6 +281,9 @@ func (w *walk) commit(ctx context.Context) error {
 	w.state, w.hits, w.bad, w.bytes = next, nil, nil, 0
 	for _, e := range raised {
 		w.tail.queued(e)
+	}
+	if err := w.tail.behind(ctx, next, w.cp.Size()); err != nil {
+		return err
 	}
 	if w.tail.full(next) {
 		return errBacklog

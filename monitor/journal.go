@@ -13,7 +13,8 @@ import (
 	"tallywood/storage"
 )
 
-// A StateError reports a state that cannot be read, or that belongs to another log. It is never
+// A StateError reports a state that cannot be read, that belongs to another log or monitor, or that
+// should be there and is not. It is never
 // answered by starting over: that would skip what happened since.
 type StateError struct {
 	Origin string // the log
@@ -34,6 +35,7 @@ type journal struct {
 	key    string
 	writer string
 	fresh  *state // what a log begins with
+	seal   *seal  // nil: states are not signed
 	limit  int    // bytes that may be written: no more can be read back
 
 	mu      sync.Mutex
@@ -43,8 +45,8 @@ type journal struct {
 	latest atomic.Pointer[state] // last known, for looking at
 }
 
-func newJournal(b storage.Bucket, key string, fresh *state) *journal {
-	return &journal{bucket: b, key: key, writer: rand.Text(), fresh: fresh, limit: maxStateSize}
+func newJournal(b storage.Bucket, key string, fresh *state, seal *seal) *journal {
+	return &journal{bucket: b, key: key, writer: rand.Text(), fresh: fresh, seal: seal, limit: maxStateSize}
 }
 
 // load returns the state, which the caller must not change.
@@ -66,7 +68,7 @@ func (j *journal) loadLocked(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, &StateError{j.fresh.Origin, j.key, err}
 	}
-	s, err := decodeState(data)
+	s, err := j.decode(data)
 	if err == nil && (s.Origin != j.fresh.Origin || s.VKey != j.fresh.VKey || s.Kind != j.fresh.Kind) {
 		err = fmt.Errorf("it is of %s log %q with key %s, configured is %s log %q with key %s",
 			s.Kind, s.Origin, s.VKey, j.fresh.Kind, j.fresh.Origin, j.fresh.VKey)
@@ -77,6 +79,29 @@ func (j *journal) loadLocked(ctx context.Context) (*state, error) {
 	j.current, j.version = s, version
 	j.latest.Store(s)
 	return s, nil
+}
+
+// decode reads a state object, whose signature must be by our own key.
+func (j *journal) decode(object []byte) (*state, error) {
+	data, err := j.seal.open(object)
+	if err != nil {
+		return nil, err
+	}
+	s, err := decodeState(data)
+	if err != nil {
+		return nil, err
+	}
+	s.bytes = len(object)
+	return s, nil
+}
+
+// encode renders and signs a state object.
+func (j *journal) encode(s *state) ([]byte, error) {
+	data, err := s.encode()
+	if err != nil {
+		return nil, fmt.Errorf("encoding state: %w", err)
+	}
+	return j.seal.close(data)
 }
 
 // peek returns the state as last known, or nil, without waiting for anything.
@@ -98,9 +123,9 @@ func (j *journal) update(ctx context.Context, base *state, change func(*state)) 
 	s := old.clone()
 	change(s)
 	s.Seq, s.Writer = old.Seq+1, j.writer
-	data, err := s.encode()
+	data, err := j.encode(s)
 	if err != nil {
-		return nil, fmt.Errorf("encoding state: %w", err)
+		return nil, err
 	}
 	if len(data) > j.limit {
 		return nil, fmt.Errorf("%w: state would be of %d bytes, more than the %d that can be read back", errBacklog, len(data), j.limit)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -33,6 +34,7 @@ type layout struct {
 	split    func(bundle []byte) ([][]byte, error)
 	leafHash func(entry []byte) (tlog.Hash, error)
 	decode   func(index int64, entry []byte) (decoded, error)
+	made     func(entry []byte) (at time.Time, ok bool) // when, as far as it says; nil: entries never do
 }
 
 // What the rules want of an entry. With an error, a decoded holds what could be read.
@@ -42,9 +44,9 @@ type decoded struct {
 }
 
 var layouts = map[Kind]layout{
-	KindRekor: {"entries", maxTlogBundle, splitTlog, hashTlog, decodeRekor},
-	KindTlog:  {"entries", maxTlogBundle, splitTlog, hashTlog, func(int64, []byte) (decoded, error) { return decoded{}, nil }},
-	KindCT:    {"data", maxCTBundle, ctentry.Split, hashCT, decodeCT},
+	KindRekor: {"entries", maxTlogBundle, splitTlog, hashTlog, decodeRekor, madeRekor},
+	KindTlog:  {"entries", maxTlogBundle, splitTlog, hashTlog, func(int64, []byte) (decoded, error) { return decoded{}, nil }, nil},
+	KindCT:    {"data", maxCTBundle, ctentry.Split, hashCT, decodeCT, madeCT},
 }
 
 const (

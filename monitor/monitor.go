@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -37,8 +38,11 @@ type Log struct {
 	NoPolicy bool
 
 	// Start is the first entry to match when the log is seen for the first time; StartAtHead: the
-	// first one logged after that.
+	// first one logged after that. StartTime, unless zero, takes its place: nothing that was logged
+	// since is missed; not for KindTlog, whose entries say nothing of time. Where StartAtHead or
+	// StartTime says so, the first state must come from Init, or a lost one would skip a gap.
 	Start     int64
+	StartTime time.Time
 	Freshness Freshness
 	// End is when the log was frozen, or is to be: from then on its newest cosignature may be old. Zero
 	// while it takes entries.
@@ -67,22 +71,23 @@ type Options struct {
 	HTTP   *http.Client     // nil: no redirects to other hosts
 	Poll   time.Duration    // between two looks at a log; 0: 2 s for loopback URLs, else 10 s
 
-	// AllowStartAtHead is said once, by whoever starts a monitor for the first time: with
-	// StartAtHead a lost state would silently skip entries, so it is an error without this.
-	AllowStartAtHead bool
+	// Key signs the states, Ed25519: one that is edited, or of another monitor, is refused. Nil: they
+	// are not signed, for a State that nobody else can write.
+	Key crypto.Signer
+	// NewKey says that Key was just made, so that a state that is not there was not lost.
+	NewKey bool
 
-	// UnreachableAfter is how long Run sees a log fail to answer before it raises log.unreachable;
-	// 0: 5 minutes. Check does not wait.
-	UnreachableAfter time.Duration
+	// LogRules are the rules about logs that are named for the whole configuration: switched on or
+	// off, with their parameters. Those about entries are not looked at.
+	LogRules map[rule.ID]rule.Params
 
 	Log *slog.Logger // nil: discard
 }
 
 // A Monitor follows logs. Use either Run or Check, one at a time.
 type Monitor struct {
-	tails            []*tail
-	evidence         string
-	unreachableAfter time.Duration
+	tails    []*tail
+	evidence string
 }
 
 // New checks o. It does no I/O.
@@ -97,7 +102,7 @@ func New(o Options) (*Monitor, error) {
 	check(o.EvidenceDir == "", "no evidence directory")
 	check(len(o.Logs) == 0, "no logs to follow")
 	check(len(o.Routes) == 0, "no sinks")
-	check(o.Poll < 0 || o.UnreachableAfter < 0, "negative duration")
+	check(o.Poll < 0, "negative duration")
 	for name, r := range o.Routes {
 		check(name == "" || r.Sink == nil, "sink %q is incomplete", name)
 	}
@@ -116,13 +121,13 @@ func New(o Options) (*Monitor, error) {
 	if o.HTTP == nil {
 		o.HTTP = defaultClient()
 	}
-	if o.UnreachableAfter == 0 {
-		o.UnreachableAfter = 5 * time.Minute
-	}
-	m := &Monitor{evidence: o.EvidenceDir, unreachableAfter: o.UnreachableAfter}
+	errs = append(errs, rule.CheckLogRules(o.LogRules))
+	seal, err := newSeal(o.Key)
+	errs = append(errs, err)
+	m := &Monitor{evidence: o.EvidenceDir}
 	origins := map[string]bool{}
 	for _, l := range o.Logs {
-		t, err := newTail(l, o)
+		t, err := newTail(l, o, seal)
 		if err == nil && origins[l.Origin] {
 			err = fmt.Errorf("log %q is there twice", l.Origin)
 		}
@@ -136,7 +141,7 @@ func New(o Options) (*Monitor, error) {
 	return m, nil
 }
 
-func newTail(l Log, o Options) (*tail, error) {
+func newTail(l Log, o Options, seal *seal) (*tail, error) {
 	var errs []error
 	layout, ok := layouts[l.Kind]
 	if !ok {
@@ -146,11 +151,17 @@ func newTail(l Log, o Options) (*tail, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
 		errs = append(errs, fmt.Errorf("%q is not an http or https URL of a directory", l.URL))
 	}
-	if l.Start < StartAtHead {
+	switch {
+	case l.Start < StartAtHead:
 		errs = append(errs, fmt.Errorf("start %d is negative", l.Start))
+	case l.Start != 0 && !l.StartTime.IsZero():
+		errs = append(errs, errors.New("both an index and a time to start at"))
+	case !l.StartTime.IsZero() && ok && layout.made == nil:
+		errs = append(errs, fmt.Errorf("start at a time: entries of a log of kind %s do not say when they were made; want an index", l.Kind))
 	}
 	t := &tail{cfg: l, layout: layout, rules: o.Rules, authorizations: o.Authorizations, routes: o.Routes, evidence: o.EvidenceDir,
-		startAtHead: o.AllowStartAtHead, maxPending: maxPending, maxWaiting: maxWaiting, maxOutbox: maxOutbox, chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}}
+		limits: limitsOf(o.LogRules), newKey: o.NewKey, maxPending: maxPending, maxWaiting: maxWaiting, maxOutbox: maxOutbox,
+		chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}}
 	t.cfg.URL = strings.TrimRight(l.URL, "/")
 	t.cfg.Freshness = l.Freshness.orDefault()
 	t.source = &source{base: t.cfg.URL, http: o.HTTP}
@@ -171,7 +182,7 @@ func newTail(l Log, o Options) (*tail, error) {
 	sum := sha256.Sum256([]byte(l.Origin))
 	key := prefix + "/" + hex.EncodeToString(sum[:])
 	errs = append(errs, storage.CheckKey(key))
-	t.journal = newJournal(o.State, key, &state{Version: stateVersion, Origin: l.Origin, VKey: l.VKey, Kind: l.Kind})
+	t.journal = newJournal(o.State, key, &state{Version: stateVersion, Origin: l.Origin, VKey: l.VKey, Kind: l.Kind}, seal)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("log %q: %w", l.Origin, err)
 	}
@@ -259,8 +270,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	for _, t := range m.tails {
-		t.patience = time.Minute
-		t.unreachableAfter = m.unreachableAfter
+		t.daemon = true
 		wg.Go(func() { t.run(ctx) })
 		for name := range t.routes {
 			wg.Go(func() { newCourier(t, name).run(ctx) })

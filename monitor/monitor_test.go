@@ -314,17 +314,6 @@ func TestStartInTheMiddle(t *testing.T) {
 	c.Start = 1000
 	s = newStation(t, c)
 	s.expect(rule.Operational)
-
-	c.Start = monitor.StartAtHead
-	s = newStation(t, c)
-	if r := s.expect(rule.Operational); !strings.Contains(r.Logs[0].Err, "needs to be allowed") {
-		t.Fatalf("starting at the head unasked: %q", r.Logs[0].Err)
-	}
-	s.options.AllowStartAtHead = true
-	s.expect(rule.Clean)
-	s.options.AllowStartAtHead = false
-	l.add(ca.entry(alice, evilIssuer))
-	s.expect(rule.IdentityAlert, rule.IDUnexpected)
 }
 
 func TestForeignOrDamagedStateIsRefused(t *testing.T) {

@@ -116,7 +116,7 @@ func (t *tail) reachable(ctx context.Context, stepErr error) error {
 		return nil
 	}
 	t.met(rule.Operational)
-	if time.Since(st.Down) < t.unreachableAfter {
+	if !t.limits.on(rule.LogUnreachable) || time.Since(st.Down) < t.unreachableAfter() {
 		return nil
 	}
 	return t.raiseOne(ctx, &trouble{rule: rule.LogUnreachable, key: fmt.Sprint(st.Down.Unix()), index: NoIndex,
@@ -197,9 +197,8 @@ func (t *tail) adopt(ctx context.Context, st *state) error {
 		return err
 	}
 	t.sawCheckpoint(cp)
-	if st.Checkpoint == "" && t.cfg.Start == StartAtHead && !t.startAtHead {
-		return &StateError{t.cfg.Origin, t.journal.key, errors.New("there is none, and starting at the " +
-			"head needs to be allowed: were it lost, what was logged since would be skipped")}
+	if err := t.unbegun(st); err != nil {
+		return err
 	}
 	unknown := 0
 	for _, p := range st.Outbox {
@@ -216,6 +215,21 @@ func (t *tail) adopt(ctx context.Context, st *state) error {
 	t.log.Error("giving up deliveries to sinks that are no longer configured", "origin", t.cfg.Origin, "size", unknown)
 	_, err = t.journal.update(ctx, nil, t.forgetSinks)
 	return err
+}
+
+// unbegun returns an error if there is no state and none may be made by the way.
+func (t *tail) unbegun(st *state) error {
+	switch {
+	case st.Checkpoint != "":
+		return nil
+	case t.cfg.Start == StartAtHead || !t.cfg.StartTime.IsZero():
+		return &StateError{t.cfg.Origin, t.journal.key, errors.New("there is none: \"tallywood monitor init\" makes the first. " +
+			"Were one made now, where another was lost, what was logged since then might be skipped")}
+	case !t.newKey:
+		t.log.Warn("log has no state yet, or lost it: entries are matched from the start, events told before are told again under the same IDs",
+			"origin", t.cfg.Origin, "index", t.cfg.Start)
+	}
+	return nil
 }
 
 // forgetSinks gives up what goes to sinks that are no longer configured.

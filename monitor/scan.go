@@ -94,6 +94,7 @@ func (s *scanned) judge(t *tail, index int64, e []byte, leaf tlog.Hash) {
 	case len(h.matches)+len(h.findings) > 0:
 		h.entry = bytes.Clone(e)
 		s.hits = append(s.hits, h)
+	case !t.limits.on(rule.LogMalformedEntry):
 	case err != nil && len(s.malformed) == 0:
 		h.entry = bytes.Clone(e)
 		s.malformed = append(s.malformed, h)

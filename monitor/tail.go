@@ -69,14 +69,14 @@ type tail struct {
 	journal        *journal
 	log            *slog.Logger
 
-	poll             time.Duration
-	maxPending       int           // events in the outbox at which following waits
-	maxWaiting       int           // entries that wait at once
-	maxOutbox        int           // bytes of the state at which it does
-	chunkBytes       int           // of events that are committed at once
-	startAtHead      bool          // is allowed
-	patience         time.Duration // with a stale checkpoint, before it is raised
-	unreachableAfter time.Duration
+	poll       time.Duration
+	maxPending int // events in the outbox at which following waits
+	maxWaiting int // entries that wait at once
+	maxOutbox  int // bytes of the state at which it does
+	chunkBytes int // of events that are committed at once
+	limits     limits
+	newKey     bool // a state that is not there was not lost
+	daemon     bool // it polls, and need not raise at once what may pass
 
 	opened bool // the state is good and prepared for; of the goroutine that steps
 
@@ -135,7 +135,7 @@ func (t *tail) read(ctx context.Context, st *state, verified, cp policy.Checkpoi
 	case st.Checkpoint != "" && st.Next == cp.Size() && !newer(cp, verified):
 		return nil
 	case t.full(st):
-		return errBacklog
+		return errors.Join(errBacklog, t.behind(ctx, st, cp.Size()))
 	}
 	reach, err := t.position(ctx, st, tr)
 	if err != nil {
@@ -187,14 +187,10 @@ func (t *tail) position(ctx context.Context, st *state, tr *tree) (*compact.Rang
 		}
 		return r, nil
 	}
-	start := t.cfg.Start
-	if start == StartAtHead {
-		start = tr.size
+	if t.cfg.Start > tr.size { // StartAtHead and StartTime have come by Init
+		return nil, fmt.Errorf("log %q has %d entries, start is %d", t.cfg.Origin, tr.size, t.cfg.Start)
 	}
-	if start > tr.size {
-		return nil, fmt.Errorf("log %q has %d entries, start is %d", t.cfg.Origin, tr.size, start)
-	}
-	return tr.rangeAt(ctx, start)
+	return tr.rangeAt(ctx, t.cfg.Start)
 }
 
 // consistent checks that cp's tree grew out of that of the verified checkpoint.

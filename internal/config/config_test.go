@@ -109,13 +109,13 @@ notify:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Logs[0].Start != 5 || !m.Notify["hook"].Webhook.AllowPrivate || m.Identities[0].Name != "0123" || time.Duration(m.Poll) != 7*time.Second {
+	if m.Logs[0].Start.Index != 5 || !m.Notify["hook"].Webhook.AllowPrivate || m.Identities[0].Name != "0123" || time.Duration(m.Poll) != 7*time.Second {
 		t.Errorf("got %+v", m)
 	}
 	// In quotes it is a text, and a variable holds one value, whatever stands in it.
 	for _, start := range []string{`"${START}"`, "${NONE}", "${TRICK}", "${LINES}", "${COMMENT}"} {
 		if m, err := parse(start, "me"); err == nil {
-			t.Errorf("start: %s was taken for %d", start, m.Logs[0].Start)
+			t.Errorf("start: %s was taken for %+v", start, m.Logs[0].Start)
 		}
 	}
 	m, err = parse("0", "${LINES}")
@@ -264,7 +264,7 @@ func TestParseMonitor(t *testing.T) {
 		"severity":       {"min_severity: critical", "min_severity: high", "not info"},
 		"policy":         {"policy: client/policy.txt", "policy: ''", "policy: none"},
 		"url":            {"url: http://127.0.0.1:8080", "url: 127.0.0.1:8080", "http(s) URL"},
-		"negative start": {"vkey: v", "vkey: v, start: -1", "negative"},
+		"negative start": {"vkey: v", "vkey: v, start: -1", "not the number of an entry"},
 	} {
 		text := strings.Replace(monitor, c.old, c.new, 1)
 		if text == monitor {

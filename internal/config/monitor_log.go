@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -19,11 +20,32 @@ type MonitorLog struct {
 	VKey string `yaml:"vkey"`
 	// The tlog-policy its checkpoints must satisfy; the word none is a log without witnesses.
 	Policy string `yaml:"policy"`
-	// Index of the first entry to look at. Default: 0.
-	Start int64 `yaml:"start,omitempty"`
+	// The first entry to look at: its index; the word head for the next one that is logged; or a time,
+	// such as 2026-12-01T00:00:00Z, since when nothing is missed. The last two need "tallywood monitor
+	// init". Default: 0.
+	Start Start `yaml:"start,omitempty"`
+	// How old its newest cosignature may be. Default: see Freshness.
+	Freshness Freshness `yaml:"freshness,omitempty"`
 	// When the log was frozen, or is to be: from then on its newest cosignature may be old. Default:
 	// none; it must be fresh.
 	End Time `yaml:"end,omitempty"`
+}
+
+// Freshness says from when on a log is stale.
+type Freshness struct {
+	// The newest cosignature is older: a warning. Default: 15m.
+	Warn Duration `yaml:"warn,omitempty"`
+	// Likewise: critical. Default: 1h.
+	Critical Duration `yaml:"critical,omitempty"`
+}
+
+// check says what is wrong with f, with the defaults of package monitor in place of what is not set.
+func (f Freshness) check() error {
+	warn, critical := cmp.Or(f.Warn, Duration(15*time.Minute)), cmp.Or(f.Critical, Duration(time.Hour))
+	if warn > critical {
+		return fmt.Errorf("freshness: warn %s comes after critical %s", time.Duration(warn), time.Duration(critical))
+	}
+	return nil
 }
 
 func (m *Monitor) checkLogs() error {
@@ -49,8 +71,8 @@ func (m *Monitor) checkLogs() error {
 		if l.Policy == "" {
 			errs = append(errs, fmt.Errorf("log %d (%q): policy is missing; a log without witnesses says so with \"policy: none\"", i+1, l.Origin))
 		}
-		if l.Start < 0 {
-			errs = append(errs, fmt.Errorf("log %d (%q): start %d is negative", i+1, l.Origin, l.Start))
+		if err := l.Freshness.check(); err != nil {
+			errs = append(errs, fmt.Errorf("log %d (%q): %w", i+1, l.Origin, err))
 		}
 	}
 	if m.Poll == 0 {

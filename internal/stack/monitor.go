@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"tallywood/monitor/rule"
 	"tallywood/storage"
 	"tallywood/storage/posix"
-	"tallywood/witness/policy"
 )
 
 // openMonitor opens the monitor of the configuration; watch adds mail addresses for this run.
@@ -96,7 +94,7 @@ func (s *Stack) checkMonitor() error {
 // CheckMonitor says what is wrong with a monitor configuration and with the files that it names. It
 // does not look at state or logs, tells no sink anything, and makes nothing.
 func CheckMonitor(m *config.Monitor) error {
-	_, err := newMonitor(m, unopened{}, nil)
+	_, err := newMonitor(m, unopened{}, ownKey{}, nil)
 	return err
 }
 
@@ -109,17 +107,22 @@ func watched(m *config.Monitor, email string) bool {
 	return false
 }
 
-// OpenMonitor returns the monitor that a monitor configuration describes.
+// OpenMonitor returns the monitor that a monitor configuration describes. Its key is made if it has
+// none.
 func OpenMonitor(m *config.Monitor, logger *slog.Logger) (*monitor.Monitor, error) {
 	state, err := posix.Open(m.State)
 	if err != nil {
 		return nil, fmt.Errorf("opening state %s: %w", m.State, err)
 	}
-	return newMonitor(m, state, logger)
+	key, err := monitorKey(m)
+	if err != nil {
+		return nil, err
+	}
+	return newMonitor(m, state, key, logger)
 }
 
 // newMonitor reads the policies, authorities and secrets that m names, and returns the monitor.
-func newMonitor(m *config.Monitor, state storage.Bucket, logger *slog.Logger) (*monitor.Monitor, error) {
+func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slog.Logger) (*monitor.Monitor, error) {
 	logs, lerr := monitorLogs(m)
 	rules, rerr := monitorRules(m)
 	routes, serr := monitorRoutes(m)
@@ -127,28 +130,7 @@ func newMonitor(m *config.Monitor, state storage.Bucket, logger *slog.Logger) (*
 		return nil, err
 	}
 	return monitor.New(monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules,
-		Routes: routes, Poll: time.Duration(m.Poll), Log: logger})
-}
-
-func monitorLogs(m *config.Monitor) ([]monitor.Log, error) {
-	var logs []monitor.Log
-	var errs []error
-	for _, l := range m.Logs {
-		ml := monitor.Log{Origin: l.Origin, URL: l.URL, Kind: monitor.Kind(l.Kind), VKey: l.VKey, Start: l.Start, End: l.End.Time}
-		if l.Policy == "none" {
-			ml.NoPolicy = true
-		} else {
-			text, err := os.ReadFile(l.Policy)
-			if err == nil {
-				ml.Policy, err = policy.Parse(text)
-			}
-			if err != nil {
-				errs = append(errs, fmt.Errorf("log %q: policy %s: %w", l.Origin, l.Policy, err))
-			}
-		}
-		logs = append(logs, ml)
-	}
-	return logs, errors.Join(errs...)
+		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Log: logger})
 }
 
 func monitorRoutes(m *config.Monitor) (map[string]monitor.Route, error) {

@@ -1,0 +1,39 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"tallywood/internal/config"
+	"tallywood/monitor"
+	"tallywood/witness/policy"
+)
+
+// monitorLogs returns the logs that a configuration has the monitor follow.
+func monitorLogs(m *config.Monitor) ([]monitor.Log, error) {
+	var logs []monitor.Log
+	var errs []error
+	for _, l := range m.Logs {
+		ml := monitor.Log{Origin: l.Origin, URL: l.URL, Kind: monitor.Kind(l.Kind), VKey: l.VKey, End: l.End.Time,
+			Start: l.Start.Index, StartTime: l.Start.Time,
+			Freshness: monitor.Freshness{Warn: time.Duration(l.Freshness.Warn), Critical: time.Duration(l.Freshness.Critical)}}
+		if l.Start.Head {
+			ml.Start = monitor.StartAtHead
+		}
+		if l.Policy == "none" {
+			ml.NoPolicy = true
+		} else {
+			text, err := os.ReadFile(l.Policy)
+			if err == nil {
+				ml.Policy, err = policy.Parse(text)
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("log %q: policy %s: %w", l.Origin, l.Policy, err))
+			}
+		}
+		logs = append(logs, ml)
+	}
+	return logs, errors.Join(errs...)
+}
