@@ -31,6 +31,12 @@ func (e *fetchError) Error() string { return fmt.Sprintf("get %q: %v", e.Path, e
 
 func (e *fetchError) Unwrap() error { return e.Err }
 
+// A getter has the files of a log: a source, or evidence of what one had. Its errors are of
+// *fetchError.
+type getter interface {
+	get(ctx context.Context, path string, limit int64, fresh bool) ([]byte, error)
+}
+
 // A source is where one log's static files are read.
 type source struct {
 	base string // without trailing slash

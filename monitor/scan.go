@@ -44,28 +44,15 @@ type hit struct {
 // scan fetches entry bundle n with its first width entries and judges those from index from on.
 // Its error says that nothing was fetched; bytes that make no sense are the result's err.
 func (t *tail) scan(ctx context.Context, n int64, width int, from int64, fresh bool) (*scanned, error) {
-	path := tilePath(t.layout.dir, n, width)
-	data, err := t.source.get(ctx, path, t.layout.limit, fresh)
-	if errors.Is(err, fs.ErrNotExist) && width < bundleWidth {
-		full := tilePath(t.layout.dir, n, bundleWidth)
-		if whole, fullErr := t.source.get(ctx, full, t.layout.limit, fresh); fullErr == nil {
-			path, data, err = full, whole, nil
-		}
-	}
+	raw, entries, wrong, err := t.source.bundle(ctx, t.layout, n, width, fresh)
 	if err != nil {
 		return nil, err
 	}
-	s := &scanned{n: n, width: width, raw: file{name: evidenceName(path), data: data, url: path, at: time.Now()}}
-	entries, err := t.layout.split(data)
-	switch {
-	case err != nil:
-		s.err = err
-		return s, nil
-	case len(entries) < width || len(entries) > width && path == tilePath(t.layout.dir, n, width):
-		s.err = fmt.Errorf("entry bundle of %d entries, %d were asked for", len(entries), width)
+	s := &scanned{n: n, width: width, raw: raw, err: wrong}
+	if wrong != nil {
 		return s, nil
 	}
-	for i, e := range entries[:width] {
+	for i, e := range entries {
 		leaf, err := t.layout.leafHash(e)
 		if err != nil {
 			s.err = fmt.Errorf("hashing entry %d: %w", n*bundleWidth+int64(i), err)
@@ -77,6 +64,32 @@ func (t *tail) scan(ctx context.Context, n int64, width int, from int64, fresh b
 		}
 	}
 	return s, nil
+}
+
+// bundle fetches entry bundle n and returns its first width entries. err says that nothing was
+// fetched; wrong says why the bytes cannot be what was asked for.
+func (s *source) bundle(ctx context.Context, l layout, n int64, width int, fresh bool) (raw file, entries [][]byte, wrong, err error) {
+	path := tilePath(l.dir, n, width)
+	data, err := s.get(ctx, path, l.limit, fresh)
+	whole := false
+	if errors.Is(err, fs.ErrNotExist) && width < bundleWidth {
+		full := tilePath(l.dir, n, bundleWidth)
+		if all, fullErr := s.get(ctx, full, l.limit, fresh); fullErr == nil {
+			path, data, whole, err = full, all, true, nil
+		}
+	}
+	if err != nil {
+		return raw, nil, nil, err
+	}
+	raw = file{name: evidenceName(path), data: data, url: path, at: time.Now()}
+	entries, wrong = l.split(data)
+	switch {
+	case wrong != nil:
+		return raw, nil, wrong, nil
+	case len(entries) < width || len(entries) > width && !whole:
+		return raw, nil, fmt.Errorf("entry bundle of %d entries, %d were asked for", len(entries), width), nil
+	}
+	return raw, entries[:width], nil, nil
 }
 
 // judge matches one entry. What is kept of it is copied: a bundle is far larger than an entry.

@@ -48,11 +48,11 @@ type tree struct {
 	size   int64
 	root   tlog.Hash
 	note   []byte // the signed checkpoint
-	source *source
+	source getter
 	tiles  map[tlog.Tile][]byte // authenticated
 }
 
-func newTree(s *source, cp policy.Checkpoint) *tree {
+func newTree(s getter, cp policy.Checkpoint) *tree {
 	return &tree{size: cp.Size(), root: cp.Root(), note: cp.Note(), source: s, tiles: map[tlog.Tile][]byte{}}
 }
 
