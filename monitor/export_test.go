@@ -1,6 +1,9 @@
 package monitor
 
-import "crypto"
+import (
+	"crypto"
+	"errors"
+)
 
 // DecodeState reads and writes again a state object.
 func DecodeState(data []byte) ([]byte, error) {
@@ -77,4 +80,11 @@ func Unseal(key crypto.Signer, object []byte) ([]byte, error) {
 		return nil, err
 	}
 	return s.open(object)
+}
+
+// Describe reads an entry as Inspect does once it is proved.
+func Describe(kind Kind, index int64, raw []byte, trust Trust) *Inspection {
+	i := &Inspection{Kind: kind, Index: index, Raw: raw}
+	i.judge(trust, func(string) ([]byte, error) { return nil, errors.New("none") })
+	return i
 }
