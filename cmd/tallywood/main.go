@@ -50,7 +50,7 @@ type command struct {
 
 // commands in the order of the help.
 func commands() []command {
-	return []command{upCommand(), signCommand(), verifyCommand(), serveCommand(), monitorCommand(),
+	return []command{upCommand(), signCommand(), verifyCommand(), serveCommand(), monitorCommand(), showCommand(),
 		logCommand(), peerCommand(), keyCommand(), configCommand(), storageCommand(), benchCommand(), versionCommand()}
 }
 
@@ -168,10 +168,11 @@ func report(w io.Writer, err error) int {
 	return code
 }
 
-// printable replaces what a terminal would act on instead of printing it.
+// printable replaces what a terminal would act on instead of printing it, such as what turns the
+// direction of text.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) || r == unicode.ReplacementChar {
 			return '?'
 		}
 		return r

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"tallywood/log/verify"
+	"tallywood/monitor"
+	"tallywood/witness/policy"
+)
+
+func showCommand() command {
+	return command{name: "show", args: "URL INDEX [FLAGS]\n       tallywood show --evidence DIR [FLAGS]",
+		short: "show one entry of a log, verified, in words",
+		long: `
+Reads entry INDEX (the first is 0) of the log at URL, and says what was signed, by whom and when.
+The log's signature and the witnesses' on its checkpoint are verified, the entry's place in the tree
+is recomputed, and then what the entry itself states is checked: its signature, and with a trusted
+root its certificate and the signed certificate timestamps in it.
+
+The log's key must come from you: --trust DIR, --policy FILE, --vkey KEY or --trusted-root FILE;
+without any, the trust directory that other commands use, if there is one. --unverified goes
+without: then the entry is shown, and nobody vouches for it.
+
+With --evidence, shows an alert of the monitor and verifies again, offline, the evidence that it left
+in DIR: that its files are whole, and that they prove what the alert says.
+
+Texts in an entry were chosen by whoever logged it; what a terminal would act on is shown as "?".
+
+Exit code 0: the log proves the entry and no check failed; or, the evidence holds. 1: it does not,
+or --unverified. 5: the log cannot be reached.`,
+		run: show}
+}
+
+// showFlags are the flags of "tallywood show".
+type showFlags struct {
+	vkeys                      list
+	policy, trust, trustedRoot string
+	unverified, json           bool
+	evidence, proof, entry     string
+}
+
+func show(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
+	f := &showFlags{}
+	fs.StringVar(&f.trust, "trust", "", trustUsage)
+	fs.StringVar(&f.policy, "policy", "", "`FILE` with the tlog-policy that lists the log and its witnesses")
+	fs.Var(&f.vkeys, "vkey", "verifier `KEY` of the log, without witnesses; may be given several times")
+	fs.StringVar(&f.trustedRoot, "trusted-root", "", "`FILE` with a trusted root: the authorities and certificate logs to hold certificates\nagainst, and without --policy or --vkey the keys of logs, too")
+	fs.BoolVar(&f.unverified, "unverified", false, "show an entry, or an alert, without the log's key: nothing about it is proved")
+	fs.StringVar(&f.evidence, "evidence", "", "`DIR` of an alert's evidence, instead of URL and INDEX")
+	fs.StringVar(&f.proof, "proof", "", "`FILE` to write a tlog-proof to; with the bytes of --entry, \"tallywood verify --proof\" takes it")
+	fs.StringVar(&f.entry, "entry", "", "`FILE` to write the entry's bytes to, as its leaf hash is over them")
+	fs.BoolVar(&f.json, "json", false, "print the result as JSON")
+	operands, err := parse(fs, args, 0, 2)
+	if err != nil {
+		return err
+	}
+	if want := 2; f.evidence == "" && len(operands) != want || f.evidence != "" && len(operands) != 0 {
+		return hinted(exitUsage, errors.New("show takes a URL and an INDEX, or --evidence DIR"), "\"tallywood show --help\" shows how it is called")
+	}
+	trust, err := f.trusted(fs)
+	if err != nil {
+		return err
+	}
+	if f.evidence != "" {
+		return f.showEvidence(ctx, t, trust)
+	}
+	index, err := policy.ParseSize(operands[1])
+	if err != nil {
+		return usagef("INDEX %q: want a number, the first entry being 0", operands[1])
+	}
+	i, err := monitor.Inspect(ctx, operands[0], index, trust, nil)
+	if err != nil {
+		return f.showError(err)
+	}
+	if err := f.write(i); err != nil {
+		return err
+	}
+	if f.json {
+		err = json.NewEncoder(t.out).Encode(i)
+	} else {
+		printInspection(t.out, i)
+	}
+	if err != nil {
+		return fmt.Errorf("printing entry: %w", err)
+	}
+	if !i.Verified {
+		return hinted(exitNegative, fmt.Errorf("entry %d does not verify", index), f.unverifiedHint())
+	}
+	return nil
+}
+
+func (f *showFlags) unverifiedHint() string {
+	if f.unverified {
+		return "--vkey KEY, --policy FILE or --trust DIR names whose log it must be"
+	}
+	return ""
+}
+
+// showError gives an error of showing an entry its exit code.
+func (f *showFlags) showError(err error) error {
+	if _, refused := errors.AsType[*monitor.VerifyError](err); refused {
+		hint := ""
+		if _, unknown := errors.AsType[*policy.SignatureError](err); unknown && !f.unverified {
+			hint = "the key must be that of the log at this URL; --unverified shows what it says all the same"
+		}
+		return hinted(exitNegative, err, hint)
+	}
+	return hinted(exitOperational, err, "URL is that of the directory with \"checkpoint\" and \"tile\" in it")
+}
+
+func (f *showFlags) showEvidence(ctx context.Context, t terminal, trust monitor.Trust) error {
+	ev, err := monitor.InspectEvidence(ctx, f.evidence, trust)
+	if err != nil {
+		return hinted(exitUsage, err, "DIR is what an alert names as its evidence")
+	}
+	if ev.Entry != nil {
+		if err := f.write(ev.Entry); err != nil {
+			return err
+		}
+	} else if f.proof != "" || f.entry != "" {
+		return usagef("this alert is about the log, not about an entry: there is nothing for --proof and --entry")
+	}
+	if f.json {
+		err = json.NewEncoder(t.out).Encode(ev)
+	} else {
+		printEvidence(t.out, ev)
+	}
+	if err != nil {
+		return fmt.Errorf("printing evidence: %w", err)
+	}
+	if !ev.Holds {
+		return hinted(exitNegative, errors.New("the evidence does not prove what the alert says"), f.unverifiedHint())
+	}
+	return nil
+}
+
+// write writes the files that were asked for.
+func (f *showFlags) write(i *monitor.Inspection) error {
+	for _, out := range []struct {
+		path string
+		data []byte
+	}{{f.proof, i.Proof.Format()}, {f.entry, i.Leaf}} {
+		if out.path == "" {
+			continue
+		}
+		if err := os.WriteFile(out.path, out.data, 0o644); err != nil {
+			return usagef("writing %s: %w", out.path, err)
+		}
+	}
+	return nil
+}
+
+// trusted reads what the flags name.
+func (f *showFlags) trusted(fs *flag.FlagSet) (monitor.Trust, error) {
+	var t monitor.Trust
+	if err := f.checkTrust(fs); err != nil {
+		return t, err
+	}
+	var vkeys []string // of the trusted root
+	dir := f.trust
+	if dir == "" && len(f.vkeys) == 0 && f.policy == "" && f.trustedRoot == "" {
+		if found := trustDir(""); f.unverified || exists(filepath.Join(found, "policy.txt")) {
+			dir = found
+		}
+	}
+	root := f.trustedRoot
+	if path := filepath.Join(dir, "trusted_root.json"); dir != "" && root == "" && (exists(path) || !exists(filepath.Join(dir, "policy.txt"))) && !f.unverified {
+		root = path
+	}
+	if root != "" {
+		m, err := readMaterial(root)
+		if err != nil {
+			return t, err
+		}
+		t.CAs, t.CTLogs, vkeys = m.CAs, m.CTLogs, m.VKeys
+	}
+	if t.Unverified = f.unverified; f.unverified {
+		return t, nil
+	}
+	var err error
+	t.Policy, err = f.readPolicy(dir, vkeys)
+	return t, err
+}
+
+// checkTrust refuses flags that contradict each other.
+func (f *showFlags) checkTrust(fs *flag.FlagSet) error {
+	for _, pair := range [][2]string{{"vkey", "policy"}, {"vkey", "trust"}, {"trusted-root", "trust"},
+		{"unverified", "vkey"}, {"unverified", "policy"}, {"unverified", "trust"}, {"unverified", "proof"}} {
+		if isSet(fs, pair[0]) && isSet(fs, pair[1]) {
+			return usagef("--%s and --%s exclude each other", pair[0], pair[1])
+		}
+	}
+	return nil
+}
+
+func isSet(fs *flag.FlagSet, name string) bool {
+	set := false
+	fs.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
+}
+
+// readPolicy returns the policy that the flags name: a file, that of the trust directory, or one of
+// bare keys.
+func (f *showFlags) readPolicy(dir string, vkeys []string) (*policy.Policy, error) {
+	switch {
+	case f.policy == "none":
+		return nil, hinted(exitUsage, errors.New("--policy none leaves nobody whose log counts: the policy has the log's key"),
+			"--vkey KEY is a log without witnesses")
+	case f.policy != "" || dir != "":
+		return readPolicy(dir, f.policy)
+	case len(f.vkeys) > 0:
+		vkeys = f.vkeys
+	}
+	if len(vkeys) == 0 {
+		return nil, hinted(exitUsage, errors.New("no key of the log is known, so that nothing about it can be verified"),
+			"--vkey KEY, --policy FILE or --trust DIR names it; --unverified shows the entry without")
+	}
+	text := ""
+	for _, vkey := range vkeys {
+		text += "log " + vkey + "\n"
+	}
+	p, err := policy.Parse([]byte(text + "quorum none\n"))
+	if err != nil {
+		return nil, usagef("--vkey: %w", err)
+	}
+	return p, nil
+}
+
+func readMaterial(path string) (verify.Material, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return verify.Material{}, hinted(exitUsage, fmt.Errorf("reading trusted root: %w", err),
+			"--trust DIR names the directory that \"tallywood up\" prints in its ready line")
+	}
+	m, err := verify.ParseMaterial(data)
+	if err != nil {
+		return m, usagef("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// exists reports whether there is something at path, or cannot tell.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
