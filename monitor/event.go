@@ -40,6 +40,25 @@ type Event struct {
 	// before the first with it.
 	LoggedAfter  time.Time `json:"logged_after,omitzero"`
 	LoggedBefore time.Time `json:"logged_before,omitzero"`
+
+	// Of a digest or a group, which stands for several events: how many, and the first of them. The
+	// other fields are those of the gravest.
+	Count int      `json:"count,omitempty"`
+	Group []Member `json:"group,omitempty"`
+
+	Test bool `json:"test,omitempty"` // sent by hand, to try the sinks
+}
+
+// A Member is an event that a digest or a group stands for.
+type Member struct {
+	ID       string        `json:"id"`
+	Time     time.Time     `json:"time"`
+	Rule     rule.ID       `json:"rule"`
+	Severity rule.Severity `json:"severity"`
+	Identity string        `json:"identity,omitempty"`
+	Index    int64         `json:"index"`
+	Summary  string        `json:"summary"`
+	Evidence string        `json:"evidence"`
 }
 
 // Class returns the exit class of the event.
@@ -51,6 +70,18 @@ func (e Event) Class() rule.Class { return rule.ClassOf(e.Rule, e.Severity) }
 type Sink interface {
 	Send(ctx context.Context, e Event) error
 }
+
+// A RetryError is an error of a Sink that has been told when to come again. It is asked nothing
+// before that, or for an hour, whichever is shorter.
+type RetryError struct {
+	After time.Duration
+	Err   error
+}
+
+func (e *RetryError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *RetryError) Unwrap() error { return e.Err }
 
 // A Route is a sink and what it wants to hear.
 type Route struct {

@@ -53,7 +53,7 @@ func ParseMonitor(data []byte, dir string, getenv func(string) (string, bool)) (
 	if err := decode(data, getenv, m); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(m.checkLogs(), m.checkWatch(), m.checkNotify(), m.resolve()); err != nil {
+	if err := errors.Join(m.checkLogs(), m.checkWatch(), m.checkNotify(getenv), m.resolve()); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -81,12 +81,6 @@ func (m *Monitor) resolve() error {
 			m.Logs[i].Policy = resolve(m.Dir, m.Logs[i].Policy)
 		}
 	}
-	for name, n := range m.Notify {
-		n.JSONL = resolve(m.Dir, n.JSONL)
-		if n.Webhook != nil {
-			n.Webhook.SecretFile = resolve(m.Dir, n.Webhook.SecretFile)
-		}
-		m.Notify[name] = n
-	}
+	m.resolveNotify()
 	return nil
 }

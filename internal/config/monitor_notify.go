@@ -3,14 +3,25 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
 )
 
-// Notify is one sink.
+// Notify is one sink: exactly one of jsonl, webhook, smtp, exec and atom.
 type Notify struct {
 	// A file to which each event is appended as one line of JSON.
 	JSONL string `yaml:"jsonl,omitempty"`
 	// A URL to which each event is posted.
 	Webhook *Webhook `yaml:"webhook,omitempty"`
+	// A mail server that sends each event as a mail.
+	SMTP *SMTP `yaml:"smtp,omitempty"`
+	// A program that is run for each event.
+	Exec *Exec `yaml:"exec,omitempty"`
+	// A feed file of the newest events.
+	Atom *Atom `yaml:"atom,omitempty"`
 	// info, warning or critical. Default: info.
 	MinSeverity string `yaml:"min_severity,omitempty"`
 }
@@ -18,30 +29,175 @@ type Notify struct {
 // Webhook is a URL that takes events (Standard Webhooks).
 type Webhook struct {
 	// Where to post.
-	URL string `yaml:"url"`
+	URL string `yaml:"url,omitempty"`
+	// File with that URL, where it is a secret.
+	URLFile string `yaml:"url_file,omitempty"`
 	// File with the secret that signs the requests. Default: unsigned.
 	SecretFile string `yaml:"secret_file,omitempty"`
+	// Environment variable with that secret.
+	SecretEnv string `yaml:"secret_env,omitempty"`
+	// slack, mattermost, rocketchat, discord, teams or matrix: the body is what their incoming
+	// webhooks take. Default: the event as JSON.
+	Template string `yaml:"template,omitempty"`
+	// File with a template of one's own, in the language of Go's text/template, that makes JSON.
+	TemplateFile string `yaml:"template_file,omitempty"`
 	// Whether the URL may lie in a private network. Loopback is always allowed. Default: false.
 	AllowPrivate bool `yaml:"allow_private,omitempty"`
+
+	Secret string `yaml:"-"` // that of SecretEnv
 }
 
-func (m *Monitor) checkNotify() error {
+// SMTP is a mail server and who is to get mail.
+type SMTP struct {
+	// HOST:PORT.
+	Server string `yaml:"server"`
+	// starttls, tls (from the first byte) or none (to loopback addresses alone). Default: starttls.
+	TLS string `yaml:"tls,omitempty"`
+	// PEM file of the authorities that may certify the server. Default: those of the system.
+	CAFile string `yaml:"ca_file,omitempty"`
+	// Whom to log in as. Default: no login.
+	User string `yaml:"user,omitempty"`
+	// File with the user's password.
+	PasswordFile string `yaml:"password_file,omitempty"`
+	// Environment variable with it.
+	PasswordEnv string `yaml:"password_env,omitempty"`
+	// The sender's address.
+	From string `yaml:"from"`
+	// The recipients' addresses.
+	To []string `yaml:"to"`
+
+	Password string `yaml:"-"` // that of PasswordEnv
+}
+
+// Exec is a program that is run for each event, without a shell.
+type Exec struct {
+	// Path of the program, relative to this file or absolute, and its arguments.
+	Command []string `yaml:"command"`
+	// How long it may take. Default, and most: 20s.
+	Timeout Duration `yaml:"timeout,omitempty"`
+	// Names of further environment variables that it gets.
+	Env []string `yaml:"env,omitempty"`
+}
+
+// Atom is a feed file; the path alone may be written instead.
+type Atom struct {
+	// The file.
+	Path string `yaml:"path"`
+	// Where readers get it. Default: the feed does not say.
+	URL string `yaml:"url,omitempty"`
+	// How many of the newest events it has. Default: 100.
+	Entries int `yaml:"entries,omitempty"`
+}
+
+// UnmarshalYAML reads a path, or all of it.
+func (a *Atom) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		*a = Atom{Path: n.Value}
+		return nil
+	}
+	if n.Kind != yaml.MappingNode {
+		return fmt.Errorf("line %d: atom is neither a path nor keys; want the path of a file", n.Line)
+	}
+	type whole Atom
+	return n.Load((*whole)(a), yaml.WithKnownFields())
+}
+
+// kinds returns the names of the sinks that are set.
+func (n Notify) kinds() []string {
+	var kinds []string
+	for _, k := range []struct {
+		name string
+		is   bool
+	}{{"jsonl", n.JSONL != ""}, {"webhook", n.Webhook != nil}, {"smtp", n.SMTP != nil},
+		{"exec", n.Exec != nil}, {"atom", n.Atom != nil}} {
+		if k.is {
+			kinds = append(kinds, k.name)
+		}
+	}
+	return kinds
+}
+
+// Kind returns the name of the sink's key, such as webhook.
+func (n Notify) Kind() string { return strings.Join(n.kinds(), " and ") }
+
+func (m *Monitor) checkNotify(getenv func(string) (string, bool)) error {
 	var errs []error
 	if len(m.Notify) == 0 {
 		errs = append(errs, errors.New("notify is empty: nobody would be told"))
 	}
-	for name, n := range m.Notify {
-		if (n.JSONL == "") == (n.Webhook == nil) {
-			errs = append(errs, fmt.Errorf("notify %q: want exactly one of jsonl and webhook", name))
-		}
-		if n.Webhook != nil && n.Webhook.URL == "" {
-			errs = append(errs, fmt.Errorf("notify %q: the webhook has no url", name))
-		}
-		switch n.MinSeverity {
-		case "", "info", "warning", "critical":
-		default:
-			errs = append(errs, fmt.Errorf("notify %q: min_severity %q is not info, warning or critical", name, n.MinSeverity))
+	for _, name := range slices.Sorted(maps.Keys(m.Notify)) {
+		for _, err := range m.Notify[name].check(getenv) {
+			errs = append(errs, fmt.Errorf("notify %q: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// check says what is wrong with a sink, and reads the secrets of the environment.
+func (n Notify) check(getenv func(string) (string, bool)) (errs []error) {
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	secret := func(what, file, env string, value *string) {
+		want(file == "" || env == "", "both %s_file and %s_env; want one", what, what)
+		if env != "" {
+			var ok bool
+			*value, ok = getenv(env)
+			want(ok && *value != "", "environment variable %s is not set or empty", env)
+		}
+	}
+	want(len(n.kinds()) == 1, "want exactly one of jsonl, webhook, smtp, exec and atom, has %s", orNothing(n.Kind()))
+	want(slices.Contains([]string{"", "info", "warning", "critical"}, n.MinSeverity),
+		"min_severity %q is not info, warning or critical", n.MinSeverity)
+	if w := n.Webhook; w != nil {
+		want(w.URL != "" || w.URLFile != "", "the webhook has no url")
+		want(w.URL == "" || w.URLFile == "", "both url and url_file; want one")
+		want(w.Template == "" || w.TemplateFile == "", "both template and template_file; want one")
+		secret("secret", w.SecretFile, w.SecretEnv, &w.Secret)
+	}
+	if s := n.SMTP; s != nil {
+		want(s.Server != "", "smtp has no server")
+		want(s.From != "", "smtp has no from")
+		want(len(s.To) > 0, "smtp has no to: nobody would get mail")
+		secret("password", s.PasswordFile, s.PasswordEnv, &s.Password)
+	}
+	if n.Exec != nil {
+		want(len(n.Exec.Command) > 0, "exec has no command")
+	}
+	if n.Atom != nil {
+		want(n.Atom.Path != "", "atom has no path")
+	}
+	return errs
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// resolveNotify makes the paths in notify absolute.
+func (m *Monitor) resolveNotify() {
+	for name, n := range m.Notify {
+		paths := []*string{&n.JSONL}
+		if w := n.Webhook; w != nil {
+			paths = append(paths, &w.URLFile, &w.SecretFile, &w.TemplateFile)
+		}
+		if s := n.SMTP; s != nil {
+			paths = append(paths, &s.CAFile, &s.PasswordFile)
+		}
+		if n.Exec != nil && len(n.Exec.Command) > 0 {
+			paths = append(paths, &n.Exec.Command[0])
+		}
+		if n.Atom != nil {
+			paths = append(paths, &n.Atom.Path)
+		}
+		for _, p := range paths {
+			*p = resolve(m.Dir, *p)
+		}
+		m.Notify[name] = n
+	}
 }

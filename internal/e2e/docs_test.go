@@ -307,11 +307,28 @@ func TestMonitorPage(t *testing.T) {
 	p.done(t)
 }
 
+// TestAlertsPage has its configuration checked, with all the files that it names.
+func TestAlertsPage(t *testing.T) {
+	p := openPage(t, "docs/monitor-alerts.md")
+	vkey := p.vkey(t, p.shell(t, "tallywood key generate log.pem --origin log.example.org"))
+	writeFile(t, p.dir, "policy.txt", "log "+vkey+"\nquorum none\n")
+	p.swap = strings.NewReplacer(exampleLog, vkey)
+	p.file(t, "monitor.yaml", "yaml", "state: ")
+	writeFile(t, p.dir, "hook.key", "whsec_"+strings.Repeat("c2VjcmV0", 4)+"\n")
+	writeFile(t, p.dir, "slack.url", "https://hooks.slack.com/services/T0/B0/secret\n")
+	writeFile(t, p.dir, "smtp.password", "secret\n")
+	if err := os.Chmod(writeFile(t, p.dir, "page-me", "#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.shell(t, "tallywood config check --monitor monitor.yaml")
+	p.done(t)
+}
+
 // TestOtherPagesHaveNoExamples keeps a page with a new example from going untested. Those of
 // docs/operate.md are tried by the tests of deploy.
 func TestOtherPagesHaveNoExamples(t *testing.T) {
 	for _, name := range pages(t) {
-		if slices.Contains([]string{"README.md", "docs/witness.md", "docs/monitor.md", "docs/storage.md", "docs/operate.md", "docs/verify.md", "docs/network.md", witnessReadme}, name) {
+		if slices.Contains([]string{"README.md", "docs/witness.md", "docs/monitor.md", "docs/monitor-alerts.md", "docs/storage.md", "docs/operate.md", "docs/verify.md", "docs/network.md", witnessReadme}, name) {
 			continue
 		}
 		for _, b := range openPage(t, name).blocks {

@@ -10,7 +10,6 @@ import (
 
 	"tallywood/internal/config"
 	"tallywood/monitor"
-	"tallywood/monitor/alert"
 	"tallywood/monitor/rule"
 	"tallywood/storage"
 	"tallywood/storage/posix"
@@ -125,35 +124,10 @@ func OpenMonitor(m *config.Monitor, logger *slog.Logger) (*monitor.Monitor, erro
 func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slog.Logger) (*monitor.Monitor, error) {
 	logs, lerr := monitorLogs(m)
 	rules, rerr := monitorRules(m)
-	routes, serr := monitorRoutes(m)
+	routes, serr := monitorRoutes(m, logger)
 	if err := errors.Join(lerr, rerr, serr); err != nil {
 		return nil, err
 	}
 	return monitor.New(monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules,
 		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Log: logger})
-}
-
-func monitorRoutes(m *config.Monitor) (map[string]monitor.Route, error) {
-	routes := map[string]monitor.Route{}
-	var errs []error
-	for name, n := range m.Notify {
-		var r monitor.Route
-		var err error
-		switch n.MinSeverity {
-		case "warning":
-			r.MinSeverity = rule.Warning
-		case "critical":
-			r.MinSeverity = rule.Critical
-		}
-		if n.Webhook != nil {
-			r.Sink, err = alert.OpenWebhook(alert.WebhookOptions{URL: n.Webhook.URL, SecretFile: n.Webhook.SecretFile, AllowPrivate: n.Webhook.AllowPrivate})
-		} else {
-			r.Sink, err = alert.NewJSONL(n.JSONL)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("notify %q: %w", name, err))
-		}
-		routes[name] = r
-	}
-	return routes, errors.Join(errs...)
 }

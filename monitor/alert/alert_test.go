@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -116,13 +117,13 @@ func TestJSONLThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-func secretFile(t *testing.T, text string) string {
+func secretFile(t *testing.T, text string) alert.Secret {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hook.key")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return alert.Secret{File: path}
 }
 
 func open(t *testing.T, o alert.WebhookOptions) *alert.Webhook {
@@ -144,8 +145,8 @@ func TestWebhookIsSignedAsStandardWebhooks(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	defer server.Close()
-	w := open(t, alert.WebhookOptions{URL: server.URL,
-		SecretFile: secretFile(t, "whsec_"+base64.StdEncoding.EncodeToString(secret)+"\n")})
+	w := open(t, alert.WebhookOptions{URL: alert.Secret{Value: server.URL},
+		Secret: secretFile(t, "whsec_"+base64.StdEncoding.EncodeToString(secret)+"\n")})
 	if err := w.Send(t.Context(), event(5)); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +181,7 @@ func TestWebhookTakesOnlySuccessForAnAnswer(t *testing.T) {
 		w.WriteHeader(status)
 	}))
 	defer server.Close()
-	w := open(t, alert.WebhookOptions{URL: server.URL + "/hook?token=hidden"})
+	w := open(t, alert.WebhookOptions{URL: alert.Secret{Value: server.URL + "/hook?token=hidden"}})
 	for _, status = range []int{301, 302, 303, 307, 308, 400, 401, 404, 410, 429, 500, 503} {
 		if err := w.Send(t.Context(), event(1)); err == nil {
 			t.Errorf("status %d was taken for success", status)
@@ -205,7 +206,7 @@ func TestWebhookThatHangsIsLeft(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	defer server.Close()
 	defer close(release)
-	w := open(t, alert.WebhookOptions{URL: server.URL})
+	w := open(t, alert.WebhookOptions{URL: alert.Secret{Value: server.URL}})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
@@ -220,7 +221,7 @@ func TestWebhookReachesNoPrivateAddress(t *testing.T) {
 		"https://[fe80::1]/", "https://[fd00::1]/", "https://0.0.0.0/", "https://100.64.0.1/", "https://224.0.0.1/",
 		"https://[::ffff:10.0.0.1]/", "https://[64:ff9b::a00:1]/", "https://[2002:a00:1::]/", "https://255.255.255.255/",
 	} {
-		w := open(t, alert.WebhookOptions{URL: url})
+		w := open(t, alert.WebhookOptions{URL: alert.Secret{Value: url}})
 		err := w.Send(t.Context(), event(1))
 		if err == nil || !strings.Contains(err.Error(), "not a public address") {
 			t.Errorf("%s: %v", url, err)
@@ -244,17 +245,19 @@ func TestWebhookReachesNoPrivateAddress(t *testing.T) {
 func TestWebhookOptionsAreChecked(t *testing.T) {
 	for name, o := range map[string]alert.WebhookOptions{
 		"no URL":         {},
-		"other scheme":   {URL: "ftp://example.org/"},
-		"no host":        {URL: "https:///x"},
-		"plain http":     {URL: "http://example.org/"},
-		"no such file":   {URL: "https://example.org/", SecretFile: "/no/such/file"},
-		"no prefix":      {URL: "https://example.org/", SecretFile: secretFile(t, strings.Repeat("A", 44))},
-		"short secret":   {URL: "https://example.org/", SecretFile: secretFile(t, "whsec_AAAA")},
-		"odd characters": {URL: "https://example.org/", SecretFile: secretFile(t, "whsec_"+strings.Repeat("!", 44))},
+		"other scheme":   {URL: alert.Secret{Value: "ftp://example.org/"}},
+		"no host":        {URL: alert.Secret{Value: "https:///x"}},
+		"plain http":     {URL: alert.Secret{Value: "http://example.org/"}},
+		"no such file":   {URL: alert.Secret{Value: "https://example.org/"}, Secret: alert.Secret{File: "/no/such/file"}},
+		"no prefix":      {URL: alert.Secret{Value: "https://example.org/"}, Secret: secretFile(t, strings.Repeat("A", 44))},
+		"short secret":   {URL: alert.Secret{Value: "https://example.org/"}, Secret: secretFile(t, "whsec_AAAA")},
+		"odd characters": {URL: alert.Secret{Value: "https://example.org/"}, Secret: secretFile(t, "whsec_"+strings.Repeat("!", 44))},
 	} {
 		if _, err := alert.OpenWebhook(o); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	open(t, alert.WebhookOptions{URL: "http://hooks.internal/x", AllowPrivate: true})
+	open(t, alert.WebhookOptions{URL: alert.Secret{Value: "http://hooks.internal/x"}, AllowPrivate: true})
 }
+
+func asRetry(err error, again **monitor.RetryError) bool { return errors.As(err, again) }

@@ -1,91 +1,84 @@
 package alert
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"os"
 	"strconv"
 	"strings"
-	"syscall"
+	"text/template"
 	"time"
 
 	"tallywood/monitor"
 )
 
-const (
-	webhookTimeout = 10 * time.Second
-	secretPrefix   = "whsec_"
-)
+const secretPrefix = "whsec_"
 
 // WebhookOptions configure a Webhook.
 type WebhookOptions struct {
-	// URL is posted to. It is https, or http to a loopback address; with AllowPrivate any http.
-	URL string
+	// URL is posted to. It is https, or http to a loopback address; with AllowPrivate any http. The
+	// file is read once.
+	URL Secret
 
-	// SecretFile holds the signing secret: "whsec_" and the base64 of 24 to 64 bytes. Without one
-	// requests are not signed.
-	SecretFile string
+	// Secret signs the requests: "whsec_" and the base64 of 24 to 64 bytes. Without one they are not
+	// signed.
+	Secret Secret
+
+	// Template makes the body: the name of one of Templates. Empty: the event's JSON.
+	Template string
+	// TemplateFile is a template of one's own instead.
+	TemplateFile string
 
 	// AllowPrivate lets the URL's host be, or resolve to, an address that is not public. A URL that
 	// names a loopback address, or localhost, may have one of those anyway.
 	AllowPrivate bool
 }
 
-// Webhook posts events to a URL. The body is the event's JSON.
+// Webhook posts events to a URL.
 type Webhook struct {
-	url    string
-	secret []byte
-	http   *http.Client
+	target *target
+	secret Secret
+	body   *template.Template // nil: the event's JSON
 }
 
 var _ monitor.Sink = (*Webhook)(nil)
 
-// OpenWebhook checks o and reads the secret.
+// OpenWebhook checks o and reads what it names.
 func OpenWebhook(o WebhookOptions) (*Webhook, error) {
-	u, err := url.Parse(o.URL)
-	if err != nil {
-		return nil, fmt.Errorf("parsing webhook URL: %w", err)
-	}
-	loopback := isLoopback(u.Hostname())
+	w := &Webhook{secret: o.Secret}
 	var errs []error
-	switch {
-	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
-		errs = append(errs, errors.New("webhook URL is neither http nor https"))
-	case u.Scheme == "http" && !loopback && !o.AllowPrivate:
-		errs = append(errs, errors.New("webhook URL is http and not of a loopback address"))
+	address, err := o.URL.read()
+	if err == nil {
+		w.target, err = newTarget("webhook", address, o.AllowPrivate)
 	}
-	var secret []byte
-	if o.SecretFile != "" {
-		if secret, err = readSecret(o.SecretFile); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	errs = append(errs, err)
+	_, err = w.key()
+	errs = append(errs, err)
+	w.body, err = openTemplate(o.Template, o.TemplateFile)
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
-	return &Webhook{url: o.URL, secret: secret, http: webhookClient(loopback, o.AllowPrivate)}, nil
+	return w, nil
 }
 
-func readSecret(path string) ([]byte, error) {
-	data, err := os.ReadFile(path)
+// key returns the key that signs, nil without one.
+func (w *Webhook) key() ([]byte, error) {
+	if w.secret.IsZero() {
+		return nil, nil
+	}
+	text, err := w.secret.read()
 	if err != nil {
-		return nil, fmt.Errorf("reading webhook secret: %w", err)
+		return nil, err
 	}
-	secret, ok := parseSecret(strings.TrimSpace(string(data)))
+	key, ok := parseSecret(text)
 	if !ok {
-		return nil, fmt.Errorf("webhook secret in %s is not %q and the base64 of 24 to 64 bytes", path, secretPrefix)
+		return nil, fmt.Errorf("webhook secret %s is not %q and the base64 of 24 to 64 bytes", w.secret.File, secretPrefix)
 	}
-	return secret, nil
+	return key, nil
 }
 
 func parseSecret(text string) ([]byte, bool) {
@@ -94,97 +87,39 @@ func parseSecret(text string) ([]byte, bool) {
 	return secret, ok && err == nil && len(secret) >= 24 && len(secret) <= 64
 }
 
-// webhookClient connects to public addresses alone, unless told otherwise: whoever can set a URL,
-// or the DNS of its host, must not reach what only we can reach. Proxies and redirects would go
-// around that.
-func webhookClient(loopback, private bool) *http.Client {
-	dialer := &net.Dialer{Timeout: webhookTimeout, Control: func(_, address string, _ syscall.RawConn) error {
-		return checkAddress(loopback, private, address)
-	}}
-	return &http.Client{
-		Timeout: webhookTimeout,
-		Transport: &http.Transport{
-			DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: webhookTimeout,
-			MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
-
-// checkAddress returns an error unless a connection to address, which was resolved already, is
-// allowed.
-func checkAddress(loopback, private bool, address string) error {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
-	}
-	ip := a.Addr().Unmap()
-	if private || loopback && ip.IsLoopback() || isPublic(ip) {
-		return nil
-	}
-	return fmt.Errorf("%s is not a public address, and others are not allowed", ip)
-}
-
-// Ranges that netip has no method for: shared, benchmarking and reserved IPv4 addresses, and the
-// IPv6 ranges that translate to IPv4 ones.
-var notPublic = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("100.64.0.0/10"),
-	netip.MustParsePrefix("192.0.0.0/24"),
-	netip.MustParsePrefix("198.18.0.0/15"),
-	netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("64:ff9b::/96"),
-	netip.MustParsePrefix("64:ff9b:1::/48"),
-	netip.MustParsePrefix("2002::/16"),
-}
-
-func isPublic(ip netip.Addr) bool {
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() {
-		return false
-	}
-	for _, p := range notPublic {
-		if p.Contains(ip) {
-			return false
-		}
-	}
-	return true
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
-}
-
 // Send implements monitor.Sink: a 2xx answer within ten seconds takes the event.
 func (w *Webhook) Send(ctx context.Context, e monitor.Event) error {
-	body, err := encode(e)
+	if err := w.post(ctx, e); err != nil {
+		err = fmt.Errorf("posting event %s: %w", e.ID, err)
+		return hide(err, w.target.secrets...)
+	}
+	return nil
+}
+
+func (w *Webhook) post(ctx context.Context, e monitor.Event) error {
+	body, err := render(w.body, e)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(body))
+	key, err := w.key()
 	if err != nil {
-		return fmt.Errorf("posting event %s: %w", e.ID, err)
+		return err
 	}
 	timestamp := strconv.FormatInt(time.Now().Unix(), 10)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "tallywood-monitor")
-	req.Header["webhook-id"] = []string{e.ID}
-	req.Header["webhook-timestamp"] = []string{timestamp}
-	if w.secret != nil {
-		req.Header["webhook-signature"] = []string{sign(w.secret, e.ID, timestamp, body)}
+	header := http.Header{
+		"Content-Type":      {"application/json"},
+		"webhook-id":        {e.ID},
+		"webhook-timestamp": {timestamp},
 	}
-	res, err := w.http.Do(req)
-	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) { // its text has the URL, which may be a secret
-			err = ue.Err
-		}
-		return fmt.Errorf("posting event %s: %w", e.ID, err)
+	if key != nil {
+		header["webhook-signature"] = []string{sign(key, e.ID, timestamp, body)}
 	}
-	defer res.Body.Close()
-	_, _ = io.CopyN(io.Discard, res.Body, 64<<10) // so that the connection can be used again
-	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return fmt.Errorf("posting event %s: answered %d %s", e.ID, res.StatusCode, http.StatusText(res.StatusCode))
+	a, err := w.target.ask(ctx, http.MethodPost, w.target.url, header, body, maxReason)
+	switch {
+	case err != nil:
+		return err
+	case !a.ok():
+		return a.refused(time.Now(), string(a.body))
 	}
 	return nil
 }

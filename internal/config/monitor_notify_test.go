@@ -1,0 +1,75 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"tallywood/internal/config"
+)
+
+// withNotify is a monitor configuration with one sink.
+func withNotify(sink string) []byte {
+	return []byte("state: s\nlogs: [{origin: log.example.org, url: 'https://log.example.org', vkey: x, policy: none}]\nidentities: []\nnotify: {it: " + sink + "}\n")
+}
+
+func environment(name string) (string, bool) {
+	v, ok := map[string]string{"TOKEN": "from the environment", "EMPTY": ""}[name]
+	return v, ok
+}
+
+func TestSinksAreRead(t *testing.T) {
+	m, err := config.ParseMonitor(withNotify(`{webhook: {url_file: a, secret_env: TOKEN, template: slack}, min_severity: warning}`), "/dir", environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := m.Notify["it"]
+	if w := n.Webhook; w.URLFile != "/dir/a" || w.Secret != "from the environment" || n.Kind() != "webhook" {
+		t.Errorf("webhook %+v", w)
+	}
+	text, err := config.Format(m)
+	if err != nil || strings.Contains(string(text), "from the environment") {
+		t.Errorf("printed:\n%s%v", text, err)
+	}
+	m, err = config.ParseMonitor(withNotify(`{exec: {command: [bin/hook, x]}}`), "/dir", environment)
+	if err != nil || m.Notify["it"].Exec.Command[0] != "/dir/bin/hook" || m.Notify["it"].Exec.Command[1] != "x" {
+		t.Errorf("exec %+v, %v", m, err)
+	}
+	for _, atom := range []string{`{atom: feed.xml}`, `{atom: {path: feed.xml, entries: 3}}`} {
+		m, err = config.ParseMonitor(withNotify(atom), "/dir", environment)
+		if err != nil || m.Notify["it"].Atom.Path != "/dir/feed.xml" {
+			t.Errorf("%s: %+v, %v", atom, m, err)
+		}
+	}
+}
+
+func TestSinksAreChecked(t *testing.T) {
+	for sink, want := range map[string]string{
+		`{}`:                               "exactly one of",
+		`{jsonl: a, atom: b}`:              "has jsonl and atom",
+		`{jsonl: a, min_severity: loud}`:   "min_severity",
+		`{web_hook: {}}`:                   `unknown key "web_hook"`,
+		`{webhook: {}}`:                    "no url",
+		`{webhook: {url: a, url_file: b}}`: "both url and url_file",
+		`{webhook: {url: a, secret_file: b, secret_env: TOKEN}}`:                       "both secret_file and secret_env",
+		`{webhook: {url: a, secret_env: NO_SUCH}}`:                                     "NO_SUCH is not set",
+		`{webhook: {url: a, secret_env: EMPTY}}`:                                       "EMPTY is not set or empty",
+		`{webhook: {url: a, template: slack, template_file: b}}`:                       "both template and template_file",
+		`{webhook: {url: a, secret: inline}}`:                                          `unknown key "secret"`,
+		`{smtp: {server: a, from: b}}`:                                                 "nobody would get mail",
+		`{smtp: {from: a, to: [b]}}`:                                                   "no server",
+		`{smtp: {server: a, to: [b]}}`:                                                 "no from",
+		`{smtp: {server: a, from: b, to: [c], password: inline}}`:                      `unknown key "password"`,
+		`{smtp: {server: a, from: b, to: [c], password_file: x, password_env: TOKEN}}`: "both password_file",
+		`{exec: {}}`:                          "no command",
+		`{exec: a}`:                           "line 4",
+		`{exec: {command: [a], shell: true}}`: `unknown key "shell"`,
+		`{atom: {}}`:                          "no path",
+		`{atom: {path: a, size: 3}}`:          `unknown key "size"`,
+		`{atom: [a]}`:                         "neither a path",
+	} {
+		_, err := config.ParseMonitor(withNotify(sink), "/dir", environment)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", sink, err, want)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"tallywood/internal/config"
+	"tallywood/monitor"
+	"tallywood/monitor/alert"
+	"tallywood/monitor/rule"
+)
+
+// monitorRoutes returns the sinks of m, by name. It reads secrets and templates, and connects to
+// nothing.
+func monitorRoutes(m *config.Monitor, logger *slog.Logger) (map[string]monitor.Route, error) {
+	routes := map[string]monitor.Route{}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(m.Notify)) {
+		n := m.Notify[name]
+		sink, err := openSink(n, logger)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("notify %q: %w", name, err))
+		}
+		r := monitor.Route{Sink: sink}
+		switch n.MinSeverity {
+		case "warning":
+			r.MinSeverity = rule.Warning
+		case "critical":
+			r.MinSeverity = rule.Critical
+		}
+		routes[name] = r
+	}
+	return routes, errors.Join(errs...)
+}
+
+func openSink(n config.Notify, logger *slog.Logger) (monitor.Sink, error) {
+	switch {
+	case n.Webhook != nil:
+		w := n.Webhook
+		return alert.OpenWebhook(alert.WebhookOptions{URL: alert.Secret{File: w.URLFile, Value: w.URL},
+			Secret: alert.Secret{File: w.SecretFile, Value: w.Secret}, Template: w.Template, TemplateFile: w.TemplateFile,
+			AllowPrivate: w.AllowPrivate})
+	case n.SMTP != nil:
+		s := n.SMTP
+		return alert.OpenSMTP(alert.SMTPOptions{Server: s.Server, TLS: s.TLS, CAFile: s.CAFile, User: s.User,
+			Password: alert.Secret{File: s.PasswordFile, Value: s.Password}, From: s.From, To: s.To, Log: logger})
+	case n.Exec != nil:
+		x := n.Exec
+		return alert.OpenExec(alert.ExecOptions{Command: x.Command, Timeout: time.Duration(x.Timeout), Env: x.Env})
+	case n.Atom != nil:
+		a := n.Atom
+		return alert.NewAtom(alert.AtomOptions{Path: a.Path, URL: a.URL, Entries: a.Entries})
+	}
+	return alert.NewJSONL(n.JSONL)
+}
