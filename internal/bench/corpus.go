@@ -9,12 +9,15 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"tallywood/internal/mint"
 	"tallywood/log/entry"
 )
 
@@ -30,11 +33,11 @@ const (
 // A corpus is an endless list of valid, different hashedrekord entries that a seed determines:
 // P-256 keys derived from it, and RFC 6979 signatures, which take no randomness.
 type corpus struct {
-	seed   [8]byte
-	keys   [corpusKeys]*ecdsa.PrivateKey
-	spki   [corpusKeys][]byte
-	issuer *issuer      // of Certificates, else nil
-	next   atomic.Int64 // the first entry nobody has taken
+	seed  [8]byte
+	keys  [corpusKeys]*ecdsa.PrivateKey
+	spki  [corpusKeys][]byte
+	world *mint.World  // that certifies, of Certificates; else nil
+	next  atomic.Int64 // the first entry nobody has taken
 
 	// Of a log that has the first known entries already, nearly all entries are one of those.
 	known int64
@@ -70,7 +73,7 @@ func newCorpus(seed uint64, kind string) (*corpus, error) {
 		return c, nil
 	case Certificates:
 		var err error
-		if c.issuer, err = newIssuer(c.keys[0]); err != nil {
+		if c.world, err = mint.New(seed); err != nil {
 			return nil, err
 		}
 		_, err = c.certify(0) // what fails would fail always
@@ -104,20 +107,26 @@ func (c *corpus) make(i int64) signed {
 
 func (c *corpus) certify(i int64) (s signed, err error) {
 	s.digest = sha256.Sum256(fmt.Appendf(c.seed[:8:8], "entry %d", i))
-	key := c.keys[i%corpusKeys]
+	var key crypto.Signer = c.keys[i%corpusKeys]
 	s.raw = c.spki[i%corpusKeys]
-	if c.issuer != nil {
-		if key, err = c.key(fmt.Sprintf("entry key %d", i)); err != nil {
+	if c.world != nil {
+		issued, err := c.world.Issue(workflow, i)
+		if err != nil {
 			return s, err
 		}
-		s.certificate = true
-		if s.raw, err = c.issuer.issue(i, key); err != nil {
-			return s, err
-		}
+		s.certificate, s.raw, key = true, issued.DER, issued.Key()
 	}
 	s.sig, err = key.Sign(nil, s.digest[:], crypto.SHA256)
 	return s, err
 }
+
+// workflow is a certificate such as Fulcio's for a workflow, as short as those are.
+var workflow = func() mint.Certificate {
+	c := mint.Run{Repository: "example/project", Commit: "0123456789abcdef0123456789abcdef01234567"}.GitHub()
+	maps.DeleteFunc(c.Extensions, func(n int, _ string) bool { return n > 12 })
+	c.NotBefore = time.Unix(1_790_000_000, 0)
+	return c
+}()
 
 // number returns which entry the ith is. If the log has some, seven of eight are one of those, at
 // random; the eighth is one that no other run has posted.
