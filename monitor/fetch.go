@@ -39,16 +39,22 @@ type getter interface {
 
 // A source is where one log's static files are read.
 type source struct {
-	base string // without trailing slash
-	http *http.Client
+	base    string // without trailing slash
+	http    *http.Client
+	buffers buffers // of entry bundles
 }
 
 // get returns the body at a path below the log's URL. One longer than limit is cut at limit+1
 // bytes: too long to be what was asked for, so that it fails verification like any other lie.
 // fresh asks caches on the way to ask the origin.
 func (s *source) get(ctx context.Context, path string, limit int64, fresh bool) ([]byte, error) {
+	return s.getInto(ctx, nil, path, limit, fresh)
+}
+
+// getInto is get for a body that is put into buf, if it fits.
+func (s *source) getInto(ctx context.Context, buf []byte, path string, limit int64, fresh bool) ([]byte, error) {
 	for n := 1; ; n++ {
-		data, err := s.attempt(ctx, path, limit, fresh)
+		data, err := s.attempt(ctx, buf, path, limit, fresh)
 		var fe *fetchError
 		if err == nil || n == fetchAttempts || ctx.Err() != nil ||
 			errors.As(err, &fe) && fe.Status != 0 && fe.Status < 500 && fe.Status != http.StatusTooManyRequests {
@@ -63,7 +69,7 @@ func (s *source) get(ctx context.Context, path string, limit int64, fresh bool) 
 	}
 }
 
-func (s *source) attempt(ctx context.Context, path string, limit int64, fresh bool) ([]byte, error) {
+func (s *source) attempt(ctx context.Context, buf []byte, path string, limit int64, fresh bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/"+path, nil)
@@ -88,7 +94,7 @@ func (s *source) attempt(ctx context.Context, path string, limit int64, fresh bo
 	case res.StatusCode != http.StatusOK:
 		return nil, &fetchError{path, res.StatusCode, httpStatus(res.StatusCode)}
 	}
-	data, err := readBody(res, limit)
+	data, err := readBody(res, buf, limit)
 	if err != nil {
 		return nil, &fetchError{path, 0, err}
 	}
@@ -100,8 +106,8 @@ func httpStatus(code int) error {
 	return fmt.Errorf("%d %s", code, cmp.Or(http.StatusText(code), "unknown status"))
 }
 
-// readBody reads at most limit+1 bytes, decoded.
-func readBody(res *http.Response, limit int64) ([]byte, error) {
+// readBody reads at most limit+1 bytes, decoded, into buf if they fit.
+func readBody(res *http.Response, buf []byte, limit int64) ([]byte, error) {
 	switch {
 	case res.Header.Get("Content-Encoding") == "gzip": // some logs store bundles so
 		z, err := gzip.NewReader(res.Body)
@@ -112,9 +118,12 @@ func readBody(res *http.Response, limit int64) ([]byte, error) {
 	case res.ContentLength < 0:
 		return io.ReadAll(io.LimitReader(res.Body, limit+1))
 	}
-	data := make([]byte, min(res.ContentLength, limit+1))
-	_, err := io.ReadFull(res.Body, data)
-	return data, err
+	n := int(min(res.ContentLength, limit+1))
+	if cap(buf) < n {
+		buf = make([]byte, n, n+n/8) // the next bundle may be a little larger
+	}
+	_, err := io.ReadFull(res.Body, buf[:n])
+	return buf[:n], err
 }
 
 // defaultClient reads logs: many small files from few hosts, redirects within a host alone.

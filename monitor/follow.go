@@ -58,6 +58,7 @@ func (w *walk) run(ctx context.Context) error {
 			return w.tail.scan(ctx, n, w.width(n), from, false)
 		},
 		func(s *scanned) error { return w.accept(ctx, s, from) })
+	w.tail.source.buffers.drop()    // until the next backlog
 	if errors.Is(err, errBacklog) { // what is not committed does not fit
 		return err
 	}
@@ -95,7 +96,9 @@ func (w *walk) accept(ctx context.Context, s *scanned, from int64) error {
 	if wrong != nil {
 		return w.mismatched(s, wrong)
 	}
-	return w.take(ctx, s)
+	err = w.take(ctx, s)
+	w.tail.source.buffers.give(s.raw.data)
+	return err
 }
 
 // again looks past caches at a bundle that is wrong. If that fails, its error holds what the first

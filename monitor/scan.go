@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -66,19 +67,22 @@ func (t *tail) scan(ctx context.Context, n int64, width int, from int64, fresh b
 	return s, nil
 }
 
-// bundle fetches entry bundle n and returns its first width entries. err says that nothing was
-// fetched; wrong says why the bytes cannot be what was asked for.
+// bundle fetches entry bundle n and returns its first width entries, which are in the memory of raw:
+// whoever needs neither any more may give that to s.buffers. err says that nothing was fetched; wrong
+// says why the bytes cannot be what was asked for.
 func (s *source) bundle(ctx context.Context, l layout, n int64, width int, fresh bool) (raw file, entries [][]byte, wrong, err error) {
 	path := tilePath(l.dir, n, width)
-	data, err := s.get(ctx, path, l.limit, fresh)
+	buf := s.buffers.take()
+	data, err := s.getInto(ctx, buf, path, l.limit, fresh)
 	whole := false
 	if errors.Is(err, fs.ErrNotExist) && width < bundleWidth {
 		full := tilePath(l.dir, n, bundleWidth)
-		if all, fullErr := s.get(ctx, full, l.limit, fresh); fullErr == nil {
+		if all, fullErr := s.getInto(ctx, buf, full, l.limit, fresh); fullErr == nil {
 			path, data, whole, err = full, all, true, nil
 		}
 	}
 	if err != nil {
+		s.buffers.give(buf)
 		return raw, nil, nil, err
 	}
 	raw = file{name: evidenceName(path), data: data, url: path, at: time.Now()}
@@ -92,9 +96,15 @@ func (s *source) bundle(ctx context.Context, l layout, n int64, width int, fresh
 	return raw, entries[:width], nil, nil
 }
 
-// judge matches one entry. What is kept of it is copied: a bundle is far larger than an entry.
+// judge matches one entry. What is kept of it is copied and read again: the bundle's memory is for the
+// next one, and it is far larger than an entry.
 func (s *scanned) judge(t *tail, index int64, e []byte, leaf tlog.Hash) {
 	d, err := t.layout.decode(index, e)
+	if err == nil && len(t.rules.Match(&d.entry)) == 0 {
+		return
+	}
+	e = bytes.Clone(e)
+	d, err = t.layout.decode(index, e)
 	h := hit{index: index, leaf: leaf, decoded: d, matches: t.rules.Match(&d.entry), err: err}
 	if err != nil {
 		for _, f := range t.rules.MatchBytes(e) {
@@ -105,15 +115,53 @@ func (s *scanned) judge(t *tail, index int64, e []byte, leaf tlog.Hash) {
 	}
 	switch {
 	case len(h.matches)+len(h.findings) > 0:
-		h.entry = bytes.Clone(e)
+		h.entry = e
 		s.hits = append(s.hits, h)
 	case !t.limits.on(rule.LogMalformedEntry):
 	case err != nil && len(s.malformed) == 0:
-		h.entry = bytes.Clone(e)
+		h.entry = e
 		s.malformed = append(s.malformed, h)
 	case err != nil: // the first stands for all of the bundle
 		s.malformed = append(s.malformed, hit{index: index})
 	}
+}
+
+// buffers are the memory of entry bundles that were taken, for the next ones. The zero value has none.
+type buffers struct {
+	mu   sync.Mutex
+	free [][]byte
+}
+
+// maxBuffer is the size of a buffer that is kept: bundles of certificates are smaller.
+const maxBuffer = 2 << 20
+
+// take returns a buffer, nil if there is none.
+func (b *buffers) take() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.free)
+	if n == 0 {
+		return nil
+	}
+	buf := b.free[n-1]
+	b.free = b.free[:n-1]
+	return buf
+}
+
+// give takes a buffer back, which nobody looks at any more.
+func (b *buffers) give(buf []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if cap(buf) > 0 && cap(buf) <= maxBuffer && len(b.free) < readAhead {
+		b.free = append(b.free, buf)
+	}
+}
+
+// drop forgets all buffers.
+func (b *buffers) drop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free = nil
 }
 
 // inOrder calls produce for from..to-1, up to ahead at once, and consume with the results in
