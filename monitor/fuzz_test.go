@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"tallywood/monitor"
@@ -79,29 +78,4 @@ func FuzzDecodeEntry(f *testing.F) {
 		}
 		rules.MatchBytes(e)
 	})
-}
-
-// BenchmarkBacklog follows a log of unique certificates from its beginning, as after a long
-// outage, over loopback HTTP.
-func BenchmarkBacklog(b *testing.B) {
-	const size = 20_000
-	ca, l := newTestCA(b), newTestLog(b, "log.localhost")
-	entries := make([][]byte, size)
-	total := 0
-	for i := range entries {
-		entries[i] = ca.entry(bob, goodIssuer)
-		total += len(entries[i])
-	}
-	entries[size/2] = ca.entry(alice, evilIssuer)
-	l.add(entries...)
-	b.ReportAllocs()
-	for b.Loop() {
-		s := newStation(b, l.config(monitor.KindRekor))
-		s.options.EvidenceDir = filepath.Join(b.TempDir(), "evidence")
-		if r := s.check(); len(r.Events) != 1 || r.Logs[0].Scanned != size {
-			b.Fatalf("%+v", r)
-		}
-	}
-	b.ReportMetric(float64(size)*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
-	b.SetBytes(int64(total))
 }
