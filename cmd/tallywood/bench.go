@@ -17,8 +17,8 @@ import (
 )
 
 func benchCommand() command {
-	return command{name: "bench", args: "log|storage|witness|fill|floor|abuse URL [FLAGS]",
-		short: "measure a log, a witness or a store under load",
+	return command{name: "bench", args: "log|storage|witness|fill|floor|abuse|monitor URL [FLAGS]",
+		short: "measure a log, a witness, a store or the monitor under load",
 		long: `
 "bench storage URL" writes a log of its own into the bucket or directory at URL, through the
 storage driver alone, without HTTP, signatures or witnesses, and removes it again. It prints entries
@@ -59,6 +59,14 @@ of several attacks from other addresses: oversize, slow and garbage requests, wr
 floods of connections. It prints what the well-behaved saw, the server's memory (--pid) and what
 attackers got. Its flags are those that say so, --concurrency (8), --duration, --pid and --json.
 
+"bench monitor DIR" has a process of this program follow the log in DIR from its beginning, with full
+verification, and prints what CPU time and memory it took, and whether it told exactly of the entries
+that were planted. "bench monitor DIR --generate" makes such a log: --entries signatures, each with a
+certificate of its own, chain and SCT; --kind ct makes a certificate log of them. --plant FILE says
+what is planted and who is watched (docs/performance.md), otherwise it is some of each kind. With
+--against COMMAND another monitor is measured after it, told by LOG_URL, LOG_ORIGIN, LOG_VKEY and
+LOG_DIR in its environment; of its output the lines "found NAME at INDEX" count.
+
 The load goes where you point it: point it at servers of your own. Tallywood limits what one address
 may send; limits.exempt in its configuration lets the load through.`,
 		run: runBench}
@@ -76,6 +84,7 @@ type benchRun struct {
 	fill    *fillRun
 	abuse   *abuseRun
 	witness *witnessRun
+	monitor *monitorBench
 }
 
 func benchFlags(fs *flag.FlagSet) *benchRun {
@@ -90,11 +99,11 @@ func benchFlags(fs *flag.FlagSet) *benchRun {
 	fs.Uint64Var(&o.Seed, "seed", 0, "`N` picks the corpus; the same seed posts the same entries\n(default: random; fill, witness, --known: 0)")
 	fs.Int64Var(&o.Known, "known", 0, "`N` entries that the log has from \"bench fill\" with the same seed: most requests repeat one")
 	fs.StringVar(&b.pid, "pid", "", "`PID` of the server; witness: several processes with + between them")
-	fs.StringVar(&b.against, "against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one;\nwitness: URLs")
+	fs.StringVar(&b.against, "against", "", "`URL` of a log, or DIR of a store, to measure in turns with this one;\nwitness: URLs; monitor: a command")
 	fs.StringVar(&b.againstPID, "against-pid", "", "`PID` of that log's server; witness: of each, with commas between them")
 	fs.IntVar(&b.pairs, "pairs", 5, "`N` pairs of runs at each concurrency or number of logs, with --against")
 	fs.BoolVar(&b.asJSON, "json", false, "print JSON")
-	b.storage, b.fill, b.abuse, b.witness = storageFlags(fs), fillFlags(fs), abuseFlags(fs), witnessFlags(fs)
+	b.storage, b.fill, b.abuse, b.witness, b.monitor = storageFlags(fs), fillFlags(fs), abuseFlags(fs), witnessFlags(fs), monitorFlags(fs)
 	return b
 }
 
@@ -125,6 +134,8 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 		return b.fill.run(ctx, t, fs, where, b.load.Seed, b.asJSON)
 	case "floor":
 		return b.fill.floor(ctx, t, fs, where, b.policy, b.load.Count, b.asJSON)
+	case "monitor":
+		return b.benchMonitor(ctx, t, where)
 	case "abuse":
 		counts, err := counts("concurrency", b.concurrency)
 		if err != nil {
@@ -133,7 +144,7 @@ func runBench(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 		b.load.URL = where
 		return b.abuse.run(ctx, t, b.load, counts, b.asJSON)
 	}
-	return usagef("bench %s: want log, storage, witness, fill, floor or abuse", operands[0])
+	return usagef("bench %s: want log, storage, witness, fill, floor, abuse or monitor", operands[0])
 }
 
 // log is "bench log".

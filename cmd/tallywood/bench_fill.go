@@ -24,7 +24,7 @@ type fillRun struct {
 // fillFlags adds the flags of "bench fill".
 func fillFlags(fs *flag.FlagSet) *fillRun {
 	f := new(fillRun)
-	fs.Int64Var(&f.entries, "entries", 1_000_000, "fill: `N` entries that the log is to have")
+	fs.Int64Var(&f.entries, "entries", 1_000_000, "fill, monitor: `N` entries that the log is to have")
 	fs.StringVar(&f.key, "key", "", "fill, floor: `FILE` with the log's key, PKCS#8 PEM")
 	fs.StringVar(&f.origin, "origin", "", "fill, floor: `NAME` on the log's checkpoints")
 	fs.StringVar(&f.name, "log", "signatures", "fill: `NAME` of the log in the storage")

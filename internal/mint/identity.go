@@ -40,21 +40,21 @@ func named(n Name, issuer string) Certificate {
 // A Run is one run of a workflow or pipeline, as its certificate tells of it. What is empty is as
 // usual: a push to the main branch, on the forge's own machines, of a public repository.
 type Run struct {
-	Repository string // owner/name; on GitLab group/project
-	Workflow   string // path, default .github/workflows/release.yml or .gitlab-ci.yml
-	Ref        string // default refs/heads/main
-	Commit     string // default 40 hex digits
-	Trigger    string // default push
-	ID         int64  // of the run
-	Attempt    int    // default 1
+	Repository string `yaml:"repository"` // owner/name; on GitLab group/project
+	Workflow   string `yaml:"workflow"`   // path, default .github/workflows/release.yml or .gitlab-ci.yml
+	Ref        string `yaml:"ref"`        // default refs/heads/main
+	Commit     string `yaml:"commit"`     // default 40 hex digits
+	Trigger    string `yaml:"trigger"`    // default push
+	ID         int64  `yaml:"run_id"`     // of the run
+	Attempt    int    `yaml:"attempt"`    // default 1
 
-	RepositoryID string // default derived from the names
-	OwnerID      string
-	Runner       string // default github-hosted or gitlab-hosted
-	Visibility   string // default public
-	Environment  string // default none
-	Signer       string // URI of the reusable workflow that signs; default the workflow itself
-	Issuer       string // default the forge's
+	RepositoryID string `yaml:"repository_id"` // default derived from the names
+	OwnerID      string `yaml:"owner_id"`
+	Runner       string `yaml:"runner"`      // default github-hosted or gitlab-hosted
+	Visibility   string `yaml:"visibility"`  // default public
+	Environment  string `yaml:"environment"` // default none
+	Signer       string `yaml:"signer"`      // URI of the reusable workflow that signs; default the workflow itself
+	Issuer       string `yaml:"issuer"`      // default the forge's
 }
 
 // GitHub returns the certificate that a run gets on github.com.

@@ -359,3 +359,62 @@ func BenchmarkFill(b *testing.B) {
 		}
 	}
 }
+
+// TestPlanIsPlanted reads every key of a plan, and says what is wrong with one that makes no sense.
+func TestPlanIsPlanted(t *testing.T) {
+	w := world(t, 1)
+	p, err := mint.ReadPlan([]byte(`
+identities: [{name: me, email: me@example.com}]
+entries:
+  - {index: 1, email: me@example.com, uri: "https://e.example", dns: "*.example.com", ip: "2001:db8::1", username: me,
+     issuer: "https://i.example", extensions: {8: "", 12: "https://r.example"}, not_before: 2026-01-02T03:04:05Z, lifetime: 1h,
+     key: k, key_type: P-384, ca: other, sct: stranger, usages: [server, code signing], content: c}
+  - {index: -1, quiet: true, github: {repository: a/b, run_id: 7, environment: prod}, cut: 200}
+  - {index: 0, bytes: e30=}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	planted, loud, err := p.Place(w, 10)
+	if err != nil || len(planted) != 3 || !loud[0] || !loud[1] || loud[9] {
+		t.Fatalf("planted %d, of which one is to be told of %v: %v", len(planted), loud, err)
+	}
+	made, err := w.Make(planted[1], 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(made.DER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.EmailAddresses[0] != "me@example.com" || c.DNSNames[0] != "*.example.com" || c.URIs[0].Host != "e.example" || c.IPAddresses[0].String() != "2001:db8::1" ||
+		c.NotBefore.Format(time.RFC3339) != "2026-01-02T03:04:05Z" || c.NotAfter.Sub(c.NotBefore) != time.Hour ||
+		len(c.ExtKeyUsage) != 2 || c.PublicKey.(*ecdsa.PublicKey).Params().BitSize != 384 || c.Issuer.CommonName != "other-intermediate" {
+		t.Errorf("the certificate is %+v", c)
+	}
+	made, err = w.Make(planted[9], 9)
+	if err != nil || len(made.DER) != 200 {
+		t.Errorf("a certificate cut to 200 bytes has %d: %v", len(made.DER), err)
+	}
+	for text, want := range map[string]string{
+		"entries: [{index: 10}]":                           "not in a log of 10 entries",
+		"entries: [{index: 3}, {index: -7}]":               "another one at index 3",
+		"entries: [{index: 1, ip: x}]":                     "no address",
+		"entries: [{index: 1, key_type: DSA}]":             "none of P-256",
+		"entries: [{index: 1, sct: x}]":                    "none of none, wrong, stranger",
+		"entries: [{index: 1, usages: [x]}]":               "neither",
+		"entries: [{index: 1, bytes: '!'}]":                "not base64",
+		"entries: [{index: 1, github: {}, gitlab: {}}]":    "both",
+		"entries: [{index: 1, colour: red}]":               "colour",
+		"entries: []\n---\nentries: []":                    "follows",
+		"entries: [{index: 1, github: {repositories: x}}]": "repositories",
+	} {
+		p, err := mint.ReadPlan([]byte(text))
+		if err == nil {
+			_, _, err = p.Place(w, 10)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %q", text, err, want)
+		}
+	}
+}
