@@ -10,7 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Notify is one sink: exactly one of jsonl, webhook, smtp, exec and atom.
+// Notify is one sink: exactly one of jsonl, webhook, smtp, github, exec and atom.
 type Notify struct {
 	// A file to which each event is appended as one line of JSON.
 	JSONL string `yaml:"jsonl,omitempty"`
@@ -18,6 +18,8 @@ type Notify struct {
 	Webhook *Webhook `yaml:"webhook,omitempty"`
 	// A mail server that sends each event as a mail.
 	SMTP *SMTP `yaml:"smtp,omitempty"`
+	// A repository in which events become issues.
+	GitHub *GitHub `yaml:"github,omitempty"`
 	// A program that is run for each event.
 	Exec *Exec `yaml:"exec,omitempty"`
 	// A feed file of the newest events.
@@ -69,6 +71,25 @@ type SMTP struct {
 	Password string `yaml:"-"` // that of PasswordEnv
 }
 
+// GitHub is a repository in which events become issues.
+type GitHub struct {
+	// owner/name.
+	Repository string `yaml:"repository"`
+	// File with a token that may read and write issues there.
+	TokenFile string `yaml:"token_file,omitempty"`
+	// Environment variable with it.
+	TokenEnv string `yaml:"token_env,omitempty"`
+	// Base URL of the API; https://HOST/api/v3 for GitHub Enterprise Server. Default:
+	// https://api.github.com.
+	API string `yaml:"api,omitempty"`
+	// Label of the issues. Default: tallywood.
+	Label string `yaml:"label,omitempty"`
+	// Whether the API may lie in a private network. Default: false.
+	AllowPrivate bool `yaml:"allow_private,omitempty"`
+
+	Token string `yaml:"-"` // that of TokenEnv
+}
+
 // Exec is a program that is run for each event, without a shell.
 type Exec struct {
 	// Path of the program, relative to this file or absolute, and its arguments.
@@ -108,7 +129,7 @@ func (n Notify) kinds() []string {
 	for _, k := range []struct {
 		name string
 		is   bool
-	}{{"jsonl", n.JSONL != ""}, {"webhook", n.Webhook != nil}, {"smtp", n.SMTP != nil},
+	}{{"jsonl", n.JSONL != ""}, {"webhook", n.Webhook != nil}, {"smtp", n.SMTP != nil}, {"github", n.GitHub != nil},
 		{"exec", n.Exec != nil}, {"atom", n.Atom != nil}} {
 		if k.is {
 			kinds = append(kinds, k.name)
@@ -148,7 +169,7 @@ func (n Notify) check(getenv func(string) (string, bool)) (errs []error) {
 			want(ok && *value != "", "environment variable %s is not set or empty", env)
 		}
 	}
-	want(len(n.kinds()) == 1, "want exactly one of jsonl, webhook, smtp, exec and atom, has %s", orNothing(n.Kind()))
+	want(len(n.kinds()) == 1, "want exactly one of jsonl, webhook, smtp, github, exec and atom, has %s", orNothing(n.Kind()))
 	want(slices.Contains([]string{"", "info", "warning", "critical"}, n.MinSeverity),
 		"min_severity %q is not info, warning or critical", n.MinSeverity)
 	if w := n.Webhook; w != nil {
@@ -162,6 +183,11 @@ func (n Notify) check(getenv func(string) (string, bool)) (errs []error) {
 		want(s.From != "", "smtp has no from")
 		want(len(s.To) > 0, "smtp has no to: nobody would get mail")
 		secret("password", s.PasswordFile, s.PasswordEnv, &s.Password)
+	}
+	if g := n.GitHub; g != nil {
+		want(g.Repository != "", "github has no repository")
+		want(g.TokenFile != "" || g.TokenEnv != "", "github has neither token_file nor token_env")
+		secret("token", g.TokenFile, g.TokenEnv, &g.Token)
 	}
 	if n.Exec != nil {
 		want(len(n.Exec.Command) > 0, "exec has no command")
@@ -188,6 +214,9 @@ func (m *Monitor) resolveNotify() {
 		}
 		if s := n.SMTP; s != nil {
 			paths = append(paths, &s.CAFile, &s.PasswordFile)
+		}
+		if n.GitHub != nil {
+			paths = append(paths, &n.GitHub.TokenFile)
 		}
 		if n.Exec != nil && len(n.Exec.Command) > 0 {
 			paths = append(paths, &n.Exec.Command[0])

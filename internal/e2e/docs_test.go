@@ -317,6 +317,7 @@ func TestAlertsPage(t *testing.T) {
 	writeFile(t, p.dir, "hook.key", "whsec_"+strings.Repeat("c2VjcmV0", 4)+"\n")
 	writeFile(t, p.dir, "slack.url", "https://hooks.slack.com/services/T0/B0/secret\n")
 	writeFile(t, p.dir, "smtp.password", "secret\n")
+	writeFile(t, p.dir, "github.token", "secret\n")
 	if err := os.Chmod(writeFile(t, p.dir, "page-me", "#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}

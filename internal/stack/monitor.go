@@ -124,7 +124,7 @@ func OpenMonitor(m *config.Monitor, logger *slog.Logger) (*monitor.Monitor, erro
 func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slog.Logger) (*monitor.Monitor, error) {
 	logs, lerr := monitorLogs(m)
 	rules, rerr := monitorRules(m)
-	routes, serr := monitorRoutes(m, logger)
+	routes, serr := monitorRoutes(m, key.signer, logger)
 	if err := errors.Join(lerr, rerr, serr); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,10 @@
 package stack
 
 import (
+	"crypto"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,13 +19,14 @@ import (
 )
 
 // monitorRoutes returns the sinks of m, by name. It reads secrets and templates, and connects to
-// nothing.
-func monitorRoutes(m *config.Monitor, logger *slog.Logger) (map[string]monitor.Route, error) {
+// nothing. Without the monitor's key nothing may be sent through them.
+func monitorRoutes(m *config.Monitor, key crypto.Signer, logger *slog.Logger) (map[string]monitor.Route, error) {
 	routes := map[string]monitor.Route{}
-	var errs []error
+	marker, err := markerKey(key)
+	errs := []error{err}
 	for _, name := range slices.Sorted(maps.Keys(m.Notify)) {
 		n := m.Notify[name]
-		sink, err := openSink(n, logger)
+		sink, err := openSink(n, marker, logger)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("notify %q: %w", name, err))
 		}
@@ -37,7 +42,7 @@ func monitorRoutes(m *config.Monitor, logger *slog.Logger) (map[string]monitor.R
 	return routes, errors.Join(errs...)
 }
 
-func openSink(n config.Notify, logger *slog.Logger) (monitor.Sink, error) {
+func openSink(n config.Notify, marker []byte, logger *slog.Logger) (monitor.Sink, error) {
 	switch {
 	case n.Webhook != nil:
 		w := n.Webhook
@@ -48,6 +53,10 @@ func openSink(n config.Notify, logger *slog.Logger) (monitor.Sink, error) {
 		s := n.SMTP
 		return alert.OpenSMTP(alert.SMTPOptions{Server: s.Server, TLS: s.TLS, CAFile: s.CAFile, User: s.User,
 			Password: alert.Secret{File: s.PasswordFile, Value: s.Password}, From: s.From, To: s.To, Log: logger})
+	case n.GitHub != nil:
+		g := n.GitHub
+		return alert.OpenGitHub(alert.GitHubOptions{Repository: g.Repository, Token: alert.Secret{File: g.TokenFile, Value: g.Token},
+			API: g.API, Label: g.Label, MarkerKey: marker, AllowPrivate: g.AllowPrivate})
 	case n.Exec != nil:
 		x := n.Exec
 		return alert.OpenExec(alert.ExecOptions{Command: x.Command, Timeout: time.Duration(x.Timeout), Env: x.Env})
@@ -56,4 +65,16 @@ func openSink(n config.Notify, logger *slog.Logger) (monitor.Sink, error) {
 		return alert.NewAtom(alert.AtomOptions{Path: a.Path, URL: a.URL, Entries: a.Entries})
 	}
 	return alert.NewJSONL(n.JSONL)
+}
+
+// markerKey derives a key for the marks of issues from the monitor's own, zeros from none.
+func markerKey(key crypto.Signer) ([]byte, error) {
+	if key == nil {
+		return make([]byte, 32), nil
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("deriving a key for the marks of issues: %w", err)
+	}
+	return hkdf.Key(sha256.New, der, nil, "tallywood: marks of issues", 32)
 }
