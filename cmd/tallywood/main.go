@@ -50,7 +50,7 @@ type command struct {
 
 // commands in the order of the help.
 func commands() []command {
-	return []command{upCommand(), signCommand(), verifyCommand(), serveCommand(), monitorCommand(), showCommand(),
+	return []command{demoCommand(), upCommand(), signCommand(), verifyCommand(), serveCommand(), monitorCommand(), showCommand(),
 		logCommand(), peerCommand(), keyCommand(), configCommand(), storageCommand(), benchCommand(), versionCommand()}
 }
 
