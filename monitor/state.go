@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	stateVersion = 1
+	stateVersion = 2    // 1 had no book; it is read as one in which nothing is
 	maxRaised    = 256  // IDs of events about the log that are remembered
 	maxAlerts    = 20   // newest events kept for people to look at
 	maxFailures  = 64   // deliveries given up of which the event is kept
@@ -188,8 +188,8 @@ func decodeState(data []byte) (*state, error) {
 		return nil, errors.New("decoding state: data after the object")
 	}
 	switch {
-	case s.Version != stateVersion:
-		return nil, fmt.Errorf("state has version %d, this program knows %d", s.Version, stateVersion)
+	case s.Version < 1 || s.Version > stateVersion:
+		return nil, fmt.Errorf("state has version %d, this program knows %d and earlier", s.Version, stateVersion)
 	case s.Seq < 1 || s.Next < 0:
 		return nil, errors.New("state has a negative number")
 	case s.Next > 0 && s.Checkpoint == "":
@@ -198,6 +198,6 @@ func decodeState(data []byte) (*state, error) {
 	if _, err := s.compactRange(); err != nil {
 		return nil, fmt.Errorf("decoding state: %w", err)
 	}
-	s.bytes = len(data)
+	s.Version, s.bytes = stateVersion, len(data)
 	return s, nil
 }

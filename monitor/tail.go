@@ -142,6 +142,7 @@ func (t *tail) read(ctx context.Context, st *state, verified, cp policy.Checkpoi
 		return err
 	}
 	w := &walk{tail: t, state: st, cp: cp, after: verified, tree: tr, reach: reach, book: st.Book.Clone()}
+	t.rules.Attend(w.book, int64(reach.End()))
 	return w.run(ctx)
 }
 

@@ -54,6 +54,8 @@ type watch struct {
 	match    func(*Signer) (string, bool) // the name or key that matched
 	inBytes  func([]byte) bool            // whether lower-cased bytes hold what cannot but be there
 	expected []string
+
+	remembers []func(*judging) // the rules that need more than the entry, in order
 }
 
 // check says what is wrong with the authorizations that are expected.
@@ -84,6 +86,7 @@ func (i Identity) compile() (*watch, error) {
 	if i.Expect.Authorize && i.Rules[IDUnauthorized].Off {
 		errs = append(errs, fmt.Errorf("authorizations are required, and rule %q is off", IDUnauthorized))
 	}
+	errs = append(errs, w.remember())
 	seen, named := i.Rules[IDSeen]
 	w.seen = named && !seen.Off || !named && i.Expect.empty()
 	if err := errors.Join(errs...); err != nil {

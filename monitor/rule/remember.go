@@ -1,0 +1,48 @@
+package rule
+
+import (
+	"errors"
+	"fmt"
+)
+
+// opted returns the parameters of an opt-in rule, and whether it is on.
+func (w *watch) opted(id ID) (Params, bool) {
+	p, named := w.Rules[id]
+	return p, named && !p.Off
+}
+
+// remember sets the rules that judge a match by when it was logged and what was there before.
+func (w *watch) remember() error {
+	var errs []error
+	for _, r := range []struct {
+		id  ID
+		new func(Params) (func(*judging), error)
+	}{
+		{EntryOutsideCert, always(outsideValidity)},
+		{EntryDuplicate, always(duplicate)},
+		{IDFanOut, newFanOut},
+		{IDBurst, newBurst},
+		{IDRefDrift, always(refDrift)},
+		{IDNewKey, always(newKey)},
+		{IDKeyReuse, always(keyReuse)},
+		{IDVisibilityChange, always(visibilityChange)},
+		{IDFirstUse, newFirstUse},
+		{IDOffHours, newOffHours},
+	} {
+		p, on := w.opted(r.id)
+		if !on {
+			continue
+		}
+		judge, err := r.new(p)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("rule %q: %w", r.id, err))
+			continue
+		}
+		w.remembers = append(w.remembers, judge)
+	}
+	return errors.Join(errs...)
+}
+
+func always(judge func(*judging)) func(Params) (func(*judging), error) {
+	return func(Params) (func(*judging), error) { return judge, nil }
+}
