@@ -1,0 +1,177 @@
+package authorize
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"tallywood/internal/keys"
+	"tallywood/witness/policy"
+)
+
+// Additions are statements for a manifest, and who signs it.
+type Additions struct {
+	Path       string      // of the manifest; one that is not there is begun
+	Signer     note.Signer // of an Ed25519 key; nil: the manifest gets no signature, a bundle will be it
+	VKey       string      // of Signer: what is there must be signed with it
+	Statements []Statement // Added is set by Append
+	Now        time.Time
+}
+
+// An Outcome is what Append has done.
+type Outcome struct {
+	Manifest Manifest    // as it is now
+	Created  bool        // there was none
+	Added    []Statement // new, or with another expiry
+	There    []Statement // that were there already, so that nothing was changed for them
+}
+
+// Append adds statements to a manifest and signs it again. Readers see the old one or the new one,
+// and of two that run at once one waits for the other. When all statements are there already, the
+// file is left as it is.
+func Append(a Additions) (Outcome, error) {
+	dir := filepath.Dir(a.Path)
+	d, err := os.Open(dir)
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer d.Close() // which gives the lock back
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		return Outcome{}, fmt.Errorf("locking %s: %w", dir, err)
+	}
+	m, err := a.read()
+	out := Outcome{Created: errors.Is(err, fs.ErrNotExist)}
+	if err != nil && !out.Created {
+		return out, fmt.Errorf("manifest %s: %w", a.Path, err)
+	}
+	now := whole(a.Now)
+	if now.Before(m.Signed) {
+		return out, fmt.Errorf("manifest %s was signed at %s, which is not yet: one of two clocks is wrong", a.Path, m.Signed.Format(timeLayout))
+	}
+	for _, s := range a.Statements {
+		if s.Added = now; s.Check() != nil {
+			return out, s.Check()
+		}
+		if m.add(&s) {
+			out.Added = append(out.Added, s)
+		} else {
+			out.There = append(out.There, s)
+		}
+	}
+	if len(m.Statements) > MaxStatements {
+		return out, fmt.Errorf("manifest %s would have %d statements, more than %d; begin another one, and give the monitor both", a.Path, len(m.Statements), MaxStatements)
+	}
+	if out.Manifest = m; len(out.Added) == 0 && !out.Created {
+		return out, nil
+	}
+	m.Serial++
+	m.Signed = now
+	out.Manifest = m
+	return out, a.write(d, m)
+}
+
+// add adds s, or gives the statement that is there another expiry; it returns whether it did. An
+// expired statement begins anew.
+func (m *Manifest) add(s *Statement) bool {
+	i := slices.IndexFunc(m.Statements, func(o Statement) bool { return o.key() == s.key() })
+	if i < 0 {
+		m.Statements = append(m.Statements, *s)
+		return true
+	}
+	old := m.Statements[i]
+	if old.Expires.Equal(s.Expires) {
+		*s = old
+		return false
+	}
+	if old.in(s.Added) {
+		s.Added = old.Added
+	}
+	m.Statements[i] = *s
+	return true
+}
+
+// read returns the manifest that is there, which must be signed with the same key: what somebody
+// else put there is not signed along.
+func (a Additions) read() (Manifest, error) {
+	f, err := os.Open(a.Path)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer f.Close()
+	data, err := readLimited(f, MaxManifest)
+	if err != nil {
+		return Manifest{}, err
+	}
+	_, noteErr := policy.ParseNote(data)
+	if a.Signer == nil {
+		if noteErr == nil {
+			return Manifest{}, errors.New("it is signed with a note key, and was to get no signature")
+		}
+		return Parse(string(data))
+	}
+	if errors.Is(noteErr, policy.ErrNoSignatures) {
+		return Manifest{}, errors.New("it has no signature, so that a bundle must be it, and was to be signed with a note key")
+	}
+	v, err := NewKeys([]string{a.VKey})
+	if err != nil {
+		return Manifest{}, err
+	}
+	verified, err := v.Open(data, nil)
+	if err != nil {
+		return Manifest{}, err
+	}
+	return verified.manifest, nil
+}
+
+// write signs m and puts it in place.
+func (a Additions) write(dir *os.File, m Manifest) (err error) {
+	data := []byte(m.Text())
+	if a.Signer != nil {
+		if data, err = note.Sign(&note.Note{Text: m.Text()}, a.Signer); err != nil {
+			return fmt.Errorf("signing manifest: %w", err)
+		}
+	}
+	if len(data) > MaxManifest {
+		return fmt.Errorf("manifest %s would have %d bytes, more than %d; begin another one, and give the monitor both", a.Path, len(data), MaxManifest)
+	}
+	if _, err := Parse(m.Text()); err != nil {
+		return fmt.Errorf("checking new manifest: %w", err)
+	}
+	mode := fs.FileMode(0o644) // it is to be published
+	if info, err := os.Stat(a.Path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	f, err := os.CreateTemp(dir.Name(), ".tmp-"+filepath.Base(a.Path)+".*")
+	if err != nil {
+		return fmt.Errorf("writing manifest: %w", err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), a.Path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("writing manifest: %w", err), os.Remove(f.Name()))
+	}
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("writing manifest: %w", err)
+	}
+	return nil
+}
+
+// NewSigner returns what signs manifests with a key, and the verifier key that a monitor needs.
+func NewSigner(name string, key crypto.Signer) (note.Signer, string, error) {
+	s, err := keys.NoteSigner(name, key)
+	if err != nil {
+		return nil, "", err
+	}
+	return s, keys.VKey(name, keys.AlgEd25519, key.Public().(ed25519.PublicKey)), nil
+}
