@@ -86,8 +86,9 @@ type Options struct {
 
 // A Monitor follows logs. Use either Run or Check, one at a time.
 type Monitor struct {
-	tails    []*tail
-	evidence string
+	tails     []*tail
+	evidence  string
+	authority *authority // nil: no authorizations
 }
 
 // New checks o. It does no I/O.
@@ -138,6 +139,7 @@ func New(o Options) (*Monitor, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("configuring monitor: %w", err)
 	}
+	m.authorize(o.Authorizations)
 	return m, nil
 }
 
@@ -159,7 +161,7 @@ func newTail(l Log, o Options, seal *seal) (*tail, error) {
 	case !l.StartTime.IsZero() && ok && layout.made == nil:
 		errs = append(errs, fmt.Errorf("start at a time: entries of a log of kind %s do not say when they were made; want an index", l.Kind))
 	}
-	t := &tail{cfg: l, layout: layout, rules: o.Rules, authorizations: o.Authorizations, routes: o.Routes, evidence: o.EvidenceDir,
+	t := &tail{cfg: l, layout: layout, rules: o.Rules, routes: o.Routes, evidence: o.EvidenceDir,
 		limits: limitsOf(o.LogRules), newKey: o.NewKey, maxPending: maxPending, maxWaiting: maxWaiting, maxOutbox: maxOutbox,
 		chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}}
 	t.cfg.URL = strings.TrimRight(l.URL, "/")
@@ -287,6 +289,9 @@ type Result struct {
 	Undelivered int         // events that some sink has not taken yet
 	GivenUp     int64       // deliveries given up, until they are acknowledged
 	Logs        []LogStatus // in the order of Options.Logs
+
+	// Unusable says why authorizations cannot be used, safe to print; empty if they can.
+	Unusable string
 }
 
 // Check brings all logs to their current checkpoints and delivers the outbox, once. What it finds
@@ -316,6 +321,7 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 		r.GivenUp += s.GivenUp
 		r.Logs = append(r.Logs, s)
 	}
+	r.Unusable = m.authority.trouble()
 	if r.Undelivered > 0 || r.GivenUp > 0 {
 		r.Class = rule.Worse(r.Class, rule.Operational)
 	}

@@ -47,6 +47,7 @@ type state struct {
 	Raised     []string  `json:"raised,omitempty"`   // IDs of events about the log, newest last
 	Claims     []string  `json:"claims,omitempty"`   // signed notes still to be held against the tree
 	Down       time.Time `json:"down,omitzero"`      // since when the log has not answered
+	Blind      time.Time `json:"blind,omitzero"`     // since when authorizations cannot be used
 	Behind     time.Time `json:"behind,omitzero"`    // since when there have always been entries to match
 	Outbox     []pending `json:"outbox,omitempty"`   // events not with all their sinks
 	Alerts     []Event   `json:"alerts,omitempty"`   // newest events, newest last

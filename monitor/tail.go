@@ -62,12 +62,13 @@ type tail struct {
 	policy *policy.Policy // the log's policy; own if it has none
 	rules  *rule.Set
 
-	authorizations Authorizations // nil: none
-	routes         map[string]Route
-	wake           map[string]chan struct{} // by sink: its outbox may have something new
-	evidence       string                   // directory
-	journal        *journal
-	log            *slog.Logger
+	authority *authority // nil: none
+	home      bool       // this log's events tell what is about all logs
+	routes    map[string]Route
+	wake      map[string]chan struct{} // by sink: its outbox may have something new
+	evidence  string                   // directory
+	journal   *journal
+	log       *slog.Logger
 
 	poll       time.Duration
 	maxPending int // events in the outbox at which following waits

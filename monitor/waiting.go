@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 // maxWaiting is how many entries of one log wait at most. Of more, those that are due first are
 // raised at once: a flood must not push anything out.
 const maxWaiting = 1024
+
+// maxWhy bounds what an event says of authorizations that cannot be used, in bytes.
+const maxWhy = 1024
 
 // Authorizations know what the owners of identities meant to sign. They are safe for concurrent use.
 type Authorizations interface {
@@ -56,23 +60,11 @@ const (
 func (t *tail) explain(w waiting) answer {
 	switch w.Event.Rule {
 	case rule.IDUnauthorized:
-		if t.authorizations != nil && t.authorizations.Explains(w.Event.Identity, w.Facts, w.logged()) {
+		if t.authority != nil && t.authority.Explains(w.Event.Identity, w.Facts, w.logged()) {
 			return explained
 		}
 	}
 	return unexplained
-}
-
-// refresh has what explains entries looked at again.
-func (t *tail) refresh(ctx context.Context, fresh bool) error {
-	if t.authorizations == nil {
-		return nil
-	}
-	err := t.authorizations.Refresh(ctx, fresh)
-	if err != nil && ctx.Err() == nil {
-		t.met(rule.Operational)
-	}
-	return err
 }
 
 // A deferred finding is one that counts only if nothing explains it.
@@ -152,27 +144,21 @@ func (t *tail) ripe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	refreshErr := t.refresh(ctx, false)
-	if len(st.Waiting) == 0 {
-		return refreshErr
-	}
+	why := t.refresh(ctx, false)
 	gone, due := t.sift(st.Waiting)
 	if len(due) > 0 {
-		refreshErr = t.refresh(ctx, true)
+		why = t.refresh(ctx, true)
 		gone, due = t.sift(st.Waiting)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if len(gone)+len(due) == 0 {
-		return refreshErr
-	}
-	if refreshErr != nil {
+	if why != nil {
 		for i := range due {
-			due[i].Event.Summary += clipped(fmt.Sprintf("; %v", refreshErr), maxError)
+			due[i].Event.Summary += "; " + clipped(why.Error(), maxWhy)
 		}
 	}
-	return t.settleWaiting(ctx, gone, due, refreshErr)
+	return errors.Join(t.settleWaiting(ctx, gone, due), t.blind(ctx, why))
 }
 
 // sift tells the entries that are explained, and those that are due and not.
@@ -191,7 +177,10 @@ func (t *tail) sift(entries []waiting) (gone, due []waiting) {
 
 // settleWaiting takes entries from the state in one write: those that are gone, and those that are
 // due, of which it queues the events. If another monitor was faster, it does nothing.
-func (t *tail) settleWaiting(ctx context.Context, gone, due []waiting, told error) error {
+func (t *tail) settleWaiting(ctx context.Context, gone, due []waiting) error {
+	if len(gone)+len(due) == 0 {
+		return nil
+	}
 	due, absorbed := together(due)
 	var raised []Event
 	_, err := t.journal.update(ctx, nil, func(s *state) {
@@ -218,7 +207,7 @@ func (t *tail) settleWaiting(ctx context.Context, gone, due []waiting, told erro
 	for _, w := range slices.Concat(gone, absorbed) { // nobody will be told of these
 		_ = os.RemoveAll(filepath.Join(t.evidence, w.Event.ID))
 	}
-	return told
+	return nil
 }
 
 // together makes one event of those that are about one entry and identity: the gravest, with the

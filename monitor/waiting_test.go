@@ -144,12 +144,18 @@ func TestUnauthorizedEntryIsRaisedAfterGrace(t *testing.T) {
 
 	// When what would explain it cannot be read, that is said with the alert, and of the check.
 	book.err = errors.New("manifest is gone\x1b[2J")
-	s.expect(rule.Operational)
+	r = s.expect(rule.Operational, rule.AuthorizeUnusable)
+	if e = r.Events[0]; e.Severity != rule.Warning || !strings.HasSuffix(e.Summary, `: manifest is gone\x1b[2J`) || r.Unusable != `manifest is gone\x1b[2J` {
+		t.Errorf("event %+v, result says %q", e, r.Unusable)
+	}
+	s.expect(rule.Operational) // as long as it lasts, with no new event
 	l.add(ca.entry(alice, goodIssuer))
 	e = s.expect(rule.IdentityAlert, rule.IDSeen, rule.IDUnauthorized).Events[1]
 	if !strings.HasSuffix(e.Summary, `; manifest is gone\x1b[2J`) {
 		t.Errorf("summary %q", e.Summary)
 	}
+	book.err = nil
+	s.expect(rule.Clean)
 }
 
 func TestEntryThatWasAlertedDoesNotWait(t *testing.T) {

@@ -17,6 +17,7 @@ const (
 	LogUnreachable    ID = "log.unreachable"     // fetching has failed for a while
 	LogBehind         ID = "log.behind"          // entries are published faster than they are read
 	LogMalformedEntry ID = "log.malformed-entry" // an entry that cannot be parsed
+	AuthorizeUnusable ID = "authorize.unusable"  // authorizations that cannot be read, or do not verify
 )
 
 // The rules about witnesses and trust material.
@@ -107,6 +108,7 @@ var rules = []Rule{
 	{LogUnreachable, Warning, Operational, Default, []string{"after"}, true},
 	{LogBehind, Warning, Operational, Default, []string{"max", "after"}, true},
 	{LogMalformedEntry, Info, IdentityAlert, Default, nil, true},
+	{AuthorizeUnusable, Warning, Operational, Default, []string{"after"}, true},
 	{WitnessMissing, Warning, Operational, OptIn, []string{"after", "witnesses"}, true},
 	{WitnessClockSkew, Warning, Operational, OptIn, []string{"window"}, true},
 	{WitnessConflict, Critical, Misbehaved, OptIn, nil, true},
