@@ -92,6 +92,9 @@ func printCheck(w io.Writer, r monitor.Result) {
 			fmt.Fprintf(w, "    %s for an authorization or another explanation, the first until %s\n", counted(l.Waiting, "entry waits", "entries wait"), l.Until.Format(time.RFC3339))
 		}
 	}
+	if r.Unusable != "" {
+		fmt.Fprintln(w, r.Unusable)
+	}
 	if r.Undelivered > 0 {
 		fmt.Fprintf(w, "%d events are undelivered\n", r.Undelivered)
 	}

@@ -53,7 +53,7 @@ func ParseMonitor(data []byte, dir string, getenv func(string) (string, bool)) (
 	if err := decode(data, getenv, m); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(m.checkLogs(), m.checkWatch(), m.checkNotify(getenv), m.resolve()); err != nil {
+	if err := errors.Join(m.checkLogs(), m.checkWatch(), m.checkAuthorize(), m.checkNotify(getenv), m.resolve()); err != nil {
 		return nil, err
 	}
 	return m, nil

@@ -53,6 +53,8 @@ type Expect struct {
 	Runner string `yaml:"runner,omitempty"`
 	// Deployment environments.
 	Environments []string `yaml:"environments,omitempty"`
+	// Where the owner lists what is meant to be signed.
+	Authorize *Authorize `yaml:"authorize,omitempty"`
 }
 
 // RuleParams is what a rule is told. Which rule takes which is in docs/monitor.md.

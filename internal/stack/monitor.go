@@ -125,9 +125,10 @@ func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slo
 	logs, lerr := monitorLogs(m)
 	rules, rerr := monitorRules(m)
 	routes, serr := monitorRoutes(m, key.signer, logger)
-	if err := errors.Join(lerr, rerr, serr); err != nil {
+	authorizations, aerr := monitorAuthorizations(m, state)
+	if err := errors.Join(lerr, rerr, serr, aerr); err != nil {
 		return nil, err
 	}
-	return monitor.New(monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules,
+	return monitor.New(monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules, Authorizations: authorizations,
 		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Log: logger})
 }
