@@ -26,7 +26,7 @@ func (m *Monitor) authorize(a Authorizations) {
 	}
 	m.authority = &authority{Authorizations: a}
 	for _, t := range m.tails {
-		t.authority = m.authority
+		t.authority, t.peers = m.authority, m.tails
 	}
 }
 

@@ -30,6 +30,16 @@ func (m *Monitor) SetMaxPending(n int) {
 	}
 }
 
+// Remembers notes digests of an identity in this order, authorized or not, and reports whether the
+// first is remembered after that.
+func Remembers(digests []string, authorized func(string) bool) bool {
+	var s signed
+	for _, d := range digests {
+		s.note(d, authorized(d))
+	}
+	return s.has(mark(digests[0]))
+}
+
 // Together makes events of those about one entry and identity, and returns the IDs of the others.
 func Together(events ...Event) (raised []Event, absorbed []string) {
 	var due []waiting

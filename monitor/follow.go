@@ -39,7 +39,9 @@ type walk struct {
 	bad   []scanned         // bundles with malformed entries, likewise
 	bytes int               // of the events that hits and bad will make, roughly
 
-	refreshed bool // what explains entries was looked at again
+	refreshed bool    // what explains entries was looked at again
+	from      int64   // where the walk began
+	noted     []noted // signatures found since the last commit
 
 	roots     []tlog.Hash // of the full bundles [rootsFrom, rootsFrom+len)
 	rootsFrom int64
@@ -49,6 +51,9 @@ type walk struct {
 func (w *walk) run(ctx context.Context) error {
 	size := w.cp.Size()
 	from := int64(w.reach.End())
+	if w.from = from; w.tail.expecting() {
+		_ = w.tail.refresh(ctx, false) // ripe tells
+	}
 	first, last := from/bundleWidth, (size+bundleWidth-1)/bundleWidth
 	if from == size {
 		last = first
@@ -165,6 +170,7 @@ func (w *walk) hit(ctx context.Context, h hit) error {
 		}
 	}
 	w.settle(ctx, &h)
+	w.note(h)
 	if len(h.findings) == 0 && h.err != nil && w.tail.limits.on(rule.LogMalformedEntry) {
 		w.bad = append(w.bad, scanned{n: h.index / bundleWidth, malformed: []hit{h}})
 	}
@@ -267,6 +273,7 @@ func (w *walk) commit(ctx context.Context) error {
 	next, err := w.tail.journal.update(ctx, w.state, func(s *state) {
 		s.Checkpoint = string(w.cp.Note())
 		s.advance(w.reach)
+		w.remember(s)
 		s.Behind = behindSince(s.Behind, s.Next, w.cp.Size())
 		s.Book = *w.book.Clone()
 		for _, r := range reports {
@@ -281,7 +288,7 @@ func (w *walk) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.state, w.hits, w.bad, w.bytes = next, nil, nil, 0
+	w.state, w.hits, w.bad, w.noted, w.bytes = next, nil, nil, nil, 0
 	for _, e := range raised {
 		w.tail.queued(e)
 	}

@@ -115,6 +115,9 @@ func New(o Options) (*Monitor, error) {
 		for _, name := range o.Rules.Authorized() {
 			check(o.Authorizations == nil, "identity %q must be authorized, and there are no authorizations", name)
 		}
+		for name := range o.Rules.Missing() {
+			check(o.Authorizations == nil, "identity %q: rule %q needs authorizations, and there are none", name, rule.IDMissing)
+		}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -75,6 +75,7 @@ func level(err error) slog.Level {
 
 // look takes one step and notes how it went.
 func (t *tail) look(ctx context.Context) error {
+	began := time.Now()
 	err := t.step(ctx)
 	if ctx.Err() != nil {
 		return err
@@ -89,7 +90,7 @@ func (t *tail) look(ctx context.Context) error {
 	defer t.mu.Unlock()
 	t.lastErr = err
 	if err == nil {
-		t.checked = time.Now()
+		t.checked, t.upTo = time.Now(), began
 	}
 	return err
 }

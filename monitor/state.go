@@ -39,20 +39,24 @@ type state struct {
 	VKey    string `json:"vkey"`
 	Kind    Kind   `json:"kind"`
 
-	Checkpoint string    `json:"checkpoint"`         // newest verified note; empty: none yet
-	Next       int64     `json:"next"`               // entries below it have been matched
-	Range      []string  `json:"range"`              // compact range of [0, Next), hex
-	Book       rule.Book `json:"book"`               // what the rules remember of the entries below Next
-	Waiting    []waiting `json:"waiting,omitempty"`  // entries that something may explain yet
-	Raised     []string  `json:"raised,omitempty"`   // IDs of events about the log, newest last
-	Claims     []string  `json:"claims,omitempty"`   // signed notes still to be held against the tree
-	Down       time.Time `json:"down,omitzero"`      // since when the log has not answered
-	Blind      time.Time `json:"blind,omitzero"`     // since when authorizations cannot be used
-	Behind     time.Time `json:"behind,omitzero"`    // since when there have always been entries to match
-	Outbox     []pending `json:"outbox,omitempty"`   // events not with all their sinks
-	Alerts     []Event   `json:"alerts,omitempty"`   // newest events, newest last
-	GivenUp    int64     `json:"given_up,omitempty"` // deliveries given up and not acknowledged
-	Failures   []Failure `json:"failures,omitempty"` // some of them, newest last
+	Checkpoint string    `json:"checkpoint"`        // newest verified note; empty: none yet
+	Next       int64     `json:"next"`              // entries below it have been matched
+	Range      []string  `json:"range"`             // compact range of [0, Next), hex
+	Book       rule.Book `json:"book"`              // what the rules remember of the entries below Next
+	Waiting    []waiting `json:"waiting,omitempty"` // entries that something may explain yet
+
+	Signed  map[string]*signed  `json:"signed,omitempty"`  // by identity, for id.missing
+	Decided map[string][]string `json:"decided,omitempty"` // by identity, marks of authorized digests that are not missing, or are told
+
+	Raised   []string  `json:"raised,omitempty"`   // IDs of events about the log, newest last
+	Claims   []string  `json:"claims,omitempty"`   // signed notes still to be held against the tree
+	Down     time.Time `json:"down,omitzero"`      // since when the log has not answered
+	Blind    time.Time `json:"blind,omitzero"`     // since when authorizations cannot be used
+	Behind   time.Time `json:"behind,omitzero"`    // since when there have always been entries to match
+	Outbox   []pending `json:"outbox,omitempty"`   // events not with all their sinks
+	Alerts   []Event   `json:"alerts,omitempty"`   // newest events, newest last
+	GivenUp  int64     `json:"given_up,omitempty"` // deliveries given up and not acknowledged
+	Failures []Failure `json:"failures,omitempty"` // some of them, newest last
 
 	bytes int // as encoded when it was last read or written
 }
@@ -84,6 +88,7 @@ func (s *state) clone() *state {
 	c := *s
 	c.Range = slices.Clone(s.Range)
 	c.Waiting = slices.Clone(s.Waiting)
+	c.Signed = cloneSigned(s.Signed)
 	c.Raised = slices.Clone(s.Raised)
 	c.Claims = slices.Clone(s.Claims)
 	c.Alerts = slices.Clone(s.Alerts)

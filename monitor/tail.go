@@ -64,6 +64,7 @@ type tail struct {
 
 	authority *authority // nil: none
 	home      bool       // this log's events tell what is about all logs
+	peers     []*tail    // all logs, this one too
 	routes    map[string]Route
 	wake      map[string]chan struct{} // by sink: its outbox may have something new
 	evidence  string                   // directory
@@ -86,6 +87,7 @@ type tail struct {
 	raised     []Event    // since they were last taken
 	size       int64      // of the newest verified checkpoint
 	cosigned   time.Time  // its newest cosignature
+	upTo       time.Time  // when the last step without error began: all that was there then is matched
 	checked    time.Time  // last step without error
 	lastErr    error      // of the last step
 	staleSince time.Time  // when the checkpoint was first found stale, without break

@@ -28,6 +28,8 @@ type Authorizations interface {
 	// Explains reports whether one explains an entry of the identity that was logged at a time, as
 	// far as is known without I/O.
 	Explains(identity string, f rule.Facts, at time.Time) bool
+	// Digests returns the digests that the owner of the identity means to sign, likewise.
+	Digests(identity string) []Authorized
 }
 
 // A waiting entry is an event that is raised when it is due, unless something explains the entry
@@ -158,7 +160,7 @@ func (t *tail) ripe(ctx context.Context) error {
 			due[i].Event.Summary += "; " + clipped(why.Error(), maxWhy)
 		}
 	}
-	return errors.Join(t.settleWaiting(ctx, gone, due), t.blind(ctx, why))
+	return errors.Join(t.settleWaiting(ctx, gone, due), t.blind(ctx, why), t.missing(ctx))
 }
 
 // sift tells the entries that are explained, and those that are due and not.

@@ -24,8 +24,26 @@ type ledger struct {
 	mu      sync.Mutex
 	digests map[string]bool
 	late    map[string]bool // known only once looked at past caches
+	listed  []monitor.Authorized
 	fresh   int
 	err     error
+}
+
+func (l *ledger) Digests(identity string) []monitor.Authorized {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if identity != "me" {
+		return nil
+	}
+	return slices.Clone(l.listed)
+}
+
+// list lists a digest that is to be signed, and was said to be so long ago.
+func (l *ledger) list(digest string, ago time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listed = append(l.listed, monitor.Authorized{Digest: digest, Added: time.Now().Add(-ago).UTC().Truncate(time.Second)})
+	l.digests[digest] = true
 }
 
 func (l *ledger) Refresh(_ context.Context, fresh bool) error {
@@ -56,7 +74,7 @@ func (l *ledger) authorize(e monitor.Event) {
 // seen or not.
 func (s *station) authorized(grace time.Duration, seen bool) *ledger {
 	s.t.Helper()
-	id := rule.Identity{Name: "me", Email: alice, Rules: map[rule.ID]rule.Params{rule.IDSeen: {Off: !seen}},
+	id := rule.Identity{Name: "me", Email: alice, Rules: map[rule.ID]rule.Params{rule.IDSeen: {Off: !seen}, rule.IDMissing: {}},
 		Expect: rule.Expect{Issuers: []string{goodIssuer}, Authorize: true, Grace: grace}}
 	rules, err := rule.New(rule.Options{Identities: []rule.Identity{id}})
 	if err != nil {
@@ -248,8 +266,8 @@ func TestRunRaisesWhatIsDue(t *testing.T) {
 	}
 }
 
-// waitingSteps drives a station through an entry that waits and is explained, and one that nothing
-// explains.
+// waitingSteps drives a station through an entry that waits and is explained, one that nothing
+// explains, and one that is authorized and never comes.
 func waitingSteps(t *testing.T, s *station, l *testLog) []func() {
 	ca := newTestCA(t)
 	entries := [][]byte{ca.entry(alice, goodIssuer), ca.entry(alice, goodIssuer)}
@@ -262,6 +280,12 @@ func waitingSteps(t *testing.T, s *station, l *testLog) []func() {
 			s.authorized(time.Nanosecond, false).authorize(monitor.Event{Digest: first})
 			l.add(entries[1])
 		},
+		func() {
+			book := s.authorized(time.Hour, false)
+			book.authorize(monitor.Event{Digest: first})
+			book.list("sha256:00", 2*time.Hour)
+		},
+		func() { l.publish() },
 	}
 }
 
@@ -308,14 +332,14 @@ func crashWaiting(t *testing.T, at, n int, mode faultbucket.Mode) {
 	}
 	ids := map[string]bool{}
 	for _, e := range st.sink.all() {
-		if ids[e.ID] = true; e.Rule != rule.IDUnauthorized || e.Index != 1 {
+		if ids[e.ID] = true; (e.Rule != rule.IDUnauthorized || e.Index != 1) && e.Rule != rule.IDMissing {
 			t.Errorf("event %+v", e)
 		}
-		if _, err := os.Stat(filepath.Join(e.Evidence, "inclusion.tlog-proof")); err != nil {
+		if _, err := os.Stat(filepath.Join(e.Evidence, "evidence.json")); err != nil {
 			t.Errorf("event without evidence: %v", err)
 		}
 	}
-	if len(ids) != 1 || len(queued) != 1 {
+	if len(ids) != 2 || len(queued) != 2 {
 		t.Errorf("%d events delivered, %d queued", len(ids), len(queued))
 	}
 }

@@ -55,7 +55,7 @@ func (m *Monitor) checkAuthorize() error {
 		if !a.Required && !missing {
 			errs = append(errs, fmt.Errorf("identity %d (%q): authorize does nothing: want \"required: true\", or the rule id.missing", i+1, id.Name))
 		}
-		if a.Required && !a.Certificates && len(m.Logs) > 0 && !slices.ContainsFunc(m.Logs, func(l MonitorLog) bool { return l.Kind != "ct" }) {
+		if (a.Required && !a.Certificates || missing) && len(m.Logs) > 0 && !slices.ContainsFunc(m.Logs, func(l MonitorLog) bool { return l.Kind != "ct" }) {
 			errs = append(errs, fmt.Errorf("identity %d (%q): authorize: all logs are certificate logs, in which nothing is signed; \"certificates: true\" has certificates explained", i+1, id.Name))
 		}
 		if err := a.check(); err != nil {

@@ -100,6 +100,17 @@ func (s *Set) Refresh(ctx context.Context, fresh bool) error {
 	return errors.Join(errs...)
 }
 
+// Digests implements monitor.Authorizations.
+func (s *Set) Digests(identity string) []monitor.Authorized {
+	var out []monitor.Authorized
+	for _, src := range s.identities[identity] {
+		if v := src.verified.Load(); v != nil {
+			out = append(out, v.digests...)
+		}
+	}
+	return out
+}
+
 // Explains implements monitor.Authorizations.
 func (s *Set) Explains(identity string, f rule.Facts, at time.Time) bool {
 	return slices.ContainsFunc(s.identities[identity], func(src *source) bool {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tallywood/log/verify"
+	"tallywood/monitor"
 	"tallywood/monitor/rule"
 	"tallywood/witness/policy"
 )
@@ -77,6 +78,7 @@ type Verified struct {
 	manifest   Manifest
 	own        string // digest of the manifest, if it is a bundle that signs it: the owner's signature too
 	statements map[string]Statement
+	digests    []monitor.Authorized
 }
 
 // Manifest returns what was signed.
@@ -110,6 +112,9 @@ func (v *Verifier) Open(manifest, bundle []byte) (*Verified, error) {
 	}
 	for _, s := range out.manifest.Statements {
 		out.statements[s.key()] = s
+		if s.Kind == Digest {
+			out.digests = append(out.digests, monitor.Authorized{Digest: s.Value, Added: s.Added, Expires: s.Expires})
+		}
 	}
 	return out, nil
 }

@@ -68,6 +68,7 @@ type Options struct {
 type Set struct {
 	watches []*watch
 	cas     *x509.CertPool // nil: any CA will do
+	missing map[string]Missing
 }
 
 // New checks and compiles o.
@@ -96,6 +97,7 @@ func New(o Options) (*Set, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	s.missing = missingOf(s.watches)
 	return s, nil
 }
 
