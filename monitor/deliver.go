@@ -2,8 +2,10 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -18,6 +20,15 @@ const (
 	settleTimeout  = 5 * time.Second
 )
 
+// deliver has every sink get what waits for it, once, and independent of the others.
+func (t *tail) deliver(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, name := range sinkNames(t.routes) {
+		wg.Go(func() { newCourier(t, name).deliver(ctx, true) })
+	}
+	wg.Wait()
+}
+
 // A courier brings events of one log's outbox to one sink. One goroutine uses it.
 type courier struct {
 	tail  *tail
@@ -25,6 +36,7 @@ type courier struct {
 	route Route
 	sent  map[string]bool // taken by the sink, while the state does not know it yet
 	idle  int             // passes in a row that were broken off
+	quiet time.Time       // until then the sink does not want to be asked
 }
 
 func newCourier(t *tail, name string) *courier {
@@ -49,8 +61,17 @@ func (c *courier) run(ctx context.Context) {
 	}
 }
 
-// deliver sends what is due, or with all set everything that waits, in order, and returns when to
-// do so again. It breaks off when the sink fails several times in a row.
+// A batch is what is done between two writes of the state.
+type batch struct {
+	send   []Event
+	hold   map[string]fate // by ID: events that are held back
+	ripe   bool            // something that was held back is to be sent
+	failed map[string]error
+}
+
+// deliver sends what is due, or with all set everything that waits but digests, in order, and
+// returns when to do so again. It breaks off when the sink fails several times in a row, or says
+// when to come again.
 func (c *courier) deliver(ctx context.Context, all bool) time.Duration {
 	failures := 0
 	c.idle++
@@ -60,38 +81,48 @@ func (c *courier) deliver(ctx context.Context, all bool) time.Duration {
 		if err != nil {
 			return again
 		}
-		batch := c.due(st, tried, all)
-		if len(batch) == 0 {
+		b := c.plan(st, tried, all)
+		if len(b.send)+len(b.hold) == 0 && !b.ripe {
 			c.idle = 0
 			return c.untilDue(st)
 		}
-		failed := map[string]error{}
-		for _, e := range batch {
-			if failures == giveUpSending || ctx.Err() != nil {
-				break
-			}
-			tried[e.ID] = true
-			if c.sent[e.ID] {
-				continue
-			}
-			if err := c.send(ctx, e); err != nil {
-				if ctx.Err() != nil { // our fault, not the sink's
-					break
-				}
-				failures++
-				failed[e.ID] = err
-				c.tail.log.Warn("delivering event", "origin", e.Origin, "key", c.name, "err", err)
-				continue
-			}
-			failures = 0
-			c.sent[e.ID] = true
-		}
-		if err := c.settle(ctx, failed); err != nil {
+		failures = c.sendAll(ctx, &b, tried, failures)
+		if err := c.settle(ctx, b, all); err != nil {
 			return again
 		}
 		clear(c.sent)
 	}
-	return again
+	return max(again, time.Until(c.quiet))
+}
+
+// sendAll sends what b has to send, notes what failed, and returns how many have failed in a row.
+func (c *courier) sendAll(ctx context.Context, b *batch, tried map[string]bool, failures int) int {
+	for _, e := range b.send {
+		if failures >= giveUpSending || ctx.Err() != nil {
+			break
+		}
+		tried[e.ID] = true
+		if c.sent[e.ID] {
+			continue
+		}
+		err := c.send(ctx, e)
+		if err == nil {
+			failures = 0
+			c.sent[e.ID] = true
+			continue
+		}
+		if ctx.Err() != nil { // our fault, not the sink's
+			break
+		}
+		failures++
+		b.failed[e.ID] = err
+		c.tail.log.Warn("delivering event", "origin", e.Origin, "key", c.name, "err", err)
+		if pause, ok := asked(err); ok {
+			c.quiet = time.Now().Add(pause)
+			failures = giveUpSending
+		}
+	}
+	return failures
 }
 
 func (c *courier) send(ctx context.Context, e Event) error {
@@ -100,17 +131,53 @@ func (c *courier) send(ctx context.Context, e Event) error {
 	return c.route.Sink.Send(ctx, e)
 }
 
-// due returns the next events to send that were not tried yet.
-func (c *courier) due(s *state, tried map[string]bool, all bool) []Event {
-	var events []Event
+// asked returns how long a sink wants to be left alone, if its error says so.
+func asked(err error) (time.Duration, bool) {
+	var again *RetryError
+	if !errors.As(err, &again) {
+		return 0, false
+	}
+	return max(firstResend, min(again.After, slowestResend)), true
+}
+
+// plan returns what to do next with events that were not tried yet. With all set, those that the
+// sink has refused often come last: it must not be only them that are tried.
+func (c *courier) plan(s *state, tried map[string]bool, all bool) batch {
+	b := batch{hold: map[string]fate{}, failed: map[string]error{}}
 	now := time.Now()
+	if !all && now.Before(c.quiet) {
+		return b
+	}
+	b.ripe, _ = s.ripe(c.name, now, all)
+	var waits []pending
 	for _, p := range s.Outbox {
-		a, waits := p.Sinks[c.name]
-		if waits && !tried[p.Event.ID] && (all || !a.Due.After(now)) && len(events) < deliverBatch {
-			events = append(events, p.Event)
+		if a, ok := p.Sinks[c.name]; ok && !tried[p.Event.ID] && (all || !a.Due.After(now)) {
+			waits = append(waits, p)
 		}
 	}
-	return events
+	if all {
+		slices.SortStableFunc(waits, func(p, q pending) int {
+			return p.Sinks[c.name].Tries/giveUpSending - q.Sinks[c.name].Tries/giveUpSending
+		})
+	}
+	sent := map[string]int{} // by identity
+	for _, p := range waits {
+		e := p.Event
+		if _, ok := sent[e.Identity]; !ok {
+			sent[e.Identity] = s.paced(c.name, e.Identity, c.route.Limit.Window, now).Sent
+		}
+		f := c.route.fate(e, p.Sinks[c.name], sent[e.Identity])
+		switch {
+		case f != sendNow && !c.sent[e.ID]:
+			b.hold[e.ID] = f
+		case len(b.send) < deliverBatch:
+			b.send = append(b.send, e)
+			if c.route.counts(e) {
+				sent[e.Identity]++
+			}
+		}
+	}
+	return b
 }
 
 // untilDue returns how long nothing is due: a minute at most.
@@ -121,44 +188,62 @@ func (c *courier) untilDue(s *state) time.Duration {
 			wait = min(wait, time.Until(a.Due))
 		}
 	}
-	return max(wait, firstResend/10)
+	if _, next := s.ripe(c.name, time.Now(), false); !next.IsZero() {
+		wait = min(wait, time.Until(next))
+	}
+	return max(wait, firstResend/10, min(time.Until(c.quiet), time.Minute))
 }
 
-// settle notes in the state what was sent and what failed, at the end of the process too.
-func (c *courier) settle(ctx context.Context, failed map[string]error) error {
+// settle notes in the state what came of b, at the end of the process too.
+func (c *courier) settle(ctx context.Context, b batch, all bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	_, err := c.tail.journal.update(ctx, nil, func(s *state) { c.note(s, failed) })
+	_, err := c.tail.journal.update(ctx, nil, func(s *state) { c.note(s, b, all) })
 	return err
 }
 
-func (c *courier) note(s *state, failed map[string]error) {
+func (c *courier) note(s *state, b batch, all bool) {
 	now := time.Now().UTC()
 	for i, p := range s.Outbox {
 		a, waits := p.Sinks[c.name]
 		if !waits {
 			continue
 		}
-		if c.sent[p.Event.ID] {
+		f, held := b.hold[p.Event.ID]
+		err, bad := b.failed[p.Event.ID]
+		switch {
+		case c.sent[p.Event.ID]:
 			delete(p.Sinks, c.name)
-			continue
-		}
-		err, bad := failed[p.Event.ID]
-		if !bad {
-			continue
-		}
-		if a.Tries++; a.Since.IsZero() {
-			a.Since = now
-		}
-		if now.Sub(a.Since) > abandonAfter {
+			s.pass(c.name, c.route, p.Event, now)
+		case held && a.Tries == 0:
 			delete(p.Sinks, c.name)
-			s.giveUp(p.Event, c.name, clipped(err.Error(), maxError))
-			c.tail.log.Error("giving up on delivering event", "origin", p.Event.Origin, "key", c.name, "err", err)
-			continue
+			s.hold(c.name, c.route, p.Event, f == holdForDigest, now)
+		case bad:
+			if again := c.failed(s, p.Event, &a, err, now); again {
+				s.Outbox[i].Sinks[c.name] = a
+			} else {
+				delete(p.Sinks, c.name)
+			}
 		}
-		pause := min(firstResend<<min(a.Tries-1, 20), slowestResend)
-		a.Due, a.Error = now.Add(pause+rand.N(pause/4)), clipped(err.Error(), maxError)
-		s.Outbox[i].Sinks[c.name] = a
 	}
+	s.unpack(c.name, now, all)
 	s.Outbox = slices.DeleteFunc(s.Outbox, func(p pending) bool { return len(p.Sinks) == 0 })
+}
+
+// failed notes in a that e could not be sent, and reports whether to try again.
+func (c *courier) failed(s *state, e Event, a *attempt, err error, now time.Time) bool {
+	if a.Tries++; a.Since.IsZero() {
+		a.Since = now
+	}
+	if now.Sub(a.Since) > abandonAfter {
+		s.giveUp(e, c.name, clipped(err.Error(), maxError))
+		c.tail.log.Error("giving up on delivering event", "origin", e.Origin, "key", c.name, "err", err)
+		return false
+	}
+	pause := min(firstResend<<min(a.Tries-1, 20), slowestResend)
+	if wanted, ok := asked(err); ok {
+		pause = wanted
+	}
+	a.Due, a.Error = now.Add(pause+rand.N(pause/4)), clipped(err.Error(), maxError)
+	return true
 }

@@ -87,6 +87,12 @@ func (e *RetryError) Unwrap() error { return e.Err }
 type Route struct {
 	Sink        Sink
 	MinSeverity rule.Severity // less severe events are not sent; zero: all are
+
+	// Digest, if not zero, has events of severity info sent as one, whenever so much time begins
+	// (UTC; weeks on Mondays): an hour, a day or a week.
+	Digest time.Duration
+	// Limit says how many other events are sent one by one.
+	Limit Limit
 }
 
 // printable returns text as one line that is safe to show on a terminal: what is not a printable

@@ -106,6 +106,8 @@ func New(o Options) (*Monitor, error) {
 	check(o.Poll < 0, "negative duration")
 	for name, r := range o.Routes {
 		check(name == "" || r.Sink == nil, "sink %q is incomplete", name)
+		check(r.Digest < 0 || r.Limit.Max < 0 || r.Limit.Window < 0, "sink %q has a negative digest or limit", name)
+		check((r.Limit.Max > 0) != (r.Limit.Window > 0), "sink %q has half a limit", name)
 	}
 	if o.Rules != nil {
 		for _, name := range o.Rules.Notify() {

@@ -29,6 +29,7 @@ type LogStatus struct {
 	Checked  time.Time // when the log was last found in order, all of it scanned; zero: not yet
 	Err      string    // why it was not the last time, safe to print; empty if it was
 	Pending  int       // events that some sink has not taken
+	Held     int       // events held back, for a digest or by a limit; once for each sink
 	Waiting  int       // entries that are raised unless something explains them in time
 	Until    time.Time // when the first of those is; zero if none waits
 	Alerts   []Event   // newest first, at most 20
@@ -133,9 +134,7 @@ func (t *tail) check(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		for _, name := range sinkNames(t.routes) {
-			newCourier(t, name).deliver(ctx, true)
-		}
+		t.deliver(ctx)
 		after := t.journal.peek()
 		if errors.Is(err, errBacklog) && after != nil && !t.full(after) && progress(before, after) {
 			continue
@@ -159,9 +158,7 @@ func (t *tail) checkWaiting(ctx context.Context) {
 	if t.status().Pending == before { // delivered, as far as sinks take it
 		return
 	}
-	for _, name := range sinkNames(t.routes) {
-		newCourier(t, name).deliver(ctx, true)
-	}
+	t.deliver(ctx)
 }
 
 // progress reports whether there is less to do than before: entries to match or events to deliver.
@@ -202,6 +199,11 @@ func (t *tail) adopt(ctx context.Context, st *state) error {
 		return err
 	}
 	unknown := 0
+	for _, p := range st.Parcels {
+		if _, ok := t.routes[p.Sink]; !ok {
+			unknown++
+		}
+	}
 	for _, p := range st.Outbox {
 		t.met(p.Event.Class())
 		for name := range p.Sinks {
@@ -233,13 +235,17 @@ func (t *tail) unbegun(st *state) error {
 	return nil
 }
 
+// noSuchSink is why such a delivery is given up.
+const noSuchSink = "no sink of that name is configured any more"
+
 // forgetSinks gives up what goes to sinks that are no longer configured.
 func (t *tail) forgetSinks(s *state) {
+	s.unroute(t.routes)
 	for _, p := range s.Outbox {
 		for _, name := range slices.Sorted(maps.Keys(p.Sinks)) {
 			if _, ok := t.routes[name]; !ok {
 				delete(p.Sinks, name)
-				s.giveUp(p.Event, name, "no sink of that name is configured any more")
+				s.giveUp(p.Event, name, noSuchSink)
 			}
 		}
 	}
@@ -304,7 +310,7 @@ func (t *tail) status() LogStatus {
 	}
 	t.mu.Unlock()
 	if st := t.journal.peek(); st != nil {
-		s.Scanned, s.Pending, s.GivenUp = st.Next, len(st.Outbox), st.GivenUp
+		s.Scanned, s.Pending, s.Held, s.GivenUp = st.Next, len(st.Outbox), st.held(), st.GivenUp
 		s.Waiting, s.Until = st.waits()
 		s.Alerts, s.Failures = slices.Clone(st.Alerts), slices.Clone(st.Failures)
 		slices.Reverse(s.Alerts)

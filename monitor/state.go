@@ -54,6 +54,8 @@ type state struct {
 	Blind    time.Time `json:"blind,omitzero"`     // since when authorizations cannot be used
 	Behind   time.Time `json:"behind,omitzero"`    // since when there have always been entries to match
 	Outbox   []pending `json:"outbox,omitempty"`   // events not with all their sinks
+	Parcels  []parcel  `json:"parcels,omitempty"`  // events held back, to be sent as one
+	Paces    []pace    `json:"paces,omitempty"`    // how many were sent one by one lately
 	Alerts   []Event   `json:"alerts,omitempty"`   // newest events, newest last
 	GivenUp  int64     `json:"given_up,omitempty"` // deliveries given up and not acknowledged
 	Failures []Failure `json:"failures,omitempty"` // some of them, newest last
@@ -77,6 +79,7 @@ type pending struct {
 
 // An attempt is how far the delivery of an event to a sink has come.
 type attempt struct {
+	Held  bool      `json:"held,omitempty"` // it was held back, and is no more
 	Tries int       `json:"tries,omitempty"`
 	Since time.Time `json:"since,omitzero"` // first try
 	Due   time.Time `json:"due,omitzero"`   // next try
@@ -93,6 +96,7 @@ func (s *state) clone() *state {
 	c.Claims = slices.Clone(s.Claims)
 	c.Alerts = slices.Clone(s.Alerts)
 	c.Failures = slices.Clone(s.Failures)
+	c.Parcels, c.Paces = cloneParcels(s.Parcels), slices.Clone(s.Paces)
 	c.Outbox = slices.Clone(s.Outbox)
 	for i, p := range c.Outbox {
 		c.Outbox[i].Sinks = maps.Clone(p.Sinks)

@@ -95,6 +95,13 @@ func printCheck(w io.Writer, r monitor.Result) {
 	if r.Unusable != "" {
 		fmt.Fprintln(w, r.Unusable)
 	}
+	held := 0
+	for _, l := range r.Logs {
+		held += l.Held
+	}
+	if held > 0 {
+		fmt.Fprintf(w, "%s for a digest\n", counted(held, "event is held back", "events are held back"))
+	}
 	if r.Undelivered > 0 {
 		fmt.Fprintf(w, "%d events are undelivered\n", r.Undelivered)
 	}

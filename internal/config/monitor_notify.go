@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -26,7 +27,44 @@ type Notify struct {
 	Atom *Atom `yaml:"atom,omitempty"`
 	// info, warning or critical. Default: info.
 	MinSeverity string `yaml:"min_severity,omitempty"`
+	// Events of severity info are sent as one: hourly, daily (at midnight UTC), weekly (on Mondays), or
+	// by a time span such as 6h. Default: each on its own.
+	Digest Period `yaml:"digest,omitempty"`
+	// How many events of one identity are sent one by one; the others follow as one. Critical ones are
+	// always sent at once. Default: 10 in 1h for smtp, github and chat templates, else no limit.
+	Limit *Limit `yaml:"limit,omitempty"`
 }
+
+// Limit is how many events of one identity are sent one by one.
+type Limit struct {
+	// So many.
+	Max int `yaml:"max,omitempty"`
+	// In a time that begins with the first of them. Default: 1h.
+	Window Duration `yaml:"window,omitempty"`
+	// Whether there is no limit.
+	Off bool `yaml:"off,omitempty"`
+}
+
+// A Period is a time span, or one of the words hourly, daily and weekly.
+type Period time.Duration
+
+var periods = map[string]time.Duration{"hourly": time.Hour, "daily": 24 * time.Hour, "weekly": 7 * 24 * time.Hour}
+
+// UnmarshalYAML reads the word or the time span.
+func (p *Period) UnmarshalYAML(n *yaml.Node) error {
+	v, ok := periods[n.Value]
+	if !ok {
+		var err error
+		if v, err = time.ParseDuration(n.Value); err != nil || v < time.Minute || v > periods["weekly"] {
+			return fmt.Errorf("line %d: %q is not hourly, daily, weekly or a time span from 1m to 168h", n.Line, n.Value)
+		}
+	}
+	*p = Period(v)
+	return nil
+}
+
+// MarshalYAML writes the time span.
+func (p Period) MarshalYAML() (any, error) { return time.Duration(p).String(), nil }
 
 // Webhook is a URL that takes events (Standard Webhooks).
 type Webhook struct {
@@ -172,6 +210,10 @@ func (n Notify) check(getenv func(string) (string, bool)) (errs []error) {
 	want(len(n.kinds()) == 1, "want exactly one of jsonl, webhook, smtp, github, exec and atom, has %s", orNothing(n.Kind()))
 	want(slices.Contains([]string{"", "info", "warning", "critical"}, n.MinSeverity),
 		"min_severity %q is not info, warning or critical", n.MinSeverity)
+	if l := n.Limit; l != nil {
+		want(l.Off != (l.Max > 0), "limit wants a max above 0, or off: true")
+		want(!l.Off || l.Window == 0, "limit is off, and has a window")
+	}
 	if w := n.Webhook; w != nil {
 		want(w.URL != "" || w.URLFile != "", "the webhook has no url")
 		want(w.URL == "" || w.URLFile == "", "both url and url_file; want one")

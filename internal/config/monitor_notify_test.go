@@ -3,6 +3,7 @@ package config_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"tallywood/internal/config"
 )
@@ -29,6 +30,10 @@ func TestSinksAreRead(t *testing.T) {
 	text, err := config.Format(m)
 	if err != nil || strings.Contains(string(text), "from the environment") {
 		t.Errorf("printed:\n%s%v", text, err)
+	}
+	m, err = config.ParseMonitor(withNotify(`{jsonl: a, digest: weekly, limit: {max: 3, window: 5m}}`), "/dir", environment)
+	if n := m.Notify["it"]; err != nil || time.Duration(n.Digest) != 168*time.Hour || n.Limit.Max != 3 || time.Duration(n.Limit.Window) != 5*time.Minute {
+		t.Errorf("jsonl %+v, %v", n, err)
 	}
 	m, err = config.ParseMonitor(withNotify(`{exec: {command: [bin/hook, x]}}`), "/dir", environment)
 	if err != nil || m.Notify["it"].Exec.Command[0] != "/dir/bin/hook" || m.Notify["it"].Exec.Command[1] != "x" {
@@ -60,6 +65,12 @@ func TestSinksAreChecked(t *testing.T) {
 		`{smtp: {server: a, to: [b]}}`:                                                 "no from",
 		`{smtp: {server: a, from: b, to: [c], password: inline}}`:                      `unknown key "password"`,
 		`{smtp: {server: a, from: b, to: [c], password_file: x, password_env: TOKEN}}`: "both password_file",
+		`{jsonl: a, digest: monthly}`:                                                  "hourly, daily, weekly",
+		`{jsonl: a, digest: 1s}`:                                                       "from 1m to 168h",
+		`{jsonl: a, limit: {}}`:                                                        "max above 0",
+		`{jsonl: a, limit: {max: -1}}`:                                                 "max above 0",
+		`{jsonl: a, limit: {max: 1, off: true}}`:                                       "max above 0",
+		`{jsonl: a, limit: {off: true, window: 1h}}`:                                   "has a window",
 		`{github: {token_env: TOKEN}}`:                                                 "no repository",
 		`{github: {repository: a/b}}`:                                                  "neither token_file nor token_env",
 		`{github: {repository: a/b, token: inline}}`:                                   `unknown key "token"`,

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -30,7 +31,7 @@ func monitorRoutes(m *config.Monitor, key crypto.Signer, logger *slog.Logger) (m
 		if err != nil {
 			errs = append(errs, fmt.Errorf("notify %q: %w", name, err))
 		}
-		r := monitor.Route{Sink: sink}
+		r := monitor.Route{Sink: sink, Digest: time.Duration(n.Digest), Limit: limit(n)}
 		switch n.MinSeverity {
 		case "warning":
 			r.MinSeverity = rule.Warning
@@ -40,6 +41,20 @@ func monitorRoutes(m *config.Monitor, key crypto.Signer, logger *slog.Logger) (m
 		routes[name] = r
 	}
 	return routes, errors.Join(errs...)
+}
+
+// limit returns how many events of an identity n is sent one by one. What people read has a limit
+// unless it is off; files, hooks and programs have one if it is set.
+func limit(n config.Notify) monitor.Limit {
+	switch l := n.Limit; {
+	case l != nil && l.Off:
+		return monitor.Limit{}
+	case l != nil:
+		return monitor.Limit{Max: l.Max, Window: cmp.Or(time.Duration(l.Window), time.Hour)}
+	case n.SMTP != nil || n.GitHub != nil || n.Webhook != nil && n.Webhook.Template != "":
+		return monitor.Limit{Max: 10, Window: time.Hour}
+	}
+	return monitor.Limit{}
 }
 
 func openSink(n config.Notify, marker []byte, logger *slog.Logger) (monitor.Sink, error) {
