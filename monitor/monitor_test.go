@@ -335,7 +335,9 @@ func TestForeignOrDamagedStateIsRefused(t *testing.T) {
 			t.Errorf("%s: class %d, error %v, status %q", what, r.Class, err, r.Logs[0].Err)
 		}
 		var se *monitor.StateError
-		if err := m.Run(t.Context()); !errors.As(err, &se) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := m.Run(ctx); !errors.As(err, &se) {
 			t.Errorf("%s: run ends with %v", what, err)
 		}
 	}
@@ -353,8 +355,8 @@ func TestForeignOrDamagedStateIsRefused(t *testing.T) {
 		"truncated":     string(data[:len(data)/2]),
 		"empty":         "",
 		"other origin":  strings.ReplaceAll(string(data), "log.localhost", other.origin),
-		"newer version": strings.Replace(string(data), `"v":1`, `"v":2`, 1),
-		"unknown field": strings.Replace(string(data), `"v":1`, `"v":1,"x":1`, 1),
+		"newer version": strings.Replace(string(data), `{"v":`, `{"v":9`, 1),
+		"unknown field": strings.Replace(string(data), `{"v":`, `{"x":1,"v":`, 1),
 		"far position":  strings.Replace(string(data), `"next":0`, `"next":5`, 1),
 	} {
 		if _, err := s.options.State.Put(t.Context(), key, []byte(text), storage.PutOptions{}); err != nil {
