@@ -87,6 +87,7 @@ func (e *RetryError) Unwrap() error { return e.Err }
 type Route struct {
 	Sink        Sink
 	MinSeverity rule.Severity // less severe events are not sent; zero: all are
+	Always      bool          // events of identities that ask for other sinks are sent too
 
 	// Digest, if not zero, has events of severity info sent as one, whenever so much time begins
 	// (UTC; weeks on Mondays): an hour, a day or a week.

@@ -3,6 +3,7 @@ package monitor
 import (
 	"crypto"
 	"errors"
+	"time"
 )
 
 // DecodeState reads and writes again a state object.
@@ -97,4 +98,9 @@ func Describe(kind Kind, index int64, raw []byte, trust Trust) *Inspection {
 	i := &Inspection{Kind: kind, Index: index, Raw: raw}
 	i.judge(trust, func(string) ([]byte, error) { return nil, errors.New("none") })
 	return i
+}
+
+// UsedAt notes a use of an identity.
+func UsedAt(u *Usage, identity string, at time.Time, index int64, now time.Time) {
+	u.used(identity, Use{Time: at, Index: index}, now)
 }

@@ -35,6 +35,7 @@ type walk struct {
 	tree  *tree             // of cp
 	reach *compact.Range    // of the entries verified so far
 	book  *rule.Book        // what the rules remember of those
+	usage Usage             // what is shown of them
 	hits  []hit             // found since the last commit, bound to cp's root
 	bad   []scanned         // bundles with malformed entries, likewise
 	bytes int               // of the events that hits and bad will make, roughly
@@ -158,6 +159,7 @@ func (w *walk) hit(ctx context.Context, h hit) error {
 	}
 	for _, m := range h.matches {
 		v := w.tail.rules.Judge(w.book, &h.decoded.entry, m, at)
+		w.used(h, v, at)
 		h.await(v, at)
 		if !v.Report {
 			continue
@@ -276,6 +278,9 @@ func (w *walk) commit(ctx context.Context) error {
 		w.remember(s)
 		s.Behind = behindSince(s.Behind, s.Next, w.cp.Size())
 		s.Book = *w.book.Clone()
+		s.Usage = w.usage.clone()
+		s.Usage.grew(w.cp.Size(), time.Now())
+		s.Usage.forget(w.tail.rules.Watches)
 		for _, r := range reports {
 			if !r.due.IsZero() {
 				raised = append(raised, w.tail.await(s, r)...)
@@ -288,7 +293,7 @@ func (w *walk) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.state, w.hits, w.bad, w.noted, w.bytes = next, nil, nil, nil, 0
+	w.state, w.usage, w.hits, w.bad, w.noted, w.bytes = next, next.Usage.clone(), nil, nil, nil, 0
 	for _, e := range raised {
 		w.tail.queued(e)
 	}

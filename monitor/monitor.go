@@ -67,9 +67,10 @@ type Options struct {
 	// Authorizations explain the entries of identities that must be authorized.
 	Authorizations Authorizations
 
-	Routes map[string]Route // sinks by name; at least one
-	HTTP   *http.Client     // nil: no redirects to other hosts
-	Poll   time.Duration    // between two looks at a log; 0: 2 s for loopback URLs, else 10 s
+	Routes  map[string]Route // sinks by name; at least one
+	Display Display          // may be nil
+	HTTP    *http.Client     // nil: no redirects to other hosts
+	Poll    time.Duration    // between two looks at a log; 0: 2 s for loopback URLs, else 10 s
 
 	// Key signs the states, Ed25519: one that is edited, or of another monitor, is refused. Nil: they
 	// are not signed, for a State that nobody else can write.
@@ -89,6 +90,8 @@ type Monitor struct {
 	tails     []*tail
 	evidence  string
 	authority *authority // nil: no authorizations
+	display   Display    // nil: there is none
+	log       *slog.Logger
 }
 
 // New checks o. It does no I/O.
@@ -130,7 +133,7 @@ func New(o Options) (*Monitor, error) {
 	errs = append(errs, rule.CheckLogRules(o.LogRules))
 	seal, err := newSeal(o.Key)
 	errs = append(errs, err)
-	m := &Monitor{evidence: o.EvidenceDir}
+	m := &Monitor{display: o.Display, evidence: o.EvidenceDir, log: o.Log}
 	origins := map[string]bool{}
 	for _, l := range o.Logs {
 		t, err := newTail(l, o, seal)
@@ -283,6 +286,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 			wg.Go(func() { newCourier(t, name).run(ctx) })
 		}
 	}
+	if m.display != nil {
+		wg.Go(func() { m.show(ctx) })
+	}
 	wg.Wait()
 	return nil
 }
@@ -329,6 +335,12 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 	r.Unusable = m.authority.trouble()
 	if r.Undelivered > 0 || r.GivenUp > 0 {
 		r.Class = rule.Worse(r.Class, rule.Operational)
+	}
+	if m.display != nil {
+		if err := m.display.Show(ctx, m.Views()); err != nil {
+			m.log.Error("showing what there is to see", "err", err)
+			r.Class = rule.Worse(r.Class, rule.Operational)
+		}
 	}
 	return r, nil
 }

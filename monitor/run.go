@@ -288,7 +288,7 @@ func (t *tail) take() (rule.Class, []Event) {
 func (t *tail) sawCheckpoint(cp policy.Checkpoint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.size = cp.Size()
+	t.seen, t.size = cp, cp.Size()
 	_, t.cosigned = cosigned(cp)
 }
 

@@ -43,6 +43,7 @@ type state struct {
 	Next       int64     `json:"next"`              // entries below it have been matched
 	Range      []string  `json:"range"`             // compact range of [0, Next), hex
 	Book       rule.Book `json:"book"`              // what the rules remember of the entries below Next
+	Usage      Usage     `json:"usage"`             // what is shown of them
 	Waiting    []waiting `json:"waiting,omitempty"` // entries that something may explain yet
 
 	Signed  map[string]*signed  `json:"signed,omitempty"`  // by identity, for id.missing
@@ -96,6 +97,7 @@ func (s *state) clone() *state {
 	c.Claims = slices.Clone(s.Claims)
 	c.Alerts = slices.Clone(s.Alerts)
 	c.Failures = slices.Clone(s.Failures)
+	c.Usage = s.Usage.clone()
 	c.Parcels, c.Paces = cloneParcels(s.Parcels), slices.Clone(s.Paces)
 	c.Outbox = slices.Clone(s.Outbox)
 	for i, p := range c.Outbox {

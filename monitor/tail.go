@@ -82,15 +82,16 @@ type tail struct {
 
 	opened bool // the state is good and prepared for; of the goroutine that steps
 
-	mu         sync.Mutex // for all below
-	class      rule.Class // worst met since it was last taken
-	raised     []Event    // since they were last taken
-	size       int64      // of the newest verified checkpoint
-	cosigned   time.Time  // its newest cosignature
-	upTo       time.Time  // when the last step without error began: all that was there then is matched
-	checked    time.Time  // last step without error
-	lastErr    error      // of the last step
-	staleSince time.Time  // when the checkpoint was first found stale, without break
+	mu         sync.Mutex        // for all below
+	class      rule.Class        // worst met since it was last taken
+	raised     []Event           // since they were last taken
+	seen       policy.Checkpoint // newest verified
+	size       int64             // of the newest verified checkpoint
+	cosigned   time.Time         // its newest cosignature
+	upTo       time.Time         // when the last step without error began: all that was there then is matched
+	checked    time.Time         // last step without error
+	lastErr    error             // of the last step
+	staleSince time.Time         // when the checkpoint was first found stale, without break
 }
 
 // step brings the log to its current checkpoint: nil when it is there. An error that is not a
@@ -144,7 +145,7 @@ func (t *tail) read(ctx context.Context, st *state, verified, cp policy.Checkpoi
 	if err != nil {
 		return err
 	}
-	w := &walk{tail: t, state: st, cp: cp, after: verified, tree: tr, reach: reach, book: st.Book.Clone()}
+	w := &walk{tail: t, state: st, cp: cp, after: verified, tree: tr, reach: reach, book: st.Book.Clone(), usage: st.Usage.clone()}
 	t.rules.Attend(w.book, int64(reach.End()))
 	return w.run(ctx)
 }
@@ -297,7 +298,7 @@ func (t *tail) notes(verified policy.Checkpoint, seen []byte) []file {
 func (t *tail) routesFor(e Event, asked []string) []string {
 	var names []string
 	for name, r := range t.routes {
-		if e.Severity >= r.MinSeverity && (len(asked) == 0 || slices.Contains(asked, name)) {
+		if e.Severity >= r.MinSeverity && (len(asked) == 0 || r.Always || slices.Contains(asked, name)) {
 			names = append(names, name)
 		}
 	}

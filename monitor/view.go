@@ -1,0 +1,80 @@
+package monitor
+
+import (
+	"context"
+	"time"
+
+	"tallywood/witness/policy"
+)
+
+// showEvery is how often a Display is given what there is to see.
+const showEvery = 5 * time.Second
+
+// A Display shows people how things stand. A [Sink] is told what happened, once; a Display is given
+// all that can be seen, again and again.
+type Display interface {
+	// Show puts views in the place of what was shown before. After an error what was shown before
+	// may still be, in part; Show is called again.
+	Show(ctx context.Context, views []View) error
+}
+
+// A View is all that there is to see of one log.
+type View struct {
+	LogStatus
+	VKey       string
+	Policy     *policy.Policy    // nil: the log's own signature is enough
+	Checkpoint policy.Checkpoint // newest verified; zero: none yet
+	Usage      Usage             // not to be changed
+	Waiting    []Waiting         // entries that are raised unless something explains them in time
+}
+
+// A Waiting is an entry that something may explain yet.
+type Waiting struct {
+	Event Event     // that is raised
+	Due   time.Time // if nothing explains it until then
+}
+
+// Views returns what there is to see of all logs, in the order of Options.Logs.
+func (m *Monitor) Views() []View {
+	out := make([]View, len(m.tails))
+	for i, t := range m.tails {
+		out[i] = t.view()
+	}
+	return out
+}
+
+func (t *tail) view() View {
+	v := View{LogStatus: t.status(), VKey: t.cfg.VKey, Policy: t.cfg.Policy}
+	t.mu.Lock()
+	v.Checkpoint = t.seen
+	t.mu.Unlock()
+	if st := t.journal.peek(); st != nil {
+		v.Usage = st.Usage
+		for _, w := range st.Waiting {
+			v.Waiting = append(v.Waiting, Waiting{w.Event, w.Due})
+		}
+	}
+	return v
+}
+
+// show gives the display all there is to see until ctx ends.
+func (m *Monitor) show(ctx context.Context) {
+	said := ""
+	for {
+		err := m.display.Show(ctx, m.Views())
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			said = ""
+		case err.Error() != said: // once, not every time
+			said = err.Error()
+			m.log.Error("showing what there is to see", "err", err)
+		}
+		select {
+		case <-time.After(showEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
