@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"log/tlog":       {"log"},
 	"monitor":        {"monitor/rule"},
 	"monitor/alert":  {"monitor", "monitor/rule"},
+	"monitor/web":    {"monitor", "monitor/rule"},
 	"ca/fulcio":      {"ca"},
 	"internal/sign":  {"log/verify"},
 	"internal/bench": {"internal/mint", "log/verify", "storage/driver"},

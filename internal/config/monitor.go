@@ -25,6 +25,8 @@ type Monitor struct {
 	CAs string `yaml:"cas,omitempty"`
 	// Who is told, by name.
 	Notify map[string]Notify `yaml:"notify"`
+	// Pages for people. Default: none are written.
+	Pages *MonitorPages `yaml:"pages,omitempty"`
 
 	// Dir is the directory of the file; relative paths have been resolved against it.
 	Dir string `yaml:"-"`
@@ -53,7 +55,7 @@ func ParseMonitor(data []byte, dir string, getenv func(string) (string, bool)) (
 	if err := decode(data, getenv, m); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(m.checkLogs(), m.checkWatch(), m.checkAuthorize(), m.checkNotify(getenv), m.resolve()); err != nil {
+	if err := errors.Join(m.checkLogs(), m.checkWatch(), m.checkAuthorize(), m.checkNotify(getenv), m.checkPages(), m.resolve(), m.resolvePages()); err != nil {
 		return nil, err
 	}
 	return m, nil

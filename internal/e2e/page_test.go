@@ -60,7 +60,7 @@ func TestThePageShowsWhatIsGoingOn(t *testing.T) {
 		text, shot := browse(t, s.url+"/", scripts)
 		for _, want := range []string{"Everything is running", "not independent", "log.localhost", "ct.localhost", "1 entry",
 			"2 of 3 must cosign", "witness-1.localhost", "witness-3.localhost", "signed by alice@example.com",
-			"certificate for alice@example.com", "Last alerts", "info"} {
+			"certificate for alice@example.com", "Last alerts", "info", "Am I fine?"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("with scripts %v the page does not say %q:\n%s", scripts, want, text)
 			}
@@ -73,6 +73,13 @@ func TestThePageShowsWhatIsGoingOn(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+	// The monitor's own pages are beside it.
+	eventually(t, "monitor's pages", func() bool {
+		return strings.Contains(get(t, s.url+"/monitor/", 200), "1 signature and 1 certificate in 30 days")
+	})
+	if text, _ := browse(t, s.url+"/monitor/", true); !strings.Contains(text, "All is well") || !strings.Contains(text, "Both logs are in order") {
+		t.Errorf("the monitor's page says:\n%s", text)
 	}
 	// A witness has a page of its own, and a log is found at its own name.
 	if text, _ := browse(t, s.url+"/witness/1/", false); !strings.Contains(text, "witness-1.localhost") {

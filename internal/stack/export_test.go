@@ -94,3 +94,10 @@ func MetricNames(s *Stack) []string {
 	}
 	return names
 }
+
+// ServePages serves the pages of a monitor that writes them to dir.
+func ServePages(dir string) http.Handler {
+	s := &Stack{}
+	s.pages.Store(&dir)
+	return http.HandlerFunc(s.servePages)
+}

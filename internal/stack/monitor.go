@@ -46,6 +46,10 @@ func (s *Stack) startOver(m *config.Monitor) error {
 	opened, err := OpenMonitor(&run, s.log)
 	if err == nil {
 		s.monitor.Store(opened)
+		s.pages.Store(nil)
+		if m.Pages != nil {
+			s.pages.Store(&m.Pages.Dir)
+		}
 	}
 	return err
 }
@@ -129,6 +133,10 @@ func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slo
 	if err := errors.Join(lerr, rerr, serr, aerr); err != nil {
 		return nil, err
 	}
-	return monitor.New(monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules, Authorizations: authorizations,
-		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Log: logger})
+	o := monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules, Authorizations: authorizations,
+		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Log: logger}
+	if err := showPages(&o, m); err != nil {
+		return nil, err
+	}
+	return monitor.New(o)
 }

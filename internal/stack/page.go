@@ -8,7 +8,6 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
-	"math/bits"
 	"net/http"
 	"slices"
 	"strings"
@@ -77,6 +76,7 @@ type pageWitness struct {
 type pageService struct{ Name, Path, What string }
 
 type pageMonitor struct {
+	Pages  string // where the monitor's own pages are; empty: nowhere
 	Logs   []monitor.LogStatus
 	Alerts []monitor.Event
 }
@@ -86,6 +86,7 @@ func (s *Stack) routePeople(mux *http.ServeMux) {
 	mux.Handle("/{$}", httpx.Methods(http.HandlerFunc(s.page), http.MethodGet))
 	mux.HandleFunc("/healthz", alive)
 	mux.HandleFunc("/readyz", s.serveReady)
+	mux.Handle(pagesPath, httpx.Methods(http.HandlerFunc(s.servePages), http.MethodGet))
 	mux.Handle(peerPath, httpx.Methods(http.HandlerFunc(s.servePeer), http.MethodGet))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		httpx.Error(w, http.StatusNotFound, fmt.Sprintf("nothing is served at %.200q; %s/ lists what is", r.URL.Path, s.cfg.URL))
@@ -134,6 +135,9 @@ func (s *Stack) pageData(ctx context.Context) pageData {
 	if m := s.monitor.Load(); m != nil {
 		d.Monitor = &pageMonitor{Logs: m.Status()}
 		d.Monitor.Alerts = lastAlerts(d.Monitor.Logs)
+		if s.pages.Load() != nil {
+			d.Monitor.Pages = pagesPath
+		}
 	}
 	return d
 }
@@ -316,27 +320,11 @@ func (s *Stack) pageWitnesses() ([]pageWitness, string) {
 
 // quorumText says how many of the witnesses suffice, if any so many do.
 func quorumText(p *policy.Policy) string {
-	ws := p.Witnesses()
-	if len(ws) > 12 {
+	least, ok := p.Threshold()
+	if !ok {
 		return "as the policy says"
 	}
-	least, most := len(ws), -1 // the smallest set that suffices, and the largest that does not
-	for set := range 1 << len(ws) {
-		has := map[string]bool{}
-		for i, w := range ws {
-			has[w.Name] = set>>i&1 == 1
-		}
-		n := bits.OnesCount(uint(set))
-		if p.Satisfied(func(name string) bool { return has[name] }) {
-			least = min(least, n)
-		} else {
-			most = max(most, n)
-		}
-	}
-	if most >= least {
-		return "as the policy says"
-	}
-	return fmt.Sprintf("%d of %d must cosign before a checkpoint is published", least, len(ws))
+	return fmt.Sprintf("%d of %d must cosign before a checkpoint is published", least, len(p.Witnesses()))
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -60,9 +60,10 @@ type Stack struct {
 	lists     []*witness.Lists
 	ca, tsa   *slot // nil without such a part
 	monitor   atomic.Pointer[monitor.Monitor]
-	monitored config.Monitor // what it was made from
-	remonitor chan struct{}  // of capacity 1: another one is to run
-	watch     []string       // mail addresses to watch for this run
+	monitored config.Monitor         // what it was made from
+	pages     atomic.Pointer[string] // directory of its pages; nil: it has none
+	remonitor chan struct{}          // of capacity 1: another one is to run
+	watch     []string               // mail addresses to watch for this run
 	handler   http.Handler
 	peers     *http.Client // for requests to other replicas
 	metrics   *metrics

@@ -1,0 +1,10 @@
+package web
+
+// What tests look at.
+var (
+	Visible  = visible
+	FileName = fileName
+	CopyName = copyName
+	Security = security
+	Count    = count
+)
