@@ -8,12 +8,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"tallywood/internal/config"
+	"tallywood/internal/keys"
 	"tallywood/monitor"
 	"tallywood/monitor/alert"
 	"tallywood/monitor/rule"
@@ -92,4 +95,17 @@ func markerKey(key crypto.Signer) ([]byte, error) {
 		return nil, fmt.Errorf("deriving a key for the marks of issues: %w", err)
 	}
 	return hkdf.Key(sha256.New, der, nil, "tallywood: marks of issues", 32)
+}
+
+// OpenSinks returns the sinks of a monitor configuration, to try them. It needs no state and makes
+// none.
+func OpenSinks(m *config.Monitor, logger *slog.Logger) (map[string]monitor.Route, error) {
+	signer, err := keys.ReadSigner(filepath.Join(m.State, monitorKeyFile))
+	if errors.Is(err, fs.ErrNotExist) { // not begun yet: marks need to be known again by nobody
+		signer, err = newNoteKey()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the monitor's key: %w", err)
+	}
+	return monitorRoutes(m, signer, logger)
 }
