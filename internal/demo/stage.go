@@ -57,10 +57,10 @@ type stage struct {
 
 	program, bundle string // Alice's
 	entries         [][]byte
-	secret          []byte // the entry of Mallory's secret signature
-	old             []byte // a checkpoint from before the last entries
-	told            int    // alerts that are known
-	last            string // evidence of the last alert that was shown
+	secret          []byte        // the entry of Mallory's secret signature
+	old             []byte        // a checkpoint from before the last entries
+	told            int           // alerts that are known
+	last            monitor.Event // that was shown
 }
 
 // prepare makes all parts below dir. It starts nothing but the listeners.
@@ -172,6 +172,7 @@ func (s *stage) monitorConfig() string {
 	}
 	return fmt.Sprintf(`state: ./monitor-state
 evidence: ./evidence
+pages: {dir: ./pages}
 logs:
   - {origin: %s, url: "%s/log", vkey: %s, policy: data/client/policy.txt}
   - {origin: ct.localhost, kind: ct, url: "%s/logs/certificates", vkey: %s, policy: data/client/policy.txt}

@@ -144,7 +144,7 @@ func (s *stage) fork(ctx context.Context, t *teller) error {
 	if err != nil {
 		return err
 	}
-	t.alert(e, time.Since(began))
+	t.alert(e, s.page(e), time.Since(began))
 	t.meaning("two different lists of %d lines, both under the log's signature.", len(f.entries))
 	if err := s.prove(ctx, t, e, "the two summaries, each signed with the log's own key, that cannot both be true"); err != nil {
 		return err
@@ -165,7 +165,7 @@ func (s *stage) rollBack(ctx context.Context, t *teller) error {
 	if err != nil {
 		return err
 	}
-	t.alert(e, time.Since(began))
+	t.alert(e, s.page(e), time.Since(began))
 	if err := s.prove(ctx, t, e, "the old summary, and the newer one that the monitor had seen before"); err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (s *stage) misuse(ctx context.Context, t *teller) error {
 	if err != nil {
 		return err
 	}
-	t.alert(e, time.Since(began))
+	t.alert(e, s.page(e), time.Since(began))
 	if err := s.prove(ctx, t, e, "the line itself, and that it is in the log"); err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func (s *stage) askAll(ctx context.Context, t *teller, old int, checkpoint []byt
 	return nil
 }
 
-// prove verifies the evidence of an alert again, from its files alone.
+// prove verifies the evidence of an alert again, from its files alone, and waits for its page.
 func (s *stage) prove(ctx context.Context, t *teller, e monitor.Event, what string) error {
 	ev, err := monitor.InspectEvidence(ctx, e.Evidence, monitor.Trust{Policy: s.policy})
 	if err != nil {
@@ -241,9 +241,12 @@ func (s *stage) prove(ctx context.Context, t *teller, e monitor.Event, what stri
 	if !ev.Holds {
 		return fmt.Errorf("the evidence of %s does not hold: %+v", e.Rule, ev.Checks)
 	}
-	s.last = e.Evidence
+	s.last = e
 	t.happened("The evidence is on disk: %s. It was verified once more just now, from these files alone.", what)
-	return nil
+	return await(ctx, s.patience, func() (bool, error) {
+		_, err := os.Stat(s.page(e))
+		return err == nil, nil
+	})
 }
 
 // and joins names.
@@ -256,6 +259,11 @@ func and(names []string) string {
 	default:
 		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
 	}
+}
+
+// page returns where the page is that says what happened and what to do.
+func (s *stage) page(e monitor.Event) string {
+	return filepath.Join(s.dir, "pages", "alerts", e.ID+".html")
 }
 
 // events returns all alerts that Alice has got.

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
@@ -83,7 +84,7 @@ func (t *teller) opening(dir string, keep bool) {
 }
 
 // alert prints an alert as Alice gets it.
-func (t *teller) alert(e monitor.Event, after time.Duration) {
+func (t *teller) alert(e monitor.Event, page string, after time.Duration) {
 	t.paragraph("ALERT", fmt.Sprintf("%.1f seconds later Alice has this from her monitor:", after.Seconds()))
 	show := func(name, text string) {
 		if text != "" {
@@ -104,6 +105,7 @@ func (t *teller) alert(e monitor.Event, after time.Duration) {
 		show("entry", fmt.Sprintf("%d of %s", e.Index, e.Origin))
 	}
 	show("signed", e.Digest)
+	show("page", page)
 	show("evidence", e.Evidence)
 }
 
@@ -123,8 +125,8 @@ func broken(text string, most int) []string {
 func (t *teller) closing(took time.Duration, s *stage, keep bool) {
 	t.line("\nAll of it was caught, in %.0f seconds.", took.Seconds())
 	if keep {
-		t.line("\nThe files are in %s. This shows the last alert's evidence, and verifies it again:\n  tallywood show --evidence %s \\\n    --trust %s",
-			s.dir, s.last, s.client)
+		t.line("\nThe files are in %s. The pages of all alerts, for a browser:\n  %s\nThe last alert's evidence, shown and verified again:\n  tallywood show --evidence %s \\\n    --trust %s",
+			s.dir, filepath.Join(s.dir, "pages", "index.html"), s.last.Evidence, s.client)
 		return
 	}
 	t.line("\nTo go on: \"tallywood up\" starts such a stack to play with; \"tallywood monitor --help\" says\nhow to watch a log for your own name. With --keep the demo leaves its files and evidence.")
