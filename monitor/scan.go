@@ -100,12 +100,13 @@ func (s *source) bundle(ctx context.Context, l layout, n int64, width int, fresh
 // next one, and it is far larger than an entry.
 func (s *scanned) judge(t *tail, index int64, e []byte, leaf tlog.Hash) {
 	d, err := t.layout.decode(index, e)
-	if err == nil && len(t.rules.Match(&d.entry)) == 0 {
+	matches := t.rules.Match(&d.entry)
+	if err == nil && len(matches) == 0 {
 		return
 	}
 	e = bytes.Clone(e)
 	d, err = t.layout.decode(index, e)
-	h := hit{index: index, leaf: leaf, decoded: d, matches: t.rules.Match(&d.entry), err: err}
+	h := hit{index: index, leaf: leaf, decoded: d, matches: matches, err: err}
 	if err != nil {
 		for _, f := range t.rules.MatchBytes(e) {
 			if !slices.ContainsFunc(h.matches, func(m rule.Match) bool { return m.Identity == f.Identity && len(m.Reasons) > 0 }) {
