@@ -1,6 +1,7 @@
 package mint
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -27,12 +28,14 @@ type Certificate struct {
 	NotBefore time.Time     // zero: 1970
 	Lifetime  time.Duration // zero: ten minutes
 
+	Serial  string                  // makes the serial number, and the key unless it is named; empty: the index does
 	Key     string                  // name of the key; empty: one that no other certificate has
 	Details entry.KeyDetails        // of the key; zero: P-256
 	Usages  []asn1.ObjectIdentifier // extended key usages; nil: code signing
 
 	CA  *CA // nil: the world's
 	SCT Promise
+	By  *Promiser // of the SCT, if it is Promised; nil: the world's
 
 	// Edit, if set, changes the DER of the certificate when all else is done; of its precertificate
 	// too.
@@ -83,7 +86,6 @@ var (
 	oidNames       = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidFulcio      = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1}
 	oidOtherName   = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 7}
-	oidECDSA       = asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2} // ecdsa-with-SHA256
 )
 
 // lastRawExtension is the last of Fulcio's extensions that hold the bare string; those from 8 on
@@ -105,8 +107,8 @@ type Issued struct {
 	entry            ctentry.Entry
 }
 
-// Issue makes the certificate that is entry index of its certificate log. The index also picks its
-// serial number and, unless it is named, its key, so that no two certificates may have the same.
+// Issue makes the certificate that is entry index of its certificate log. Unless c says otherwise, the
+// index also picks its serial number and its key, so that no two certificates may have the same.
 func (w *World) Issue(c Certificate, index int64) (*Issued, error) {
 	i := &Issued{spec: &c, ca: c.CA, index: index, kind: c.Details}
 	if i.ca == nil {
@@ -115,9 +117,12 @@ func (w *World) Issue(c Certificate, index int64) (*Issued, error) {
 	if i.kind == 0 {
 		i.kind = entry.ECDSAP256
 	}
+	if c.Serial == "" {
+		c.Serial = fmt.Sprint(index)
+	}
 	name := "key " + c.Key
 	if c.Key == "" {
-		name = fmt.Sprintf("key of certificate %d", index)
+		name = "key of certificate " + c.Serial
 	}
 	var err error
 	if i.key, err = w.key(i.kind, name); err != nil {
@@ -126,7 +131,7 @@ func (w *World) Issue(c Certificate, index int64) (*Issued, error) {
 	if i.spki, err = x509.MarshalPKIXPublicKey(i.key.Public()); err != nil {
 		return nil, fmt.Errorf("encoding key %q: %w", name, err)
 	}
-	serial := w.hash(fmt.Sprintf("serial %d", index))
+	serial := w.hash("serial " + c.Serial)
 	if i.head, err = i.fields(serial[:20]); err != nil {
 		return nil, fmt.Errorf("encoding certificate %d: %w", index, err)
 	}
@@ -160,7 +165,7 @@ func (i *Issued) fields(serial []byte) ([]byte, error) {
 	b := cryptobyte.NewBuilder(make([]byte, 0, 512))
 	b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Int64(2) })
 	b.AddASN1(cbasn1.INTEGER, func(b *cryptobyte.Builder) { b.AddBytes(serial) })
-	addECDSA(b)
+	i.ca.addAlgorithm(b)
 	b.AddBytes(i.ca.Intermediate.RawSubject)
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		addTime(b, from)
@@ -171,8 +176,9 @@ func (i *Issued) fields(serial []byte) ([]byte, error) {
 	return b.Bytes()
 }
 
-func addECDSA(b *cryptobyte.Builder) {
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidECDSA) })
+// addAlgorithm encodes the algorithm that ca signs with.
+func (ca *CA) addAlgorithm(b *cryptobyte.Builder) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(ca.algorithm) })
 }
 
 func addTime(b *cryptobyte.Builder, t time.Time) {
@@ -284,15 +290,14 @@ func (i *Issued) sign(last []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	digest := sha256.Sum256(tbs)
-	sig, err := i.ca.key.Sign(nil, digest[:], crypto.SHA256)
+	sig, err := i.ca.key.Sign(nil, hashOf(i.ca.hash, tbs), i.ca.hash)
 	if err != nil {
 		return nil, err
 	}
 	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(sig)+32))
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(tbs)
-		addECDSA(b)
+		i.ca.addAlgorithm(b)
 		b.AddASN1BitString(sig)
 	})
 	der, err := b.Bytes()
@@ -315,7 +320,7 @@ func (i *Issued) promise(w *World) ([]byte, error) {
 	if i.entry.Extensions, err = ctentry.MarshalExtensions(i.index); err != nil {
 		return nil, err
 	}
-	signed, by := i.entry, w.CT
+	signed, by := i.entry, cmp.Or(i.spec.By, w.CT)
 	switch i.spec.SCT {
 	case NoSCT:
 		return nil, nil

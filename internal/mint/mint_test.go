@@ -418,3 +418,21 @@ entries:
 		}
 	}
 }
+
+// TestAuthorityOfP384 has an authority of the other curve certify.
+func TestAuthorityOfP384(t *testing.T) {
+	w := world(t, 1)
+	ca, err := w.Authority384("public")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := w.Make(mint.Entry{Certificate: mint.Certificate{CA: ca, NotBefore: time.Unix(1_800_000_000, 0)}}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(made.DER)
+	if err != nil || c.SignatureAlgorithm != x509.ECDSAWithSHA384 || ca.Root.PublicKey.(*ecdsa.PublicKey).Params().BitSize != 384 {
+		t.Fatalf("signed by %v: %v", c.SignatureAlgorithm, err)
+	}
+	chains(t, ca, c)
+}
