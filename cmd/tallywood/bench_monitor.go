@@ -16,6 +16,7 @@ import (
 type monitorBench struct {
 	generate    bool
 	kind, plant string
+	p384        bool
 }
 
 // monitorFlags adds the flags of "bench monitor".
@@ -23,6 +24,7 @@ func monitorFlags(fs *flag.FlagSet) *monitorBench {
 	m := new(monitorBench)
 	fs.BoolVar(&m.generate, "generate", false, "monitor: make the log in DIR, and measure nothing")
 	fs.StringVar(&m.kind, "kind", string(mint.Rekor), "monitor: `KIND` of the log to make, rekor or ct")
+	fs.BoolVar(&m.p384, "p384", false, "monitor: the authority of its certificates signs with P-384, as Sigstore's public one\n(slower to make; default: P-256)")
 	fs.StringVar(&m.plant, "plant", "", "monitor: `FILE` that says what to plant in it")
 	return m
 }
@@ -71,7 +73,7 @@ func (b *benchRun) benchMonitor(ctx context.Context, t terminal, dir string) err
 
 // generateLog is "bench monitor --generate".
 func (b *benchRun) generateLog(ctx context.Context, t terminal, dir string) error {
-	o := bench.MonitorLogOptions{Dir: dir, Kind: mint.Kind(b.monitor.kind), Entries: b.fill.entries, Seed: b.load.Seed}
+	o := bench.MonitorLogOptions{Dir: dir, Kind: mint.Kind(b.monitor.kind), Entries: b.fill.entries, Seed: b.load.Seed, P384: b.monitor.p384}
 	if o.Kind != mint.Rekor && o.Kind != mint.CT {
 		return usagef("--kind %s: want rekor or ct", b.monitor.kind)
 	}

@@ -36,7 +36,8 @@ type MonitorLogOptions struct {
 	Kind    mint.Kind
 	Entries int64
 	Seed    uint64
-	Plan    *mint.Plan // what is planted; nil: two dozen entries of each kind there is
+	Plan    *mint.Plan // what is planted; nil: some of each kind there is
+	P384    bool       // the authority signs with P-384, as Sigstore's public one does
 
 	Progress func(done, size int64) // optional
 }
@@ -72,6 +73,11 @@ func MakeMonitorLog(ctx context.Context, o MonitorLogOptions) (_ MonitorLog, err
 	w, err := mint.New(o.Seed)
 	if err != nil {
 		return MonitorLog{}, err
+	}
+	if o.P384 {
+		if w.CA, err = w.Authority384("mint"); err != nil {
+			return MonitorLog{}, err
+		}
 	}
 	plan := o.Plan
 	if plan == nil {
