@@ -42,7 +42,7 @@ func Append(a Additions) (Outcome, error) {
 	dir := filepath.Dir(a.Path)
 	d, err := os.Open(dir)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, fmt.Errorf("manifest %s: %w", a.Path, err)
 	}
 	defer d.Close() // which gives the lock back
 	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
@@ -107,6 +107,9 @@ func (a Additions) read() (Manifest, error) {
 		return Manifest{}, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return Manifest{}, errors.Join(errors.New("it is not a regular file"), err)
+	}
 	data, err := readLimited(f, MaxManifest)
 	if err != nil {
 		return Manifest{}, err
@@ -169,9 +172,13 @@ func (a Additions) write(dir *os.File, m Manifest) (err error) {
 
 // NewSigner returns what signs manifests with a key, and the verifier key that a monitor needs.
 func NewSigner(name string, key crypto.Signer) (note.Signer, string, error) {
+	public, ok := key.Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, "", fmt.Errorf("it is a %T; manifests are signed with Ed25519", key.Public())
+	}
 	s, err := keys.NoteSigner(name, key)
 	if err != nil {
 		return nil, "", err
 	}
-	return s, keys.VKey(name, keys.AlgEd25519, key.Public().(ed25519.PublicKey)), nil
+	return s, keys.VKey(name, keys.AlgEd25519, public), nil
 }

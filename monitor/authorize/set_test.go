@@ -1,7 +1,10 @@
 package authorize_test
 
 import (
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -369,6 +372,13 @@ func TestOptionsAreChecked(t *testing.T) {
 	if _, err := authorize.New(authorize.Options{Identities: []authorize.Identity{ok}}); err == nil {
 		t.Error("no state is accepted")
 	}
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := authorize.NewSigner("x", p256); err == nil || !strings.Contains(err.Error(), "manifests are signed with Ed25519") {
+		t.Errorf("a P-256 key signs: %v", err)
+	}
 	w, err := keys.WitnessFromSeed("w.example.org", sha256.Sum256(nil))
 	if err != nil {
 		t.Fatal(err)
@@ -453,6 +463,7 @@ func TestAppendRefuses(t *testing.T) {
 		"a clock that is behind":      {good, additions(path, s, start.Add(-time.Hour), 2), "clocks is wrong"},
 		"what is no statement":        {good, wrong, "64 lower-case"},
 		"something else":              {"x", additions(path, s, start, 2), "line feed"},
+		"a directory":                 {good, additions(dir, s, start, 2), "not a regular file"},
 		"a file of another directory": {good, additions(filepath.Join(dir, "nowhere", "r.txt"), s, start, 2), "no such file"},
 	} {
 		write(t, path, c.manifest)

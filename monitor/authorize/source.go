@@ -123,10 +123,8 @@ func (s *source) advance(ctx context.Context, fresh bool) error {
 	case err != nil:
 		return err
 	}
-	if next != s.kept {
-		if err := s.keep(ctx, next); err != nil {
-			return err
-		}
+	if err := s.keep(ctx, next); err != nil {
+		return err
 	}
 	s.verified.Store(v)
 	return nil
@@ -137,6 +135,9 @@ func (s *source) open(ctx context.Context, fresh bool) (kept, *Verified, error) 
 	next, err := s.read(ctx, fresh)
 	if err != nil {
 		return next, nil, err
+	}
+	if s.verified.Load() != nil && next.Manifest == s.kept.Manifest && next.Bundle == s.kept.Bundle {
+		return next, nil, errUnchanged
 	}
 	v, err := s.verifier.Open([]byte(next.Manifest), []byte(next.Bundle))
 	if err != nil {
