@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -82,6 +83,11 @@ type Options struct {
 	// off, with their parameters. Those about entries are not looked at.
 	LogRules map[rule.ID]rule.Params
 
+	// Pulse is given a sign of life while all logs are found in order, every PulseEvery, or with every
+	// Check; 0: 5 minutes. Nil: none.
+	Pulse      Pulse
+	PulseEvery time.Duration
+
 	Log *slog.Logger // nil: discard
 }
 
@@ -91,6 +97,8 @@ type Monitor struct {
 	evidence  string
 	authority *authority // nil: no authorizations
 	display   Display    // nil: there is none
+	pulse     Pulse      // nil: there is none
+	beatEvery time.Duration
 	log       *slog.Logger
 }
 
@@ -106,7 +114,7 @@ func New(o Options) (*Monitor, error) {
 	check(o.EvidenceDir == "", "no evidence directory")
 	check(len(o.Logs) == 0, "no logs to follow")
 	check(len(o.Routes) == 0, "no sinks")
-	check(o.Poll < 0, "negative duration")
+	check(o.Poll < 0 || o.PulseEvery < 0, "negative duration")
 	for name, r := range o.Routes {
 		check(name == "" || r.Sink == nil, "sink %q is incomplete", name)
 		check(r.Digest < 0 || r.Limit.Max < 0 || r.Limit.Window < 0, "sink %q has a negative digest or limit", name)
@@ -133,7 +141,7 @@ func New(o Options) (*Monitor, error) {
 	errs = append(errs, rule.CheckLogRules(o.LogRules))
 	seal, err := newSeal(o.Key)
 	errs = append(errs, err)
-	m := &Monitor{display: o.Display, evidence: o.EvidenceDir, log: o.Log}
+	m := &Monitor{display: o.Display, evidence: o.EvidenceDir, pulse: o.Pulse, beatEvery: cmp.Or(o.PulseEvery, usualBeat), log: o.Log}
 	origins := map[string]bool{}
 	for _, l := range o.Logs {
 		t, err := newTail(l, o, seal)
@@ -289,6 +297,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 	if m.display != nil {
 		wg.Go(func() { m.show(ctx) })
 	}
+	if m.pulse != nil {
+		wg.Go(func() { m.beat(ctx) })
+	}
 	wg.Wait()
 	return nil
 }
@@ -336,6 +347,7 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 	if r.Undelivered > 0 || r.GivenUp > 0 {
 		r.Class = rule.Worse(r.Class, rule.Operational)
 	}
+	m.beatOnce(ctx)
 	if m.display != nil {
 		if err := m.display.Show(ctx, m.Views()); err != nil {
 			m.log.Error("showing what there is to see", "err", err)

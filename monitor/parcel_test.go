@@ -113,6 +113,7 @@ func (c *clockwork) start() {
 
 func (c *clockwork) stop() {
 	c.t.Helper()
+	synctest.Wait() // one that is told to end while it reads its state says so
 	c.cancel()
 	if err := <-c.ended; err != nil {
 		c.t.Error(err)

@@ -25,6 +25,8 @@ type Monitor struct {
 	CAs string `yaml:"cas,omitempty"`
 	// Who is told, by name.
 	Notify map[string]Notify `yaml:"notify"`
+	// A dead-man's switch that is told while all is well. Default: none.
+	Heartbeat *Heartbeat `yaml:"heartbeat,omitempty"`
 	// Pages for people. Default: none are written.
 	Pages *MonitorPages `yaml:"pages,omitempty"`
 

@@ -161,6 +161,36 @@ func (a *Atom) UnmarshalYAML(n *yaml.Node) error {
 	return n.Load((*whole)(a), yaml.WithKnownFields())
 }
 
+// Heartbeat is a URL that is asked while all logs are verified and fresh and nothing is stuck on its
+// way to a sink.
+type Heartbeat struct {
+	// What to ask.
+	URL string `yaml:"url,omitempty"`
+	// File with that URL, where it is a secret.
+	URLFile string `yaml:"url_file,omitempty"`
+	// GET or POST. Default: GET.
+	Method string `yaml:"method,omitempty"`
+	// How often. Default: 5m.
+	Every Duration `yaml:"every,omitempty"`
+	// Whether the URL may lie in a private network. Loopback is always allowed. Default: false.
+	AllowPrivate bool `yaml:"allow_private,omitempty"`
+}
+
+func (m *Monitor) checkHeartbeat() error {
+	h := m.Heartbeat
+	switch {
+	case h == nil:
+		return nil
+	case (h.URL == "") == (h.URLFile == ""):
+		return errors.New("heartbeat: want one of url and url_file")
+	case h.Every != 0 && time.Duration(h.Every) < time.Second:
+		return fmt.Errorf("heartbeat: every %s is less than 1s", time.Duration(h.Every))
+	case h.Method != "" && h.Method != "GET" && h.Method != "POST":
+		return fmt.Errorf("heartbeat: method %q is neither GET nor POST", h.Method)
+	}
+	return nil
+}
+
 // kinds returns the names of the sinks that are set.
 func (n Notify) kinds() []string {
 	var kinds []string
@@ -184,6 +214,7 @@ func (m *Monitor) checkNotify(getenv func(string) (string, bool)) error {
 	if len(m.Notify) == 0 {
 		errs = append(errs, errors.New("notify is empty: nobody would be told"))
 	}
+	errs = append(errs, m.checkHeartbeat())
 	for _, name := range slices.Sorted(maps.Keys(m.Notify)) {
 		for _, err := range m.Notify[name].check(getenv) {
 			errs = append(errs, fmt.Errorf("notify %q: %w", name, err))
@@ -247,8 +278,11 @@ func orNothing(s string) string {
 	return s
 }
 
-// resolveNotify makes the paths in notify absolute.
+// resolveNotify makes the paths in notify and heartbeat absolute.
 func (m *Monitor) resolveNotify() {
+	if m.Heartbeat != nil {
+		m.Heartbeat.URLFile = resolve(m.Dir, m.Heartbeat.URLFile)
+	}
 	for name, n := range m.Notify {
 		paths := []*string{&n.JSONL}
 		if w := n.Webhook; w != nil {

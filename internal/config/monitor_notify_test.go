@@ -88,3 +88,24 @@ func TestSinksAreChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestHeartbeatIsChecked(t *testing.T) {
+	parse := func(heartbeat string) error {
+		_, err := config.ParseMonitor(append(withNotify("{jsonl: a}"), "heartbeat: "+heartbeat+"\n"...), "/dir", environment)
+		return err
+	}
+	if err := parse("{url: 'https://example.org/x', every: 1m, method: POST}"); err != nil {
+		t.Error(err)
+	}
+	for heartbeat, want := range map[string]string{
+		"{}":                      "one of url and url_file",
+		"{url: a, url_file: b}":   "one of url and url_file",
+		"{url: a, every: 10ms}":   "less than 1s",
+		"{url: a, method: PATCH}": "neither GET nor POST",
+		"{url: a, interval: 1m}":  `unknown key "interval"`,
+	} {
+		if err := parse(heartbeat); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", heartbeat, err, want)
+		}
+	}
+}

@@ -318,6 +318,7 @@ func TestAlertsPage(t *testing.T) {
 	writeFile(t, p.dir, "slack.url", "https://hooks.slack.com/services/T0/B0/secret\n")
 	writeFile(t, p.dir, "smtp.password", "secret\n")
 	writeFile(t, p.dir, "github.token", "secret\n")
+	writeFile(t, p.dir, "switch.url", "https://switch.example.org/secret\n")
 	if err := os.Chmod(writeFile(t, p.dir, "page-me", "#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -130,11 +130,12 @@ func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slo
 	rules, rerr := monitorRules(m)
 	routes, serr := monitorRoutes(m, key.signer, logger)
 	authorizations, aerr := monitorAuthorizations(m, state)
-	if err := errors.Join(lerr, rerr, serr, aerr); err != nil {
+	pulse, every, perr := monitorPulse(m)
+	if err := errors.Join(lerr, rerr, serr, aerr, perr); err != nil {
 		return nil, err
 	}
 	o := monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules, Authorizations: authorizations,
-		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Log: logger}
+		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Pulse: pulse, PulseEvery: every, Log: logger}
 	if err := showPages(&o, m); err != nil {
 		return nil, err
 	}

@@ -46,6 +46,20 @@ func monitorRoutes(m *config.Monitor, key crypto.Signer, logger *slog.Logger) (m
 	return routes, errors.Join(errs...)
 }
 
+// monitorPulse returns the heartbeat of m, nil if it has none.
+func monitorPulse(m *config.Monitor) (monitor.Pulse, time.Duration, error) {
+	h := m.Heartbeat
+	if h == nil {
+		return nil, 0, nil
+	}
+	pulse, err := alert.OpenHeartbeat(alert.HeartbeatOptions{URL: alert.Secret{File: h.URLFile, Value: h.URL},
+		Method: h.Method, AllowPrivate: h.AllowPrivate})
+	if err != nil {
+		return nil, 0, fmt.Errorf("heartbeat: %w", err)
+	}
+	return pulse, time.Duration(h.Every), nil
+}
+
 // limit returns how many events of an identity n is sent one by one. What people read has a limit
 // unless it is off; files, hooks and programs have one if it is set.
 func limit(n config.Notify) monitor.Limit {
