@@ -7,9 +7,12 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"tallywood/internal/sign"
 	"tallywood/log/verify"
 	"tallywood/monitor"
 	"tallywood/witness/policy"
@@ -40,10 +43,10 @@ or --unverified. 5: the log cannot be reached.`,
 
 // showFlags are the flags of "tallywood show".
 type showFlags struct {
-	vkeys                      list
-	policy, trust, trustedRoot string
-	unverified, json           bool
-	evidence, proof, entry     string
+	vkeys                          list
+	policy, trust, trustedRoot     string
+	unverified, json               bool
+	evidence, proof, entry, bundle string
 }
 
 func show(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
@@ -56,6 +59,7 @@ func show(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) erro
 	fs.StringVar(&f.evidence, "evidence", "", "`DIR` of an alert's evidence, instead of URL and INDEX")
 	fs.StringVar(&f.proof, "proof", "", "`FILE` to write a tlog-proof to; with the bytes of --entry, \"tallywood verify --proof\" takes it")
 	fs.StringVar(&f.entry, "entry", "", "`FILE` to write the entry's bytes to, as its leaf hash is over them")
+	fs.StringVar(&f.bundle, "bundle", "", "`FILE` to write a Sigstore bundle of the signature to, as far as the log has it")
 	fs.BoolVar(&f.json, "json", false, "print the result as JSON")
 	operands, err := parse(fs, args, 0, 2)
 	if err != nil {
@@ -79,7 +83,7 @@ func show(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) erro
 	if err != nil {
 		return f.showError(err)
 	}
-	if err := f.write(i); err != nil {
+	if err := f.write(t, i, trust.Policy); err != nil {
 		return err
 	}
 	if f.json {
@@ -121,11 +125,11 @@ func (f *showFlags) showEvidence(ctx context.Context, t terminal, trust monitor.
 		return hinted(exitUsage, err, "DIR is what an alert names as its evidence")
 	}
 	if ev.Entry != nil {
-		if err := f.write(ev.Entry); err != nil {
+		if err := f.write(t, ev.Entry, trust.Policy); err != nil {
 			return err
 		}
-	} else if f.proof != "" || f.entry != "" {
-		return usagef("this alert is about the log, not about an entry: there is nothing for --proof and --entry")
+	} else if f.proof+f.entry+f.bundle != "" {
+		return usagef("this alert is about the log, not about an entry: there is nothing for --proof, --entry and --bundle")
 	}
 	if f.json {
 		err = json.NewEncoder(t.out).Encode(ev)
@@ -141,20 +145,44 @@ func (f *showFlags) showEvidence(ctx context.Context, t terminal, trust monitor.
 	return nil
 }
 
-// write writes the files that were asked for.
-func (f *showFlags) write(i *monitor.Inspection) error {
-	for _, out := range []struct {
-		path string
-		data []byte
-	}{{f.proof, i.Proof.Format()}, {f.entry, i.Leaf}} {
-		if out.path == "" {
+// write writes the files that were asked for. p verified the checkpoint.
+func (f *showFlags) write(t terminal, i *monitor.Inspection, p *policy.Policy) error {
+	outs := map[string][]byte{f.proof: i.Proof.Format(), f.entry: i.Leaf}
+	if f.bundle != "" {
+		bundle, err := bundleOf(i, p)
+		if errors.Is(err, sign.ErrNoTimestamp) {
+			fmt.Fprintf(t.err, "tallywood: warning: %v; who signed has it\n", err)
+		} else if err != nil {
+			return hinted(exitUsage, fmt.Errorf("making a bundle of entry %d: %w", i.Index, err), "--proof FILE and --entry FILE write what the log proves of any entry")
+		}
+		outs[f.bundle] = append(bundle, '\n')
+	}
+	for _, path := range slices.Sorted(maps.Keys(outs)) {
+		if path == "" {
 			continue
 		}
-		if err := os.WriteFile(out.path, out.data, 0o644); err != nil {
-			return usagef("writing %s: %w", out.path, err)
+		if err := os.WriteFile(path, outs[path], 0o644); err != nil {
+			return usagef("writing %s: %w", path, err)
 		}
 	}
 	return nil
+}
+
+// bundleOf returns the Sigstore bundle of an entry.
+func bundleOf(i *monitor.Inspection, p *policy.Policy) ([]byte, error) {
+	if i.Kind != monitor.KindRekor {
+		return nil, errors.New("it is no entry of a signature log")
+	}
+	cp, err := p.Open(i.Proof.Checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range p.Logs() {
+		if l.Key.Name() == cp.Origin() {
+			return sign.FromLog(i.Raw, i.Proof, cp.Tree(), l.Key)
+		}
+	}
+	return nil, fmt.Errorf("the policy has no log %q", cp.Origin())
 }
 
 // trusted reads what the flags name.
@@ -192,7 +220,7 @@ func (f *showFlags) trusted(fs *flag.FlagSet) (monitor.Trust, error) {
 // checkTrust refuses flags that contradict each other.
 func (f *showFlags) checkTrust(fs *flag.FlagSet) error {
 	for _, pair := range [][2]string{{"vkey", "policy"}, {"vkey", "trust"}, {"trusted-root", "trust"},
-		{"unverified", "vkey"}, {"unverified", "policy"}, {"unverified", "trust"}, {"unverified", "proof"}} {
+		{"unverified", "vkey"}, {"unverified", "policy"}, {"unverified", "trust"}, {"unverified", "proof"}, {"unverified", "bundle"}} {
 		if isSet(fs, pair[0]) && isSet(fs, pair[1]) {
 			return usagef("--%s and --%s exclude each other", pair[0], pair[1])
 		}
