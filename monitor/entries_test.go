@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"fmt"
 	"math/big"
 	"testing"
 	"time"
@@ -127,7 +126,13 @@ func filler(ca *testCA, n int) [][]byte {
 	digest := sha256.Sum256(one)
 	out := make([][]byte, n)
 	for i := range out {
-		sig := fmt.Appendf(nil, "signature %d", i)
+		var sig []byte
+		for len(sig) < 70 { // so that all entries are as long
+			var err error
+			if sig, err = ecdsa.SignASN1(rand.Reader, ca.key, digest[:]); err != nil {
+				ca.t.Fatal(err)
+			}
+		}
 		canonical, err := entry.Canonical(digest[:], entry.Signature{Content: sig, Certificate: one, KeyDetails: entry.ECDSAP256})
 		if err != nil {
 			ca.t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"errors"
 	"time"
+
+	"tallywood/monitor/rule"
 )
 
 // DecodeState reads and writes again a state object.
@@ -20,7 +22,7 @@ var SplitTlog = splitTlog
 
 // DecodeEntry decodes an entry of a kind, and returns whether it could be read.
 func DecodeEntry(kind Kind, index int64, entry []byte) bool {
-	_, err := layouts[kind].decode(index, entry)
+	_, err := layouts[kind].decode(rule.ParseCertificate, index, entry)
 	return err == nil
 }
 

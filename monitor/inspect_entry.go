@@ -79,7 +79,7 @@ func (i *Inspection) judgeRekor(trust Trust) {
 			Problem: "it is no entry of a signature log: " + err.Error()}
 		return
 	}
-	d, err := decodeRekor(i.Index, i.Raw)
+	d, err := decodeRekor(rule.ParseCertificate, i.Index, i.Raw)
 	i.Statement = Statement{Form: fmt.Sprintf("signature (%s %s)", b.Kind, b.Version), Digest: d.digest}
 	if err != nil {
 		i.Statement.Problem = err.Error()
@@ -114,7 +114,7 @@ func (i *Inspection) judgeCT(trust Trust, issuer func(string) ([]byte, error)) {
 	if err != nil {
 		i.check("form", Failed, "%v", err)
 	}
-	d, err := decodeCT(i.Index, i.Raw)
+	d, err := decodeCT(rule.ParseCertificate, i.Index, i.Raw)
 	i.Statement = Statement{Form: "certificate", Promised: time.UnixMilli(e.Timestamp).UTC()}
 	if e.Precert {
 		i.Statement.Form = "precertificate: an authority's word that it was about to issue this certificate"

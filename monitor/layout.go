@@ -27,13 +27,16 @@ const (
 // bundleWidth is the number of entries in a full entry bundle, and of hashes in a full tile.
 const bundleWidth = 256
 
+// A certificateReader reads a certificate as far as somebody wants to know it.
+type certificateReader = func(der []byte) (*rule.Certificate, error)
+
 // A layout is how a kind of log keeps its entries.
 type layout struct {
 	dir      string // below tile/
 	limit    int64  // bytes a bundle has at most
 	split    func(bundle []byte) ([][]byte, error)
 	leafHash func(entry []byte) (tlog.Hash, error)
-	decode   func(index int64, entry []byte) (decoded, error)
+	decode   func(read certificateReader, index int64, entry []byte) (decoded, error)
 	made     func(entry []byte) (at time.Time, ok bool) // when, as far as it says; nil: entries never do
 }
 
@@ -45,8 +48,9 @@ type decoded struct {
 
 var layouts = map[Kind]layout{
 	KindRekor: {"entries", maxTlogBundle, splitTlog, hashTlog, decodeRekor, madeRekor},
-	KindTlog:  {"entries", maxTlogBundle, splitTlog, hashTlog, func(int64, []byte) (decoded, error) { return decoded{}, nil }, nil},
-	KindCT:    {"data", maxCTBundle, ctentry.Split, hashCT, decodeCT, madeCT},
+	KindTlog: {"entries", maxTlogBundle, splitTlog, hashTlog,
+		func(certificateReader, int64, []byte) (decoded, error) { return decoded{}, nil }, nil},
+	KindCT: {"data", maxCTBundle, ctentry.Split, hashCT, decodeCT, madeCT},
 }
 
 const (
@@ -84,7 +88,7 @@ func hashCT(tileLeaf []byte) (tlog.Hash, error) {
 	return tlog.Hash(h), nil
 }
 
-func decodeRekor(_ int64, canonical []byte) (decoded, error) {
+func decodeRekor(read certificateReader, _ int64, canonical []byte) (decoded, error) {
 	b, err := entry.Parse(canonical)
 	if err != nil {
 		return decoded{}, err
@@ -94,13 +98,13 @@ func decodeRekor(_ int64, canonical []byte) (decoded, error) {
 	if b.HashAlg != 0 {
 		d.digest = rule.DigestText(b.HashAlg, b.Digest)
 	}
-	d.entry.Digest, d.entry.Hash = b.Digest, b.HashAlg
+	d.entry.Digest, d.entry.Hash, d.entry.Envelope = b.Digest, b.HashAlg, b.Kind != entry.Kind
 	for _, s := range b.Signatures {
 		signer := rule.Signer{Signature: s.Content, Details: s.KeyDetails}
 		if len(s.Certificate) == 0 {
 			signer.KeyHash, signer.PublicKey = sha256.Sum256(s.PublicKey), s.PublicKey
 		} else {
-			c, err := rule.ParseCertificate(s.Certificate)
+			c, err := read(s.Certificate)
 			signer.Certificate = c
 			errs = append(errs, err)
 		}
@@ -118,7 +122,7 @@ func decodeRekor(_ int64, canonical []byte) (decoded, error) {
 
 // decodeCT reads what the leaf hash commits to. The precertificate beside it is believed only as
 // far as it says the same: what it adds is a signature, which id.unknown-ca checks.
-func decodeCT(index int64, tileLeaf []byte) (decoded, error) {
+func decodeCT(read certificateReader, index int64, tileLeaf []byte) (decoded, error) {
 	e, err := ctentry.Parse(tileLeaf)
 	if err != nil {
 		return decoded{}, err
@@ -136,7 +140,7 @@ func decodeCT(index int64, tileLeaf []byte) (decoded, error) {
 			return decoded{}, errors.Join(append(errs, err)...)
 		}
 	}
-	c, err := rule.ParseCertificate(der)
+	c, err := read(der)
 	return decoded{entry: rule.Entry{Signers: []rule.Signer{{Certificate: c}}, Certified: true}}, errors.Join(append(errs, err)...)
 }
 

@@ -138,7 +138,7 @@ func New(o Options) (*Monitor, error) {
 	if o.HTTP == nil {
 		o.HTTP = defaultClient()
 	}
-	errs = append(errs, rule.CheckLogRules(o.LogRules))
+	errs = append(errs, rule.CheckRules(o.LogRules))
 	seal, err := newSeal(o.Key)
 	errs = append(errs, err)
 	m := &Monitor{display: o.Display, evidence: o.EvidenceDir, pulse: o.Pulse, beatEvery: cmp.Or(o.PulseEvery, usualBeat), log: o.Log}
@@ -177,7 +177,7 @@ func newTail(l Log, o Options, seal *seal) (*tail, error) {
 	case !l.StartTime.IsZero() && ok && layout.made == nil:
 		errs = append(errs, fmt.Errorf("start at a time: entries of a log of kind %s do not say when they were made; want an index", l.Kind))
 	}
-	t := &tail{cfg: l, layout: layout, rules: o.Rules, routes: o.Routes, evidence: o.EvidenceDir,
+	t := &tail{cfg: l, layout: layout, rules: o.Rules, certificate: o.Rules.Certificate, routes: o.Routes, evidence: o.EvidenceDir,
 		limits: limitsOf(o.LogRules), newKey: o.NewKey, maxPending: maxPending, maxWaiting: maxWaiting, maxOutbox: maxOutbox,
 		chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}}
 	t.cfg.URL = strings.TrimRight(l.URL, "/")

@@ -99,13 +99,13 @@ func (s *source) bundle(ctx context.Context, l layout, n int64, width int, fresh
 // judge matches one entry. What is kept of it is copied and read again: the bundle's memory is for the
 // next one, and it is far larger than an entry.
 func (s *scanned) judge(t *tail, index int64, e []byte, leaf tlog.Hash) {
-	d, err := t.layout.decode(index, e)
+	d, err := t.layout.decode(t.certificate, index, e)
 	matches := t.rules.Match(&d.entry)
 	if err == nil && len(matches) == 0 {
 		return
 	}
 	e = bytes.Clone(e)
-	d, err = t.layout.decode(index, e)
+	d, err = t.layout.decode(t.certificate, index, e)
 	h := hit{index: index, leaf: leaf, decoded: d, matches: matches, err: err}
 	if err != nil {
 		for _, f := range t.rules.MatchBytes(e) {

@@ -54,13 +54,14 @@ func joined(found []*trouble) error {
 
 // A tail follows one log.
 type tail struct {
-	cfg    Log
-	layout layout
-	source *source
-	key    policy.Key
-	own    *policy.Policy // the log's key alone, quorum none
-	policy *policy.Policy // the log's policy; own if it has none
-	rules  *rule.Set
+	cfg         Log
+	layout      layout
+	source      *source
+	key         policy.Key
+	own         *policy.Policy // the log's key alone, quorum none
+	policy      *policy.Policy // the log's policy; own if it has none
+	rules       *rule.Set
+	certificate certificateReader // rules.Certificate
 
 	authority *authority // nil: none
 	home      bool       // this log's events tell what is about all logs

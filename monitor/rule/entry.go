@@ -15,6 +15,10 @@ type Entry struct {
 	Digest []byte      // what was signed
 	Hash   crypto.Hash // that made it
 
+	// Envelope says that the signatures are not over the digest but over an envelope around what it is
+	// the digest of, which is not in the entry.
+	Envelope bool
+
 	// Certified says that it is of a certificate log: there is no signature, and the certificate is
 	// a precertificate as far as the log's promise goes.
 	Certified bool

@@ -80,15 +80,8 @@ func outsideValidity(j *judging) {
 
 // validity returns from when and until when c is valid.
 func (c *Certificate) validity() (from, until time.Time, ok bool) {
-	var cert, tbs, validity cryptobyte.String
-	input := cryptobyte.String(c.Raw)
-	ok = input.ReadASN1(&cert, cbasn1.SEQUENCE) && cert.ReadASN1(&tbs, cbasn1.SEQUENCE) &&
-		tbs.SkipOptionalASN1(cbasn1.Tag(0).Constructed().ContextSpecific()) && // version
-		tbs.SkipASN1(cbasn1.INTEGER) && // serial number
-		tbs.SkipASN1(cbasn1.SEQUENCE) && // signature algorithm
-		tbs.SkipASN1(cbasn1.SEQUENCE) && // issuer
-		tbs.ReadASN1(&validity, cbasn1.SEQUENCE) &&
-		readTime(&validity, &from) && readTime(&validity, &until) && len(validity) == 0
+	period := c.period
+	ok = readTime(&period, &from) && readTime(&period, &until) && period.Empty()
 	return from, until, ok && !until.Before(from)
 }
 

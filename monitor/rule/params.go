@@ -3,6 +3,7 @@ package rule
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +48,9 @@ func (p Params) check(id ID, perLog bool) error {
 	r, ok := Lookup(id)
 	switch {
 	case !ok:
+		if near := nearest(string(id)); near != "" {
+			return fmt.Errorf("unknown rule %q; is %q meant?", id, near)
+		}
 		return fmt.Errorf("unknown rule %q", id)
 	case r.PerLog && !perLog:
 		return fmt.Errorf("rule %q is about logs: name it under the rules of the whole configuration", id)
@@ -57,7 +61,7 @@ func (p Params) check(id ID, perLog bool) error {
 	case p.Max < 0 || p.Window < 0 || p.After < 0 || p.Grace < 0:
 		return fmt.Errorf("rule %q has a negative parameter", id)
 	}
-	var errs []error
+	errs := []error{p.checkValues(r)}
 	for _, name := range p.set() {
 		if !slices.Contains(r.Params, name) {
 			takes := "it takes none"
@@ -70,11 +74,47 @@ func (p Params) check(id ID, perLog bool) error {
 	return errors.Join(errs...)
 }
 
-// CheckLogRules says what is wrong with the rules named for the whole configuration.
-func CheckLogRules(named map[ID]Params) error {
+// checkValues says what is wrong with the values of parameters, or is missing.
+func (p Params) checkValues(r Rule) error {
 	var errs []error
-	for id, p := range named {
-		errs = append(errs, p.check(id, true))
+	switch {
+	case p.Off:
+	case r.ID == IDFingerprintUsed && len(p.Keys) == 0:
+		errs = append(errs, errors.New("keys is missing: the SHA-256 of each retired key or certificate, in hex"))
+	case r.ID == EntryWeakKey:
+		errs = append(errs, checkKeyTypes(p.Allow))
+	}
+	for _, k := range p.Keys {
+		_, err := parseFingerprint(k)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("rule %q: %w", r.ID, err)
+	}
+	return nil
+}
+
+// CheckRules says what is wrong with the rules named for the whole configuration.
+func CheckRules(named map[ID]Params) error {
+	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(named)) {
+		errs = append(errs, named[id].check(id, true))
 	}
 	return errors.Join(errs...)
+}
+
+// nearest returns the name of the rule that is likely meant by a word that is none; empty: no idea.
+func nearest(word string) string {
+	best, least := "", len(word)/2
+	for _, r := range rules {
+		name := string(r.ID)
+		d := distance([]rune(word), []rune(name))
+		if _, bare, _ := strings.Cut(name, "."); bare == word {
+			d = 0 // without the part before the dot
+		}
+		if d < least {
+			best, least = name, d
+		}
+	}
+	return best
 }

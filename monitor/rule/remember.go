@@ -5,15 +5,10 @@ import (
 	"fmt"
 )
 
-// opted returns the parameters of an opt-in rule, and whether it is on.
-func (w *watch) opted(id ID) (Params, bool) {
-	p, named := w.Rules[id]
-	return p, named && !p.Off
-}
-
 // remember sets the rules that judge a match by when it was logged and what was there before.
 func (w *watch) remember() error {
 	var errs []error
+	w.remembers = nil
 	for _, r := range []struct {
 		id  ID
 		new func(Params) (func(*judging), error)
@@ -29,7 +24,7 @@ func (w *watch) remember() error {
 		{IDFirstUse, newFirstUse},
 		{IDOffHours, newOffHours},
 	} {
-		p, on := w.opted(r.id)
+		p, on := w.rule(r.id)
 		if !on {
 			continue
 		}

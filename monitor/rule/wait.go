@@ -40,39 +40,6 @@ func (m *Match) await(e *Entry) []Wait {
 	return []Wait{{Reason: r, Grace: grace, Facts: m.Facts}}
 }
 
-// facts returns what of the entry may explain it, if it is i that signed.
-func (e *Entry) facts(i int) Facts {
-	var f Facts
-	if e.Hash != 0 && len(e.Digest) > 0 {
-		f.Digest = DigestText(e.Hash, e.Digest)
-	}
-	c := e.Signers[i].Certificate
-	if c == nil {
-		return f
-	}
-	// Certificates of before 1.8 and later have the extensions 3, 5 and 6 instead.
-	first := func(n, old int) string {
-		if v, ok := c.Extensions[n]; ok {
-			return v
-		}
-		return c.Extensions[old]
-	}
-	f.Run, f.Commit, f.Ref, f.Repository = c.Extensions[21], first(13, 3), first(14, 6), c.Extensions[12]
-	if repo := c.Extensions[5]; f.Repository == "" && repo != "" {
-		f.Repository = "https://github.com/" + repo
-	}
-	// Facts are kept in the state while an entry waits; nothing that long explains anything.
-	for _, v := range []*string{&f.Run, &f.Commit, &f.Ref, &f.Repository} {
-		if len(*v) > maxFact {
-			*v = ""
-		}
-	}
-	return f
-}
-
-// maxFact bounds each text of Facts, in bytes.
-const maxFact = 2048
-
 // DigestText returns a digest as events and authorizations write it: "sha256:" and hexadecimal digits.
 func DigestText(h crypto.Hash, digest []byte) string {
 	return strings.ToLower(strings.ReplaceAll(h.String(), "-", "")) + ":" + hex.EncodeToString(digest)

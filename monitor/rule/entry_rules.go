@@ -1,0 +1,156 @@
+package rule
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"tallywood/log/entry"
+)
+
+// judgeEntry runs the rules about certificates and entries that are on for w on signer i of e.
+func (s *Set) judgeEntry(w *watch, f *Finding, e *Entry, i int) {
+	signer := &e.Signers[i]
+	if w.on(EntryBadSignature) && !signer.verifies(e) {
+		f.add(Reason{Rule: EntryBadSignature, Text: fmt.Sprintf("the signature that the log holds for %q does not verify over the entry's digest", f.Subject)})
+	}
+	if p, on := w.rule(EntryWeakKey); on {
+		allowed := p.Allow
+		if len(allowed) == 0 {
+			allowed = keyTypes
+		}
+		if kind := signer.keyType(); !keyAllowed(kind, allowed) {
+			f.add(Reason{Rule: EntryWeakKey, Field: "key", Expected: allowed, Seen: kind,
+				Text: fmt.Sprintf("%q signed with a key of type %s, which is not on the list", f.Subject, kind)})
+		}
+	}
+	if signer.Certificate != nil {
+		s.judgeCertificate(w, f, e, signer.Certificate)
+	}
+}
+
+// name returns what an event calls a signer that is no watched identity's.
+func (s *Signer) name() string {
+	switch c := s.Certificate; {
+	case c == nil:
+		return "sha256:" + hex.EncodeToString(s.KeyHash[:])
+	case len(c.Names) > 0:
+		return c.Names[0].Value
+	}
+	sum := s.Certificate.Fingerprint()
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// verifies reports whether s signed what e says it did, as far as e alone can tell.
+func (s *Signer) verifies(e *Entry) bool {
+	if e.Certified || e.Envelope || len(e.Digest) == 0 {
+		return true // nothing was signed, or something that is not in the entry
+	}
+	err := entry.Signature{Content: s.Signature, PublicKey: s.spki(), KeyDetails: s.Details}.Verify(e.Hash, e.Digest)
+	return err == nil || errors.Is(err, entry.ErrUnverifiable)
+}
+
+// spki returns the SubjectPublicKeyInfo of s, nil if it could not be read.
+func (s *Signer) spki() []byte {
+	if s.Certificate != nil {
+		return s.Certificate.spki
+	}
+	return s.PublicKey
+}
+
+// keyTypes are the types of keys that logs of the present take. RSA keys may be longer than it says.
+var keyTypes = []string{"ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519", "rsa-2048"}
+
+// keyType returns the type of s's key, in the words of keyTypes.
+func (s *Signer) keyType() string {
+	key, err := x509.ParsePKIXPublicKey(s.spki())
+	if err != nil {
+		return "unknown"
+	}
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		return "ecdsa-" + strings.ToLower(strings.ReplaceAll(key.Curve.Params().Name, "-", ""))
+	case ed25519.PublicKey:
+		return "ed25519"
+	case *rsa.PublicKey:
+		return "rsa-" + strconv.Itoa(key.N.BitLen())
+	}
+	return "unknown"
+}
+
+// keyAllowed reports whether a type of keys is one of those listed, or RSA with more bits.
+func keyAllowed(kind string, listed []string) bool {
+	bits, isRSA := rsaBits(kind)
+	return slices.ContainsFunc(listed, func(l string) bool {
+		least, ok := rsaBits(l)
+		return l == kind || ok && isRSA && bits >= least
+	})
+}
+
+func rsaBits(kind string) (int, bool) {
+	text, ok := strings.CutPrefix(kind, "rsa-")
+	bits, err := strconv.Atoi(text)
+	return bits, ok && err == nil
+}
+
+// checkKeyTypes says which of the listed types of keys there are not.
+func checkKeyTypes(listed []string) error {
+	for _, l := range listed {
+		if _, ok := rsaBits(l); !ok && !slices.Contains(keyTypes, l) && l != "ecdsa-p224" {
+			return fmt.Errorf("key type %q is none of %s, or rsa- and the fewest bits", l, strings.Join(keyTypes, ", "))
+		}
+	}
+	return nil
+}
+
+// retire sets the keys of id.fingerprint-used.
+func (w *watch) retire() {
+	p, on := w.rule(IDFingerprintUsed)
+	if !on {
+		return
+	}
+	w.retired = map[[32]byte]bool{}
+	for _, k := range p.Keys {
+		if sum, err := parseFingerprint(k); err == nil { // else the parameters are refused
+			w.retired[sum] = true
+		}
+	}
+}
+
+// judgeRetired reports the use of a retired key or certificate, whoever it calls itself.
+func (w *watch) judgeRetired(f *Finding, signer *Signer) {
+	if w.retired == nil {
+		return
+	}
+	sums := [][32]byte{signer.KeyHash}
+	if c := signer.Certificate; c != nil {
+		sums = [][32]byte{c.KeyHash(), c.Fingerprint()}
+	}
+	for _, sum := range sums {
+		if !w.retired[sum] {
+			continue
+		}
+		seen := "sha256:" + hex.EncodeToString(sum[:])
+		if f.Subject == "" {
+			f.Subject = Clip(signer.name())
+		}
+		f.add(Reason{Rule: IDFingerprintUsed, Field: "key", Seen: seen, Text: fmt.Sprintf("retired key or certificate %s was used, by %q", seen, f.Subject)})
+		return
+	}
+}
+
+// parseFingerprint reads a SHA-256 in hex.
+func parseFingerprint(v string) ([32]byte, error) {
+	sum, err := hex.DecodeString(strings.TrimPrefix(v, "sha256:"))
+	if err != nil || len(sum) != 32 {
+		return [32]byte{}, fmt.Errorf("key %q is not a SHA-256 in hex", v)
+	}
+	return [32]byte(sum), nil
+}
