@@ -24,7 +24,8 @@ says what the peers of a configuration mean.
 
 "config print FILE" prints it with defaults filled in and paths resolved, as a configuration.
 With --monitor FILE is a monitor configuration. "check" then compiles its identities and reads the
-policies, authorities and secrets it names.`,
+policies, authorities and secrets it names, and says which rules that are on by default are silent,
+as the configuration gives them nothing to compare with.`,
 		run: configure}
 }
 
@@ -50,13 +51,26 @@ func configure(_ context.Context, t terminal, fs *flag.FlagSet, args []string) e
 				fmt.Fprintln(t.out, line)
 			}
 		}
-		return nil
+		return tellSilent(t.out, c)
 	}
 	text, err := config.Format(c)
 	if err != nil {
 		return err
 	}
 	_, err = t.out.Write(text)
+	return err
+}
+
+// tellSilent lists the rules of a monitor that cannot fire.
+func tellSilent(w io.Writer, c any) error {
+	m, ok := c.(*config.Monitor)
+	if !ok {
+		return nil
+	}
+	lines, err := stack.ExplainMonitor(m)
+	for _, line := range lines {
+		fmt.Fprintln(w, line)
+	}
 	return err
 }
 

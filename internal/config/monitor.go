@@ -20,9 +20,17 @@ type Monitor struct {
 	Logs []MonitorLog `yaml:"logs"`
 	// What to watch for. An empty list, written out, checks the logs alone.
 	Identities []Identity `yaml:"identities"`
-	// PEM file of the certificate authorities that may certify the identities; a matching
-	// certificate of another one is an alert. Default: any authority may.
+	// Rules of all identities, but where one names the same rule itself; and rules about logs.
+	Rules map[string]RuleParams `yaml:"rules,omitempty"`
+	// Whether the rules cert.* and entry.* that are on look at entries of all identities, watched or
+	// not. Default: at those of watched ones.
+	Audit bool `yaml:"audit,omitempty"`
+	// File of the certificate authorities that may certify the identities, PEM or a client's
+	// trusted_root.json; a matching certificate of another one is an alert. Default: any authority may.
 	CAs string `yaml:"cas,omitempty"`
+	// Files with the public keys of the certificate logs whose timestamps in certificates are
+	// believed, PEM or a client's trusted_root.json. Needed by cert.bad-sct and cert.sct-unknown-log.
+	CTKeys []string `yaml:"ct_keys,omitempty"`
 	// Who is told, by name.
 	Notify map[string]Notify `yaml:"notify"`
 	// A dead-man's switch that is told while all is well. Default: none.
@@ -63,6 +71,15 @@ func ParseMonitor(data []byte, dir string, getenv func(string) (string, bool)) (
 	return m, nil
 }
 
+// ruleSets returns the rules of the whole configuration, and those of each identity.
+func (m *Monitor) ruleSets() []map[string]RuleParams {
+	sets := []map[string]RuleParams{m.Rules}
+	for _, id := range m.Identities {
+		sets = append(sets, id.Rules)
+	}
+	return sets
+}
+
 // urlScheme is what makes a state a URL; a directory of such a name is written with ./ before it.
 var urlScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
@@ -80,6 +97,15 @@ func (m *Monitor) resolve() error {
 	}
 	m.Evidence = resolve(m.Dir, m.Evidence)
 	m.CAs = resolve(m.Dir, m.CAs)
+	for i, file := range m.CTKeys {
+		m.CTKeys[i] = resolve(m.Dir, file)
+	}
+	for _, rules := range m.ruleSets() {
+		for id, p := range rules {
+			p.File = resolve(m.Dir, p.File)
+			rules[id] = p
+		}
+	}
 	for i := range m.Logs {
 		if m.Logs[i].Policy != "none" {
 			m.Logs[i].Policy = resolve(m.Dir, m.Logs[i].Policy)

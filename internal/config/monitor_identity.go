@@ -32,7 +32,7 @@ type Identity struct {
 	OwnerID string `yaml:"owner_id,omitempty"`
 	// What explains an entry. Default: nothing is expected, and every match is reported as info.
 	Expect Expect `yaml:"expect,omitempty"`
-	// Rules to switch on for this identity, such as id.seen, with their parameters.
+	// Rules to switch on or off for this identity, such as id.seen, with their parameters.
 	Rules map[string]RuleParams `yaml:"rules,omitempty"`
 	// Names below notify. Default: all.
 	Notify []string `yaml:"notify,omitempty"`
@@ -45,7 +45,8 @@ type Expect struct {
 	// Paths of workflows in the repository, such as .github/workflows/release.yml, or their whole
 	// URIs; * stands for any run of characters.
 	Workflows []string `yaml:"workflows,omitempty"`
-	// Branches and tags, such as refs/tags/v*.
+	// Branches and tags, such as refs/tags/v*. An entry that does not say its ref is unexpected; so it
+	// is with all that is expected.
 	Refs []string `yaml:"refs,omitempty"`
 	// Events that start the workflow, such as push.
 	Triggers []string `yaml:"triggers,omitempty"`
@@ -89,6 +90,11 @@ func (m *Monitor) checkWatch() error {
 	var errs []error
 	if m.Identities == nil {
 		errs = append(errs, errors.New("identities is missing: nothing would be watched (\"identities: []\" checks the logs alone)"))
+	}
+	for i, file := range m.CTKeys {
+		if file == "" {
+			errs = append(errs, fmt.Errorf("ct_keys: file %d has no name", i+1))
+		}
 	}
 	for i, id := range m.Identities {
 		for _, name := range id.Notify {

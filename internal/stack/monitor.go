@@ -134,7 +134,13 @@ func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slo
 	if err := errors.Join(lerr, rerr, serr, aerr, perr); err != nil {
 		return nil, err
 	}
-	o := monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules, Authorizations: authorizations,
+	if logger != nil {
+		for _, line := range silences(rules) {
+			logger.Info("rules are silent, as there is nothing to compare with", "key", line)
+		}
+	}
+	logRules, _ := splitRules(m)
+	o := monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules, LogRules: logRules, Authorizations: authorizations,
 		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Pulse: pulse, PulseEvery: every, Log: logger}
 	if err := showPages(&o, m); err != nil {
 		return nil, err

@@ -1,18 +1,26 @@
 package stack
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"tallywood/internal/config"
-	"tallywood/internal/keys"
 	"tallywood/monitor/rule"
 )
 
-// monitorRules returns the compiled identities, nil if there are none.
+// monitorRules returns the compiled identities, nil if there are none and nothing is audited.
 func monitorRules(m *config.Monitor) (*rule.Set, error) {
-	if len(m.Identities) == 0 {
-		return nil, nil
+	_, rules := splitRules(m)
+	if len(m.Identities) == 0 && !m.Audit {
+		errs := []error{rule.CheckRules(rules)}
+		for id := range rules {
+			if _, known := rule.Lookup(id); known {
+				errs = append(errs, fmt.Errorf("rule %q is about identities, and none is watched", id))
+			}
+		}
+		return nil, errors.Join(errs...)
 	}
 	ids := make([]rule.Identity, len(m.Identities))
 	for i, id := range m.Identities {
@@ -26,14 +34,55 @@ func monitorRules(m *config.Monitor) (*rule.Set, error) {
 			ids[i].Expect.Authorize, ids[i].Expect.Grace, ids[i].Expect.Certificates = a.Required, time.Duration(a.Grace), a.Certificates
 		}
 	}
-	o := rule.Options{Identities: ids}
-	if m.CAs != "" {
-		var err error
-		if o.CAs, err = keys.ReadChain(m.CAs); err != nil {
-			return nil, fmt.Errorf("reading cas: %w", err)
-		}
+	o := rule.Options{Identities: ids, Rules: rules, Audit: m.Audit}
+	if err := readTrust(m, &o); err != nil {
+		return nil, err
 	}
 	return rule.New(o)
+}
+
+// splitRules returns the rules that are named for the whole configuration: those about logs, and all
+// others.
+func splitRules(m *config.Monitor) (logs, entries map[rule.ID]rule.Params) {
+	logs, entries = map[rule.ID]rule.Params{}, map[rule.ID]rule.Params{}
+	for id, p := range ruleParams(m.Rules) {
+		if r, _ := rule.Lookup(id); r.PerLog {
+			logs[id] = p
+		} else {
+			entries[id] = p
+		}
+	}
+	return logs, entries
+}
+
+// ExplainMonitor returns what the configuration of a monitor means that is not to be seen in it, in
+// lines for people: the rules that are on and have nothing to compare with.
+func ExplainMonitor(m *config.Monitor) ([]string, error) {
+	rules, err := monitorRules(m)
+	if err != nil {
+		return nil, err
+	}
+	lines := silences(rules)
+	for i, line := range lines {
+		lines[i] = "silent, for want of something to compare with: " + line
+	}
+	return lines, nil
+}
+
+// silences returns a line for each identity with rules that are silent.
+func silences(rules *rule.Set) []string {
+	var lines []string
+	last := ""
+	for _, s := range rules.Silent() {
+		item := fmt.Sprintf("%s (%s)", s.Rule, s.Needs)
+		if n := len(lines); n > 0 && s.Identity == last {
+			lines[n-1] += ", " + item
+			continue
+		}
+		last = s.Identity
+		lines = append(lines, fmt.Sprintf("%s: %s", strings.TrimSpace(s.Identity), item))
+	}
+	return lines
 }
 
 func ruleParams(named map[string]config.RuleParams) map[rule.ID]rule.Params {
