@@ -42,23 +42,47 @@ func (a *authority) Refresh(ctx context.Context, fresh bool) error {
 	return err
 }
 
+// run looks at the sources for as long as a monitor runs, so that no log is followed later because one
+// of them does not answer.
+func (a *authority) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		_ = a.Refresh(ctx, false) // kept, and told by blind
+		select {
+		case <-ctx.Done():
+		case <-time.After(refreshPause):
+		}
+	}
+}
+
+// refreshPause is how often sources are asked whether they want to be looked at.
+const refreshPause = time.Second
+
+// last returns what the last Refresh did.
+func (a *authority) last() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.err
+}
+
 // trouble returns why some authorizations cannot be used, safe to print, or nothing.
 func (a *authority) trouble() string {
 	if a == nil {
 		return ""
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.err == nil {
+	err := a.last()
+	if err == nil {
 		return ""
 	}
-	return clipped(a.err.Error(), maxSummary)
+	return clipped(err.Error(), maxSummary)
 }
 
 // refresh has what explains entries looked at again.
 func (t *tail) refresh(ctx context.Context, fresh bool) error {
 	if t.authority == nil {
 		return nil
+	}
+	if t.daemon && !fresh {
+		return t.authority.last()
 	}
 	err := t.authority.Refresh(ctx, fresh)
 	if err != nil && ctx.Err() == nil {

@@ -287,6 +287,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 		return err
 	}
 	var wg sync.WaitGroup
+	if m.authority != nil {
+		wg.Go(func() { m.authority.run(ctx) })
+	}
 	for _, t := range m.tails {
 		t.daemon = true
 		wg.Go(func() { t.run(ctx) })

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tallywood/internal/faultbucket"
+	"tallywood/log/entry"
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
 	"tallywood/storage"
@@ -27,6 +28,7 @@ type ledger struct {
 	listed  []monitor.Authorized
 	fresh   int
 	err     error
+	hangs   bool // Refresh does not come back unless it is told to
 }
 
 func (l *ledger) Digests(identity string) []monitor.Authorized {
@@ -46,7 +48,11 @@ func (l *ledger) list(digest string, ago time.Duration) {
 	l.digests[digest] = true
 }
 
-func (l *ledger) Refresh(_ context.Context, fresh bool) error {
+func (l *ledger) Refresh(ctx context.Context, fresh bool) error {
+	if l.hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if fresh {
@@ -85,13 +91,14 @@ func (s *station) authorized(grace time.Duration, seen bool) *ledger {
 	return l
 }
 
-// digestOf returns the digest that an entry is a signature of, as another monitor reports it.
+// digestOf returns the digest that an entry is a signature of.
 func digestOf(t *testing.T, canonical []byte) string {
 	t.Helper()
-	l := newTestLog(t, "digest.localhost")
-	l.add(canonical)
-	s := newStation(t, l.config(monitor.KindRekor))
-	return s.check().Events[0].Digest
+	b, err := entry.Parse(canonical)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rule.DigestText(b.HashAlg, b.Digest)
 }
 
 // evidenceDirs returns how many events have evidence.
@@ -146,15 +153,15 @@ func TestUnauthorizedEntryIsRaisedAfterGrace(t *testing.T) {
 	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
 	s := newStation(t, l.config(monitor.KindRekor))
 	book := s.authorized(time.Nanosecond, true)
-	entry := ca.entry(alice, goodIssuer)
-	l.add(entry)
+	canonical := ca.entry(alice, goodIssuer)
+	l.add(canonical)
 	r := s.expect(rule.IdentityAlert, rule.IDSeen, rule.IDUnauthorized)
 	e := r.Events[1]
 	if e.Severity != rule.Critical || e.Index != 0 || e.Identity != "me" || r.Logs[0].Waiting != 0 || book.fresh != 1 ||
 		len(e.Reasons) != 1 || e.Reasons[0].Seen != e.Digest || e.Digest == "" {
 		t.Errorf("event %+v, status %+v", e, r.Logs[0])
 	}
-	checkEvidence(t, l, e, entry)
+	checkEvidence(t, l, e, canonical)
 	if got := s.sink.all(); len(got) != 2 {
 		t.Errorf("the sink got %d events", len(got))
 	}
@@ -266,6 +273,35 @@ func TestRunRaisesWhatIsDue(t *testing.T) {
 	}
 }
 
+// TestSourceThatHangsDelaysNoAlert: what is unexpected by itself is told while a server of manifests
+// does not answer.
+func TestSourceThatHangsDelaysNoAlert(t *testing.T) {
+	t.Parallel()
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.authorized(time.Hour, false).hangs = true
+	s.options.Poll = 10 * time.Millisecond
+	m, err := monitor.New(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	for range 2 {
+		l.add(ca.entry(alice, evilIssuer))
+		select {
+		case <-s.sink.got:
+		case <-time.After(time.Minute):
+			t.Fatalf("nothing was raised: %+v", m.Status())
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // waitingSteps drives a station through an entry that waits and is explained, one that nothing
 // explains, and one that is authorized and never comes.
 func waitingSteps(t *testing.T, s *station, l *testLog) []func() {
@@ -305,7 +341,10 @@ func TestCrashWhileEntriesWait(t *testing.T) {
 	for _, mode := range []faultbucket.Mode{faultbucket.Fail, faultbucket.Lose, faultbucket.Crash, faultbucket.CrashAfter} {
 		for step := range ops {
 			for n := range ops[step] {
-				t.Run(fmt.Sprintf("%s at %d of step %d", mode, n, step), func(t *testing.T) { crashWaiting(t, step, n, mode) })
+				t.Run(fmt.Sprintf("%s at %d of step %d", mode, n, step), func(t *testing.T) {
+					t.Parallel()
+					crashWaiting(t, step, n, mode)
+				})
 			}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const fetchTimeout = 30 * time.Second
+const fetchTimeout = 10 * time.Second
 
 // errUnchanged reports that a server has what was read before.
 var errUnchanged = errors.New("unchanged")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"tallywood/monitor"
@@ -93,10 +94,12 @@ func (s *Set) add(id Identity, o Options) error {
 
 // Refresh implements monitor.Authorizations.
 func (s *Set) Refresh(ctx context.Context, fresh bool) error {
-	var errs []error
-	for _, src := range s.sources {
-		errs = append(errs, src.refresh(ctx, fresh))
+	errs := make([]error, len(s.sources))
+	var wg sync.WaitGroup
+	for i, src := range s.sources {
+		wg.Go(func() { errs[i] = src.refresh(ctx, fresh) })
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
