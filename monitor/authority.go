@@ -20,13 +20,15 @@ type authority struct {
 
 // authorize has the entries of all logs explained by a.
 func (m *Monitor) authorize(a Authorizations) {
-	m.tails[max(0, slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Kind == KindRekor }))].home = true
+	if len(m.tails) > 0 {
+		m.tails[max(0, slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Kind == KindRekor }))].home = true
+	}
 	if a == nil {
 		return
 	}
 	m.authority = &authority{Authorizations: a}
 	for _, t := range m.tails {
-		t.authority, t.peers = m.authority, m.tails
+		t.authority, t.peers = m.authority, m.all
 	}
 }
 

@@ -38,6 +38,11 @@ var ErrUnknownLog = errors.New("it is not one of the configuration")
 // then on a state that is gone is noticed. It tells no sink anything. If any of the logs has a state
 // already, or does not verify, none is made.
 func (m *Monitor) Init(ctx context.Context, origins ...string) ([]Beginning, error) {
+	for _, r := range m.rosters {
+		if err := r.look(ctx); err != nil {
+			return nil, fmt.Errorf("trust material %q: %w", r.cfg.Origin, err)
+		}
+	}
 	tails, err := m.named(origins)
 	if err != nil {
 		return nil, err
@@ -94,16 +99,17 @@ func ClassOf(err error) rule.Class {
 
 // named returns the tails of the logs with these origins, all if there are none.
 func (m *Monitor) named(origins []string) ([]*tail, error) {
+	all := m.all()
 	if len(origins) == 0 {
-		return m.tails, nil
+		return all, nil
 	}
 	var out []*tail
 	for _, o := range origins {
-		i := slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Origin == o })
+		i := slices.IndexFunc(all, func(t *tail) bool { return t.cfg.Origin == o })
 		if i < 0 {
 			return nil, fmt.Errorf("log %q: %w", o, ErrUnknownLog)
 		}
-		out = append(out, m.tails[i])
+		out = append(out, all[i])
 	}
 	return out, nil
 }

@@ -152,8 +152,7 @@ func (t *tail) fresh(ctx context.Context, cp policy.Checkpoint) error {
 	_, last := cosigned(cp)
 	age := time.Since(last)
 	old := t.cfg.Freshness
-	ended := !t.cfg.End.IsZero() && time.Now().After(t.cfg.End)
-	if !t.limits.on(rule.LogStale) || last.IsZero() || age < old.Warn || ended {
+	if !t.limits.on(rule.LogStale) || last.IsZero() || age < old.Warn || t.ended() {
 		t.setStale(time.Time{})
 		return nil
 	}

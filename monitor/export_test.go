@@ -106,3 +106,10 @@ func Describe(kind Kind, index int64, raw []byte, trust Trust) *Inspection {
 func UsedAt(u *Usage, identity string, at time.Time, index int64, now time.Time) {
 	u.used(identity, Use{Time: at, Index: index}, now)
 }
+
+// SetRosterPoll has trust material read so often.
+func (m *Monitor) SetRosterPoll(d time.Duration) {
+	for _, r := range m.rosters {
+		r.poll = d
+	}
+}

@@ -22,17 +22,17 @@ type Pulse interface {
 func (m *Monitor) beat(ctx context.Context) {
 	said := ""
 	for {
-		pause := m.beatEvery
+		pause := m.options.PulseEvery
 		err := m.well(time.Now())
 		if err == nil {
 			err = m.giveBeat(ctx)
 		}
 		text := ""
 		if err != nil {
-			pause = max(m.beatEvery/10, time.Second)
+			pause = max(m.options.PulseEvery/10, time.Second)
 			text = printable(err.Error())
 			if m.seen() && text != said && ctx.Err() == nil {
-				m.log.Warn("giving no heartbeat", "err", text)
+				m.options.Log.Warn("giving no heartbeat", "err", text)
 			}
 		}
 		said = text
@@ -46,18 +46,18 @@ func (m *Monitor) beat(ctx context.Context) {
 
 // beatOnce gives a sign of life if there is one to give.
 func (m *Monitor) beatOnce(ctx context.Context) {
-	if m.pulse == nil || m.well(time.Now()) != nil {
+	if m.options.Pulse == nil || m.well(time.Now()) != nil {
 		return
 	}
 	if err := m.giveBeat(ctx); err != nil {
-		m.log.Warn("giving no heartbeat", "err", err)
+		m.options.Log.Warn("giving no heartbeat", "err", err)
 	}
 }
 
 func (m *Monitor) giveBeat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
-	return m.pulse.Beat(ctx)
+	return m.options.Pulse.Beat(ctx)
 }
 
 // seen reports whether every log has been looked at: before that no heartbeat is no trouble.
@@ -77,7 +77,7 @@ func (m *Monitor) well(now time.Time) error {
 	if text := m.authority.trouble(); text != "" {
 		errs = append(errs, errors.New(text))
 	}
-	for _, t := range m.tails {
+	for _, t := range m.outboxes() {
 		if err := t.well(now); err != nil {
 			errs = append(errs, fmt.Errorf("log %q: %w", t.cfg.Origin, err))
 		}

@@ -199,7 +199,7 @@ var (
 // search reports whether some log has a digest by its mark; if none has, whether all were read until
 // it was due, and since before it was added.
 func (t *tail) search(identity, m string, due, since time.Time) (found bool, why error) {
-	for _, u := range t.peers {
+	for _, u := range t.peers() {
 		if u.cfg.Kind != KindRekor {
 			continue
 		}
@@ -238,7 +238,7 @@ func (t *tail) missed(identity string, p rule.Missing, a Authorized) report {
 		Identity: identity, Origin: t.cfg.Origin, Index: NoIndex, Size: t.status().Size, Digest: a.Digest, LogURL: t.cfg.URL,
 		Summary: clipped(r.Text, maxSummary), Reasons: []rule.Reason{r}}
 	var files []file
-	for i, u := range t.peers {
+	for i, u := range t.peers() {
 		if st := u.journal.peek(); st != nil && u.cfg.Kind == KindRekor {
 			files = append(files, file{name: fmt.Sprintf("checkpoint.%d", i), data: []byte(st.Checkpoint)})
 		}

@@ -48,6 +48,8 @@ type Log struct {
 	// End is when the log was frozen, or is to be: from then on its newest cosignature may be old. Zero
 	// while it takes entries.
 	End time.Time
+	// Begin is when a log of a Roster begins to take entries: before, it is not followed.
+	Begin time.Time
 }
 
 // Freshness says when a log is stale: the newest cosignature of its checkpoint is older. Zero
@@ -62,7 +64,8 @@ type Options struct {
 	State       storage.Bucket // private: not the one that logs are served from
 	StatePrefix string         // of keys in State; empty: "monitor"
 	EvidenceDir string         // created when needed
-	Logs        []Log          // at least one
+	Logs        []Log          // at least one, unless there are Rosters
+	Rosters     []Roster       // say which logs there are beside Logs
 	Rules       *rule.Set      // nil: logs are verified, no identity is watched
 
 	// Authorizations explain the entries of identities that must be authorized.
@@ -93,13 +96,14 @@ type Options struct {
 
 // A Monitor follows logs. Use either Run or Check, one at a time.
 type Monitor struct {
-	tails     []*tail
-	evidence  string
+	options   Options // checked, with defaults
+	seal      *seal
 	authority *authority // nil: no authorizations
-	display   Display    // nil: there is none
-	pulse     Pulse      // nil: there is none
-	beatEvery time.Duration
-	log       *slog.Logger
+	rosters   []*roster
+
+	mu    sync.Mutex  // for all below
+	tails []*tail     // of Options.Logs first; it only grows
+	start func(*tail) // while Run runs: has another log followed
 }
 
 // New checks o. It does no I/O.
@@ -112,7 +116,7 @@ func New(o Options) (*Monitor, error) {
 	}
 	check(o.State == nil, "no state bucket")
 	check(o.EvidenceDir == "", "no evidence directory")
-	check(len(o.Logs) == 0, "no logs to follow")
+	check(len(o.Logs)+len(o.Rosters) == 0, "no logs to follow")
 	check(len(o.Routes) == 0, "no sinks")
 	check(o.Poll < 0 || o.PulseEvery < 0, "negative duration")
 	for name, r := range o.Routes {
@@ -141,7 +145,8 @@ func New(o Options) (*Monitor, error) {
 	errs = append(errs, rule.CheckRules(o.LogRules))
 	seal, err := newSeal(o.Key)
 	errs = append(errs, err)
-	m := &Monitor{display: o.Display, evidence: o.EvidenceDir, pulse: o.Pulse, beatEvery: cmp.Or(o.PulseEvery, usualBeat), log: o.Log}
+	o.PulseEvery = cmp.Or(o.PulseEvery, usualBeat)
+	m := &Monitor{options: o, seal: seal}
 	origins := map[string]bool{}
 	for _, l := range o.Logs {
 		t, err := newTail(l, o, seal)
@@ -152,6 +157,7 @@ func New(o Options) (*Monitor, error) {
 		errs = append(errs, err)
 		m.tails = append(m.tails, t)
 	}
+	errs = append(errs, m.setRosters(o.Rosters))
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("configuring monitor: %w", err)
 	}
@@ -177,34 +183,40 @@ func newTail(l Log, o Options, seal *seal) (*tail, error) {
 	case !l.StartTime.IsZero() && ok && layout.made == nil:
 		errs = append(errs, fmt.Errorf("start at a time: entries of a log of kind %s do not say when they were made; want an index", l.Kind))
 	}
-	t := &tail{cfg: l, layout: layout, rules: o.Rules, certificate: o.Rules.Certificate, routes: o.Routes, evidence: o.EvidenceDir,
+	t, err := newOutbox(l, o, seal)
+	if err != nil {
+		errs = append(errs, err)
+	} else {
+		t.layout = layout
+		t.cfg.URL = strings.TrimRight(l.URL, "/")
+		t.cfg.Freshness = l.Freshness.orDefault()
+		t.source = &source{base: t.cfg.URL, http: o.HTTP}
+		errs = append(errs, t.trust(l))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("log %q: %w", l.Origin, err)
+	}
+	return t, nil
+}
+
+// newOutbox returns a tail that has a state and sinks, and no log yet.
+func newOutbox(l Log, o Options, seal *seal) (*tail, error) {
+	t := &tail{cfg: l, rules: o.Rules, certificate: o.Rules.Certificate, routes: o.Routes, evidence: o.EvidenceDir,
 		limits: limitsOf(o.LogRules), newKey: o.NewKey, maxPending: maxPending, maxWaiting: maxWaiting, maxOutbox: maxOutbox,
 		chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}}
-	t.cfg.URL = strings.TrimRight(l.URL, "/")
-	t.cfg.Freshness = l.Freshness.orDefault()
-	t.source = &source{base: t.cfg.URL, http: o.HTTP}
 	if t.poll = o.Poll; t.poll == 0 {
 		t.poll = 10 * time.Second
-		if err == nil && isLoopback(u.Hostname()) {
+		if u, err := url.Parse(l.URL); err == nil && isLoopback(u.Hostname()) {
 			t.poll = 2 * time.Second
 		}
 	}
 	for name := range o.Routes {
 		t.wake[name] = make(chan struct{}, 1)
 	}
-	errs = append(errs, t.trust(l))
-	prefix := o.StatePrefix
-	if prefix == "" {
-		prefix = "monitor"
-	}
 	sum := sha256.Sum256([]byte(l.Origin))
-	key := prefix + "/" + hex.EncodeToString(sum[:])
-	errs = append(errs, storage.CheckKey(key))
+	key := cmp.Or(o.StatePrefix, "monitor") + "/" + hex.EncodeToString(sum[:])
 	t.journal = newJournal(o.State, key, &state{Version: stateVersion, Origin: l.Origin, VKey: l.VKey, Kind: l.Kind}, seal)
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("log %q: %w", l.Origin, err)
-	}
-	return t, nil
+	return t, storage.CheckKey(key)
 }
 
 // trust sets what verifies l's checkpoints.
@@ -260,9 +272,19 @@ func isLoopback(host string) bool {
 // open reads all states before anything else happens, and says what is wrong with each. Its error
 // is of ctx, or with none of them usable those of all.
 func (m *Monitor) open(ctx context.Context) error {
-	sweepEvidence(m.evidence)
+	sweepEvidence(m.options.EvidenceDir)
 	var errs []error
-	for _, t := range m.tails {
+	for _, r := range m.rosters {
+		err := r.resume(ctx)
+		if ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			r.log.Error("trust material is not read: its state cannot be used", "origin", r.cfg.Origin, "err", err)
+			errs = append(errs, err)
+		}
+	}
+	for _, t := range m.all() {
 		err := t.open(ctx)
 		if ctx.Err() != nil {
 			return err
@@ -272,7 +294,7 @@ func (m *Monitor) open(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	if len(errs) < len(m.tails) {
+	if len(errs) < len(m.all())+len(m.rosters) {
 		return nil
 	}
 	return errors.Join(errs...)
@@ -290,21 +312,53 @@ func (m *Monitor) Run(ctx context.Context) error {
 	if m.authority != nil {
 		wg.Go(func() { m.authority.run(ctx) })
 	}
-	for _, t := range m.tails {
-		t.daemon = true
-		wg.Go(func() { t.run(ctx) })
+	deliver := func(t *tail) {
 		for name := range t.routes {
 			wg.Go(func() { newCourier(t, name).run(ctx) })
 		}
 	}
-	if m.display != nil {
+	m.mu.Lock()
+	m.start = func(t *tail) {
+		t.daemon = true
+		wg.Go(func() { t.run(ctx) })
+		deliver(t)
+	}
+	for _, t := range m.tails {
+		m.start(t)
+	}
+	m.mu.Unlock()
+	for _, r := range m.rosters {
+		r.daemon = true
+		wg.Go(func() { r.run(ctx) })
+		deliver(r.tail)
+	}
+	if m.options.Display != nil {
 		wg.Go(func() { m.show(ctx) })
 	}
-	if m.pulse != nil {
+	if m.options.Pulse != nil {
 		wg.Go(func() { m.beat(ctx) })
 	}
 	wg.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.start = nil
 	return nil
+}
+
+// all returns the logs that are followed now.
+func (m *Monitor) all() []*tail {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.tails)
+}
+
+// outboxes returns all that events are delivered from.
+func (m *Monitor) outboxes() []*tail {
+	out := m.all()
+	for _, r := range m.rosters {
+		out = append(out, r.tail)
+	}
+	return out
 }
 
 // A Result is what one Check found.
@@ -313,7 +367,8 @@ type Result struct {
 	Events      []Event     // raised by this Check
 	Undelivered int         // events that some sink has not taken yet
 	GivenUp     int64       // deliveries given up, until they are acknowledged
-	Logs        []LogStatus // in the order of Options.Logs
+	Logs        []LogStatus // in the order of Options.Logs, then those of Options.Rosters
+	Trust       []TrustStatus
 
 	// Unusable says why authorizations cannot be used, safe to print; empty if they can.
 	Unusable string
@@ -322,38 +377,47 @@ type Result struct {
 // Check brings all logs to their current checkpoints and delivers the outbox, once. What it finds
 // wrong with logs, states and sinks is in the Result; its error, of ctx, is about the Check itself.
 func (m *Monitor) Check(ctx context.Context) (Result, error) {
-	sweepEvidence(m.evidence)
+	sweepEvidence(m.options.EvidenceDir)
 	var wg sync.WaitGroup
-	for _, t := range m.tails {
+	for _, r := range m.rosters {
+		wg.Go(func() { r.check(ctx) })
+	}
+	wg.Wait()
+	for _, t := range m.all() {
 		wg.Go(func() { t.check(ctx) })
 	}
 	wg.Wait()
 	// What waits may be explained by what another log has.
-	for _, t := range m.tails {
+	for _, t := range m.all() {
 		wg.Go(func() { t.checkWaiting(ctx) })
+	}
+	for _, r := range m.rosters { // what it says of a log is told now
+		wg.Go(func() { r.deliver(ctx) })
 	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
 		return Result{Class: rule.Operational}, fmt.Errorf("checking logs: %w", err)
 	}
-	var r Result
-	for _, t := range m.tails {
+	r := Result{Trust: m.Trust()}
+	for _, t := range m.outboxes() {
 		class, events := t.take()
 		s := t.status()
 		r.Class = rule.Worse(r.Class, class)
 		r.Events = append(r.Events, events...)
 		r.Undelivered += s.Pending
 		r.GivenUp += s.GivenUp
-		r.Logs = append(r.Logs, s)
+		if t.cfg.Kind != kindRoster {
+			r.Logs = append(r.Logs, s)
+		}
 	}
 	r.Unusable = m.authority.trouble()
 	if r.Undelivered > 0 || r.GivenUp > 0 {
 		r.Class = rule.Worse(r.Class, rule.Operational)
 	}
 	m.beatOnce(ctx)
-	if m.display != nil {
-		if err := m.display.Show(ctx, m.Views()); err != nil {
-			m.log.Error("showing what there is to see", "err", err)
+	if m.options.Display != nil {
+		if err := m.options.Display.Show(ctx, m.Views()); err != nil {
+			m.options.Log.Error("showing what there is to see", "err", err)
 			r.Class = rule.Worse(r.Class, rule.Operational)
 		}
 	}
@@ -364,7 +428,7 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 // are known to whoever calls it, and no trouble any more.
 func (m *Monitor) Acknowledge(ctx context.Context) error {
 	var errs []error
-	for _, t := range m.tails {
+	for _, t := range m.outboxes() {
 		if st := t.journal.peek(); st == nil || st.GivenUp == 0 {
 			continue
 		}
@@ -376,11 +440,11 @@ func (m *Monitor) Acknowledge(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Status returns where all logs stand, in the order of Options.Logs.
+// Status returns where all logs stand, those of Options.Logs first, in their order.
 func (m *Monitor) Status() []LogStatus {
-	out := make([]LogStatus, len(m.tails))
-	for i, t := range m.tails {
-		out[i] = t.status()
+	var out []LogStatus
+	for _, t := range m.all() {
+		out = append(out, t.status())
 	}
 	return out
 }

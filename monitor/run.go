@@ -198,6 +198,11 @@ func (t *tail) adopt(ctx context.Context, st *state) error {
 	if err := t.unbegun(st); err != nil {
 		return err
 	}
+	return t.inherit(ctx, st)
+}
+
+// inherit takes over the outbox of a state.
+func (t *tail) inherit(ctx context.Context, st *state) error {
 	unknown := 0
 	for _, p := range st.Parcels {
 		if _, ok := t.routes[p.Sink]; !ok {
@@ -216,7 +221,7 @@ func (t *tail) adopt(ctx context.Context, st *state) error {
 		return nil
 	}
 	t.log.Error("giving up deliveries to sinks that are no longer configured", "origin", t.cfg.Origin, "size", unknown)
-	_, err = t.journal.update(ctx, nil, t.forgetSinks)
+	_, err := t.journal.update(ctx, nil, t.forgetSinks)
 	return err
 }
 
@@ -283,6 +288,20 @@ func (t *tail) take() (rule.Class, []Event) {
 	class, events := t.class, t.raised
 	t.class, t.raised = rule.Clean, nil
 	return class, events
+}
+
+// ends notes when the log takes entries no more; zero: it is not known.
+func (t *tail) ends(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cfg.End = at
+}
+
+// ended reports whether the log takes entries no more.
+func (t *tail) ended() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.cfg.End.IsZero() && time.Now().After(t.cfg.End)
 }
 
 func (t *tail) sawCheckpoint(cp policy.Checkpoint) {

@@ -61,6 +61,8 @@ type state struct {
 	GivenUp  int64     `json:"given_up,omitempty"` // deliveries given up and not acknowledged
 	Failures []Failure `json:"failures,omitempty"` // some of them, newest last
 
+	Roster *known `json:"roster,omitempty"` // of a Roster's state, which has no log
+
 	bytes int // as encoded when it was last read or written
 }
 

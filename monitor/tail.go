@@ -63,9 +63,9 @@ type tail struct {
 	rules       *rule.Set
 	certificate certificateReader // rules.Certificate
 
-	authority *authority // nil: none
-	home      bool       // this log's events tell what is about all logs
-	peers     []*tail    // all logs, this one too
+	authority *authority     // nil: none
+	home      bool           // this log's events tell what is about all logs
+	peers     func() []*tail // all logs, this one too
 	routes    map[string]Route
 	wake      map[string]chan struct{} // by sink: its outbox may have something new
 	evidence  string                   // directory
@@ -78,6 +78,7 @@ type tail struct {
 	maxOutbox  int // bytes of the state at which it does
 	chunkBytes int // of events that are committed at once
 	limits     limits
+	listed     bool // it is of a Roster
 	newKey     bool // a state that is not there was not lost
 	daemon     bool // it polls, and need not raise at once what may pass
 

@@ -36,9 +36,9 @@ type Waiting struct {
 
 // Views returns what there is to see of all logs, in the order of Options.Logs.
 func (m *Monitor) Views() []View {
-	out := make([]View, len(m.tails))
-	for i, t := range m.tails {
-		out[i] = t.view()
+	var out []View
+	for _, t := range m.all() {
+		out = append(out, t.view())
 	}
 	return out
 }
@@ -61,7 +61,7 @@ func (t *tail) view() View {
 func (m *Monitor) show(ctx context.Context) {
 	said := ""
 	for {
-		err := m.display.Show(ctx, m.Views())
+		err := m.options.Display.Show(ctx, m.Views())
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -69,7 +69,7 @@ func (m *Monitor) show(ctx context.Context) {
 			said = ""
 		case err.Error() != said: // once, not every time
 			said = err.Error()
-			m.log.Error("showing what there is to see", "err", err)
+			m.options.Log.Error("showing what there is to see", "err", err)
 		}
 		select {
 		case <-time.After(showEvery):

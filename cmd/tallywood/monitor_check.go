@@ -95,6 +95,7 @@ func printCheck(w io.Writer, r monitor.Result) {
 	if r.Unusable != "" {
 		fmt.Fprintln(w, r.Unusable)
 	}
+	printTrust(w, r.Trust)
 	held := 0
 	for _, l := range r.Logs {
 		held += l.Held
@@ -115,4 +116,16 @@ func printCheck(w io.Writer, r monitor.Result) {
 		}
 	}
 	fmt.Fprintf(w, "%d deliveries were given up; --acknowledge forgets them\n", r.GivenUp)
+}
+
+// printTrust says which logs of trust material are not followed, and why.
+func printTrust(w io.Writer, all []monitor.TrustStatus) {
+	for _, t := range all {
+		if t.Err != "" {
+			fmt.Fprintf(w, "%s: NOT READ: %s\n", t.Name, t.Err)
+		}
+		for _, l := range t.LeftOut {
+			fmt.Fprintf(w, "%s: not followed: %s\n", l.Log, l.Why)
+		}
+	}
 }

@@ -59,6 +59,7 @@ func monitorInit(ctx context.Context, t terminal, fs *flag.FlagSet, args []strin
 	}
 	if !*asJSON {
 		printInit(t.out, vkey, found)
+		printTrust(t.out, m.Trust())
 		return nil
 	}
 	if err := json.NewEncoder(t.out).Encode(struct {

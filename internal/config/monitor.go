@@ -107,6 +107,7 @@ func (m *Monitor) resolve() error {
 		}
 	}
 	for i := range m.Logs {
+		m.Logs[i].resolve(m.Dir)
 		if m.Logs[i].Policy != "none" {
 			m.Logs[i].Policy = resolve(m.Dir, m.Logs[i].Policy)
 		}

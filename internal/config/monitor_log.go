@@ -8,16 +8,26 @@ import (
 	"time"
 )
 
-// MonitorLog is a log that the monitor follows.
+// MonitorLog is a log that the monitor follows; or, with tuf or trusted_root, all logs of a Sigstore
+// trusted root.
 type MonitorLog struct {
-	// First line of its checkpoints.
-	Origin string `yaml:"origin"`
-	// Where its checkpoint and tiles are read.
-	URL string `yaml:"url"`
-	// rekor, ct or tlog. Default: rekor.
+	// First line of its checkpoints. Not with tuf or trusted_root.
+	Origin string `yaml:"origin,omitempty"`
+	// Where its checkpoint and tiles are read. Not with tuf or trusted_root.
+	URL string `yaml:"url,omitempty"`
+	// rekor, ct or tlog. Default: rekor. With tuf or trusted_root: rekor or ct, to follow logs of that
+	// kind alone; default: both.
 	Kind string `yaml:"kind,omitempty"`
-	// Its verifier key.
-	VKey string `yaml:"vkey"`
+	// Its verifier key. Not with tuf or trusted_root.
+	VKey string `yaml:"vkey,omitempty"`
+	// A trusted_root.json: its logs are followed, also those that it gets while the monitor runs.
+	TrustedRoot string `yaml:"trusted_root,omitempty"`
+	// A TUF repository with one, likewise.
+	TUF *TUF `yaml:"tuf,omitempty"`
+	// Where logs of a trusted root are read, by origin. Default: their base URLs.
+	URLs map[string]string `yaml:"urls,omitempty"`
+	// Origins of logs of a trusted root that are not to be followed.
+	LeaveOut []string `yaml:"leave_out,omitempty"`
 	// The tlog-policy its checkpoints must satisfy; the word none is a log without witnesses.
 	Policy string `yaml:"policy"`
 	// The first entry to look at: its index; the word head for the next one that is logged; or a time,
@@ -29,6 +39,51 @@ type MonitorLog struct {
 	// When the log was frozen, or is to be: from then on its newest cosignature may be old. Default:
 	// none; it must be fresh.
 	End Time `yaml:"end,omitempty"`
+}
+
+// TUF is a TUF repository that holds a trusted root.
+type TUF struct {
+	// Of the directory with timestamp.json.
+	URL string `yaml:"url"`
+	// File with the root.json to begin with; later ones are found from it.
+	Root string `yaml:"root"`
+	// Name of the trusted root in it. Default: trusted_root.json.
+	Target string `yaml:"target,omitempty"`
+}
+
+// Listed reports whether l stands for the logs of a trusted root.
+func (l MonitorLog) Listed() bool { return l.TUF != nil || l.TrustedRoot != "" }
+
+// checkListed says what is wrong with logs of a trusted root.
+func (l MonitorLog) checkListed() error {
+	var errs []error
+	check := func(bad bool, text string) {
+		if bad {
+			errs = append(errs, errors.New(text))
+		}
+	}
+	check(l.TUF != nil && l.TrustedRoot != "", "both tuf and trusted_root; want one")
+	check(l.Origin != "" || l.URL != "" || l.VKey != "", "origin, url and vkey come from the trusted root; want none of them")
+	check(!l.End.IsZero(), "end comes from the trusted root; want none")
+	check(l.Kind != "" && l.Kind != "rekor" && l.Kind != "ct", fmt.Sprintf("kind %q is not one of a trusted root; want rekor, ct or none", l.Kind))
+	check(l.Start.Index != 0, "start: logs of a trusted root have different sizes; want head, a time or none")
+	check(l.TUF != nil && (l.TUF.URL == "" || l.TUF.Root == ""), "tuf: url or root is missing")
+	for origin, u := range l.URLs {
+		check(!isURL(u), fmt.Sprintf("urls: %q of %q is not an http(s) URL", u, origin))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *MonitorLog) resolve(dir string) {
+	l.TrustedRoot = resolve(dir, l.TrustedRoot)
+	if l.TUF != nil {
+		l.TUF.Root = resolve(dir, l.TUF.Root)
+	}
+}
+
+func isURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 // Freshness says from when on a log is stale.
@@ -48,6 +103,15 @@ func (f Freshness) check() error {
 	return nil
 }
 
+// checkCommon says what is wrong with what any log has.
+func (l MonitorLog) checkCommon() error {
+	var err error
+	if l.Policy == "" {
+		err = errors.New("policy is missing; a log without witnesses says so with \"policy: none\"")
+	}
+	return errors.Join(err, l.Freshness.check())
+}
+
 func (m *Monitor) checkLogs() error {
 	var errs []error
 	if m.State == "" {
@@ -59,6 +123,19 @@ func (m *Monitor) checkLogs() error {
 	local := true
 	for i := range m.Logs {
 		l := &m.Logs[i]
+		if err := l.checkCommon(); err != nil {
+			errs = append(errs, fmt.Errorf("log %d (%q): %w", i+1, l.Origin, err))
+		}
+		if l.Listed() {
+			local = false
+			if err := l.checkListed(); err != nil {
+				errs = append(errs, fmt.Errorf("log %d: %w", i+1, err))
+			}
+			continue
+		}
+		if len(l.URLs) > 0 || len(l.LeaveOut) > 0 {
+			errs = append(errs, fmt.Errorf("log %d (%q): urls and leave_out are for logs of tuf or trusted_root", i+1, l.Origin))
+		}
 		u, err := url.Parse(l.URL)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 			errs = append(errs, fmt.Errorf("log %d (%q): url %q is not an http(s) URL", i+1, l.Origin, l.URL))
@@ -67,12 +144,6 @@ func (m *Monitor) checkLogs() error {
 		local = local && Loopback(u.Hostname())
 		if l.Kind == "" {
 			l.Kind = "rekor"
-		}
-		if l.Policy == "" {
-			errs = append(errs, fmt.Errorf("log %d (%q): policy is missing; a log without witnesses says so with \"policy: none\"", i+1, l.Origin))
-		}
-		if err := l.Freshness.check(); err != nil {
-			errs = append(errs, fmt.Errorf("log %d (%q): %w", i+1, l.Origin, err))
 		}
 	}
 	if m.Poll == 0 {

@@ -127,11 +127,12 @@ func OpenMonitor(m *config.Monitor, logger *slog.Logger) (*monitor.Monitor, erro
 // newMonitor reads the policies, authorities and secrets that m names, and returns the monitor.
 func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slog.Logger) (*monitor.Monitor, error) {
 	logs, lerr := monitorLogs(m)
+	rosters, terr := monitorRosters(m)
 	rules, rerr := monitorRules(m)
 	routes, serr := monitorRoutes(m, key.signer, logger)
 	authorizations, aerr := monitorAuthorizations(m, state)
 	pulse, every, perr := monitorPulse(m)
-	if err := errors.Join(lerr, rerr, serr, aerr, perr); err != nil {
+	if err := errors.Join(lerr, terr, rerr, serr, aerr, perr); err != nil {
 		return nil, err
 	}
 	if logger != nil {
@@ -140,7 +141,7 @@ func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slo
 		}
 	}
 	logRules, _ := splitRules(m)
-	o := monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rules: rules, LogRules: logRules, Authorizations: authorizations,
+	o := monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rosters: rosters, Rules: rules, LogRules: logRules, Authorizations: authorizations,
 		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Pulse: pulse, PulseEvery: every, Log: logger}
 	if err := showPages(&o, m); err != nil {
 		return nil, err

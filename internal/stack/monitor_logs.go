@@ -11,17 +11,15 @@ import (
 	"tallywood/witness/policy"
 )
 
-// monitorLogs returns the logs that a configuration has the monitor follow.
+// monitorLogs returns the logs that a configuration names one by one.
 func monitorLogs(m *config.Monitor) ([]monitor.Log, error) {
 	var logs []monitor.Log
 	var errs []error
 	for _, l := range m.Logs {
-		ml := monitor.Log{Origin: l.Origin, URL: l.URL, Kind: monitor.Kind(l.Kind), VKey: l.VKey, End: l.End.Time,
-			Start: l.Start.Index, StartTime: l.Start.Time,
-			Freshness: monitor.Freshness{Warn: time.Duration(l.Freshness.Warn), Critical: time.Duration(l.Freshness.Critical)}}
-		if l.Start.Head {
-			ml.Start = monitor.StartAtHead
+		if l.Listed() {
+			continue
 		}
+		ml := configuredLog(l)
 		if l.Policy == "none" {
 			ml.NoPolicy = true
 		} else {
@@ -36,4 +34,15 @@ func monitorLogs(m *config.Monitor) ([]monitor.Log, error) {
 		logs = append(logs, ml)
 	}
 	return logs, errors.Join(errs...)
+}
+
+// configuredLog returns a log as a monitor takes it, but for its policy.
+func configuredLog(l config.MonitorLog) monitor.Log {
+	ml := monitor.Log{Origin: l.Origin, URL: l.URL, Kind: monitor.Kind(l.Kind), VKey: l.VKey, End: l.End.Time,
+		Start: l.Start.Index, StartTime: l.Start.Time,
+		Freshness: monitor.Freshness{Warn: time.Duration(l.Freshness.Warn), Critical: time.Duration(l.Freshness.Critical)}}
+	if l.Start.Head {
+		ml.Start = monitor.StartAtHead
+	}
+	return ml
 }
