@@ -43,6 +43,7 @@ func loadMonitor(fs *flag.FlagSet, path string) (*config.Monitor, error) {
 
 // openMonitor opens the monitor of a configuration.
 func openMonitor(cfg *config.Monitor, l *slog.Logger) (*monitor.Monitor, error) {
+	collectOften()
 	m, err := stack.OpenMonitor(cfg, l)
 	if err != nil {
 		return nil, usagef("%w", err)

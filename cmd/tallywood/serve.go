@@ -85,6 +85,13 @@ func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) err
 // own 100, for little time (docs/performance.md).
 const gcPercent = 60
 
+// collectOften sets it.
+func collectOften() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
+
 // started says what a stack did before it was ready.
 type started struct {
 	changed []string // names of the client files that changed
@@ -95,9 +102,7 @@ type started struct {
 // calls ready. The manager is told when ln answers, which may be long before: without their
 // witnesses logs take no entries, and are read all the same.
 func serveStack(ctx context.Context, o stack.Options, ln net.Listener, manager httpx.Notifier, ready func(started)) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	collectOften()
 	var metricsLn net.Listener
 	var err error
 	var st started
