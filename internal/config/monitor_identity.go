@@ -25,6 +25,8 @@ type Identity struct {
 	Key string `yaml:"key,omitempty"`
 	// namespace/service-account.
 	Kubernetes string `yaml:"kubernetes,omitempty"`
+	// An extension of the certificate and the values that are watched for, whoever it is for.
+	Extension *Extension `yaml:"extension,omitempty"`
 	// Number of the repository (extension 1.15 of its certificates), which stays what it is when the
 	// name is deleted and registered again. Default: not compared.
 	RepositoryID string `yaml:"repository_id,omitempty"`
@@ -36,6 +38,14 @@ type Identity struct {
 	Rules map[string]RuleParams `yaml:"rules,omitempty"`
 	// Names below notify. Default: all.
 	Notify []string `yaml:"notify,omitempty"`
+}
+
+// Extension is a certificate extension.
+type Extension struct {
+	// Its object identifier, such as 1.3.6.1.4.1.57264.1.18.
+	ID string `yaml:"id"`
+	// Texts of which it must be one, exactly.
+	Values []string `yaml:"values"`
 }
 
 // Expect says what explains an entry.

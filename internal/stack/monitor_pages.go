@@ -60,6 +60,9 @@ func pageIdentity(id config.Identity) web.Identity {
 			out.Watches = s.key + ": " + s.value
 		}
 	}
+	if e := id.Extension; e != nil {
+		out.Watches = "extension: " + e.ID
+	}
 	add := func(field string, values ...string) {
 		if len(values) > 0 && values[0] != "" {
 			out.Expects = append(out.Expects, web.Expect{Field: field, Values: values})

@@ -30,6 +30,9 @@ func monitorRules(m *config.Monitor) (*rule.Set, error) {
 			Expect: rule.Expect{Issuers: id.Expect.Issuers, Workflows: id.Expect.Workflows, Refs: id.Expect.Refs,
 				Triggers: id.Expect.Triggers, Runner: id.Expect.Runner, Environments: id.Expect.Environments},
 			Rules: ruleParams(id.Rules), Notify: id.Notify}
+		if e := id.Extension; e != nil {
+			ids[i].Extension = rule.Extension{ID: e.ID, Values: e.Values}
+		}
 		if a := id.Expect.Authorize; a != nil {
 			ids[i].Expect.Authorize, ids[i].Expect.Grace, ids[i].Expect.Certificates = a.Required, time.Duration(a.Grace), a.Certificates
 		}

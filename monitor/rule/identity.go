@@ -9,18 +9,19 @@ import (
 	"time"
 )
 
-// An Identity is something to watch for. Exactly one of Email to Kubernetes is set.
+// An Identity is something to watch for. Exactly one of Email to Extension is set.
 type Identity struct {
 	Name string // shown in events; unique, not empty
 
-	Email      string // a mail address, without regard to case
-	Domain     string // a domain and all below it: in mail addresses, DNS names and URIs
-	SAN        string // any subject alternative name; * stands for any run of characters; case ignored
-	Regex      string // RE2 over the whole of a subject alternative name
-	GitHub     string // owner/repository or owner/*
-	GitLab     string // group/project on gitlab.com, or the URL of a project elsewhere
-	Key        string // hex SHA-256 of a SubjectPublicKeyInfo or certificate; "sha256:" may precede it
-	Kubernetes string // namespace/service-account; each part may be *
+	Email      string    // a mail address, without regard to case
+	Domain     string    // a domain and all below it: in mail addresses, DNS names and URIs
+	SAN        string    // any subject alternative name; * stands for any run of characters; case ignored
+	Regex      string    // RE2 over the whole of a subject alternative name
+	GitHub     string    // owner/repository or owner/*
+	GitLab     string    // group/project on gitlab.com, or the URL of a project elsewhere
+	Key        string    // hex SHA-256 of a SubjectPublicKeyInfo or certificate; "sha256:" may precede it
+	Kubernetes string    // namespace/service-account; each part may be *
+	Extension  Extension // an extension of the certificate, whoever it is for
 
 	RepositoryID string // of the source repository (1.15); empty: not compared
 	OwnerID      string // of its owner (1.17); likewise
@@ -147,7 +148,7 @@ func (e Expect) empty() bool {
 // kind returns the name of the one selector that is set.
 func (i Identity) kind() (string, error) {
 	set := map[string]string{"email": i.Email, "domain": i.Domain, "san": i.SAN, "regex": i.Regex,
-		"github": i.GitHub, "gitlab": i.GitLab, "key": i.Key, "kubernetes": i.Kubernetes}
+		"github": i.GitHub, "gitlab": i.GitLab, "key": i.Key, "kubernetes": i.Kubernetes, "extension": i.Extension.ID}
 	maps.DeleteFunc(set, func(_, v string) bool { return v == "" })
 	names := slices.Sorted(maps.Keys(set))
 	if len(names) == 1 {
@@ -157,5 +158,5 @@ func (i Identity) kind() (string, error) {
 	if len(names) > 1 {
 		found = strings.Join(names, " and ")
 	}
-	return "", fmt.Errorf("%s set, must be one of email, domain, san, regex, github, gitlab, key, kubernetes", found)
+	return "", fmt.Errorf("%s set, must be one of email, domain, san, regex, github, gitlab, key, kubernetes, extension", found)
 }

@@ -16,11 +16,13 @@ type needle struct {
 	words []string
 	// It may match the text of an IP address, which is not in the certificate.
 	ips bool
+	// One of words is in this extension too, beside those in searched; 0: none.
+	extension int
 	// It is matched by these hashes of keys and certificates instead.
 	hashes [][32]byte
 }
 
-// searched are the extensions that matching looks at, beside names.
+// searched are the extensions that all matching looks at, beside names.
 var searched = [...]int{5, 12, 16}
 
 // A filter tells certificates that concern nobody in a set from those that may.
@@ -28,17 +30,21 @@ type filter struct {
 	everyone bool // every certificate concerns somebody
 	ips      bool
 	hashes   map[[32]byte]bool
+	searched []int // extensions in which words are looked for
 	words    automaton
 }
 
 // newFilter returns the filter of all that s watches.
 func newFilter(s *Set) filter {
-	f := filter{everyone: s.audit != nil, hashes: map[[32]byte]bool{}}
+	f := filter{everyone: s.audit != nil, hashes: map[[32]byte]bool{}, searched: searched[:]}
 	var words []string
 	for _, w := range s.watches {
 		n := w.needle
 		f.everyone = f.everyone || w.likeness != nil || len(n.words)+len(n.hashes) == 0
 		f.ips = f.ips || n.ips
+		if n.extension > 0 && !slices.Contains(f.searched, n.extension) {
+			f.searched = append(f.searched[:len(f.searched):len(f.searched)], n.extension)
+		}
 		words = append(words, n.words...)
 		for _, h := range n.hashes {
 			f.hashes[h] = true
@@ -73,7 +79,7 @@ func (f *filter) concerns(der []byte, r *reader) bool {
 		}
 	}
 	for i := range r.values.n {
-		if v := r.values.at(i); slices.Contains(searched[:], v.n) && f.words.in(v.value) {
+		if v := r.values.at(i); slices.Contains(f.searched, v.n) && f.words.in(v.value) {
 			return true
 		}
 	}

@@ -34,6 +34,8 @@ func (w *watch) selector() error {
 		err = w.byKey(w.Key)
 	case "kubernetes":
 		err = w.byKubernetes(w.Kubernetes)
+	case "extension":
+		err = w.byExtension(w.Extension)
 	}
 	return err
 }
