@@ -3,9 +3,6 @@ package monitor
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -26,60 +23,18 @@ const noCAs = "not checked: nothing says which authorities are to be trusted"
 // checkSignature checks that signature n of b is over its digest.
 func (i *Inspection) checkSignature(b entry.Body, n int) {
 	const what = "signature"
-	s := b.Signatures[n]
 	if b.Kind != entry.Kind {
 		i.check(what, Skipped, "not checked: it is over an envelope that the log does not hold")
 		return
 	}
-	key, err := signingKey(s)
-	if err != nil {
-		i.check(what, Failed, "the key cannot be read: %v", err)
-		return
-	}
-	if err := verifyDigest(key, s.KeyDetails, b.Digest, s.Content); err != nil {
+	switch err := b.Signatures[n].Verify(b.HashAlg, b.Digest); {
+	case errors.Is(err, entry.ErrUnverifiable):
+		i.check(what, Skipped, "not checked: %v", err)
+	case err != nil:
 		i.check(what, Failed, "%v", err)
-		return
-	}
-	i.check(what, OK, "made over this digest by the key that the entry holds")
-}
-
-func signingKey(s entry.Signature) (crypto.PublicKey, error) {
-	if s.Certificate == nil {
-		return x509.ParsePKIXPublicKey(s.PublicKey)
-	}
-	c, err := x509.ParseCertificate(s.Certificate)
-	if err != nil {
-		return nil, err
-	}
-	return c.PublicKey, nil
-}
-
-// verifyDigest verifies a signature over a digest. The scheme must be the key's own: verifiers
-// know no other.
-func verifyDigest(key crypto.PublicKey, details entry.KeyDetails, digest, sig []byte) error {
-	own, err := entry.KeyDetailsFor(key)
-	if err != nil {
-		return err
-	}
-	if own != details {
-		return fmt.Errorf("said to be of scheme %s, but the key is for %s", details, own)
-	}
-	h := own.Hash()
-	ok := len(digest) == h.Size()
-	switch k := key.(type) {
-	case *ecdsa.PublicKey:
-		ok = ok && ecdsa.VerifyASN1(k, digest, sig)
-	case *rsa.PublicKey:
-		ok = ok && rsa.VerifyPKCS1v15(k, h, digest, sig) == nil
-	case ed25519.PublicKey:
-		ok = ok && ed25519.VerifyWithOptions(k, digest, sig, &ed25519.Options{Hash: h}) == nil
 	default:
-		ok = false
+		i.check(what, OK, "made over this digest by the key that the entry holds")
 	}
-	if !ok {
-		return errors.New("it is not one of this key over this digest")
-	}
-	return nil
 }
 
 // checkChain checks that a certificate ends at a trusted authority, at the time it began to be
@@ -131,7 +86,7 @@ func chainOf(leaf []byte, cas []*x509.Certificate) ([]*x509.Certificate, error) 
 // checkSCTs checks the signed certificate timestamps in a certificate that issuing issued.
 func (i *Inspection) checkSCTs(c *rule.Certificate, issuing *x509.Certificate, trust Trust) {
 	const what = "SCT"
-	scts, err := embeddedSCTs(c.Raw)
+	scts, err := ctentry.SCTs(c.Raw)
 	switch {
 	case err != nil:
 		i.check(what, Failed, "the signed certificate timestamps cannot be read: %v", err)
@@ -148,7 +103,7 @@ func (i *Inspection) checkSCTs(c *rule.Certificate, issuing *x509.Certificate, t
 	}
 }
 
-func (i *Inspection) checkEach(scts [][]byte, c *rule.Certificate, issuing *x509.Certificate, trust Trust) {
+func (i *Inspection) checkEach(scts []ctentry.SCT, c *rule.Certificate, issuing *x509.Certificate, trust Trust) {
 	const what = "SCT"
 	tbs, err := ctentry.PrecertTBS(c.Raw)
 	if err != nil {
@@ -156,12 +111,7 @@ func (i *Inspection) checkEach(scts [][]byte, c *rule.Certificate, issuing *x509
 		return
 	}
 	e := ctentry.Entry{Precert: true, IssuerKeyHash: sha256.Sum256(issuing.RawSubjectPublicKeyInfo), Certificate: tbs}
-	for _, raw := range scts {
-		s, err := ctentry.ParseSCT(raw)
-		if err != nil {
-			i.check(what, Failed, "%v", err)
-			continue
-		}
+	for _, s := range scts {
 		key := slices.IndexFunc(trust.CTLogs, func(k crypto.PublicKey) bool {
 			id, err := ctentry.LogID(k)
 			return err == nil && id == s.LogID
@@ -180,25 +130,6 @@ func (i *Inspection) checkEach(scts [][]byte, c *rule.Certificate, issuing *x509
 		}
 		i.check(what, OK, "%s", text)
 	}
-}
-
-// embeddedSCTs returns the encoded signed certificate timestamps in a certificate.
-func embeddedSCTs(der []byte) ([][]byte, error) {
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	for _, ext := range cert.Extensions {
-		if !ext.Id.Equal(ctentry.OIDSCTList) {
-			continue
-		}
-		var list []byte
-		if rest, err := asn1.Unmarshal(ext.Value, &list); err != nil || len(rest) > 0 {
-			return nil, errors.New("the list is no OCTET STRING")
-		}
-		return ctentry.ParseSCTList(list)
-	}
-	return nil, nil
 }
 
 // checkIssuance checks that an entry of a certificate log was signed by the authority it names,
