@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
@@ -317,4 +318,26 @@ func FuzzSealedState(f *testing.F) {
 			t.Errorf("a state that was not signed: %q", state)
 		}
 	})
+}
+
+// runUntil has a new monitor run until something is so.
+func (s *station) runUntil(done func() bool) {
+	s.t.Helper()
+	m, err := monitor.New(s.options)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Errorf("not so in time: %+v", m.Status())
+			break
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		s.t.Error(err)
+	}
 }

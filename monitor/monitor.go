@@ -48,6 +48,8 @@ type Log struct {
 	// End is when the log was frozen, or is to be: from then on its newest cosignature may be old. Zero
 	// while it takes entries.
 	End time.Time
+	// Onlookers show which checkpoints of the log they know, to be compared with what it shows us.
+	Onlookers []Onlooker
 	// Begin is when a log of a Roster begins to take entries: before, it is not followed.
 	Begin time.Time
 }
@@ -65,6 +67,7 @@ type Options struct {
 	StatePrefix string         // of keys in State; empty: "monitor"
 	EvidenceDir string         // created when needed
 	Logs        []Log          // at least one, unless there are Rosters
+	Peers       []string       // directories of other monitors' pages: Onlookers of all logs
 	Rosters     []Roster       // say which logs there are beside Logs
 	Rules       *rule.Set      // nil: logs are verified, no identity is watched
 
@@ -171,8 +174,7 @@ func newTail(l Log, o Options, seal *seal) (*tail, error) {
 	if !ok {
 		errs = append(errs, fmt.Errorf("kind %q is none of rekor, ct, tlog", l.Kind))
 	}
-	u, err := url.Parse(l.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
+	if !isDirectory(l.URL) {
 		errs = append(errs, fmt.Errorf("%q is not an http or https URL of a directory", l.URL))
 	}
 	switch {
@@ -192,6 +194,8 @@ func newTail(l Log, o Options, seal *seal) (*tail, error) {
 		t.cfg.Freshness = l.Freshness.orDefault()
 		t.source = &source{base: t.cfg.URL, http: o.HTTP}
 		errs = append(errs, t.trust(l))
+		t.survey, err = newSurvey(l, o)
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("log %q: %w", l.Origin, err)
@@ -203,7 +207,7 @@ func newTail(l Log, o Options, seal *seal) (*tail, error) {
 func newOutbox(l Log, o Options, seal *seal) (*tail, error) {
 	t := &tail{cfg: l, rules: o.Rules, certificate: o.Rules.Certificate, routes: o.Routes, evidence: o.EvidenceDir,
 		limits: limitsOf(o.LogRules), newKey: o.NewKey, maxPending: maxPending, maxWaiting: maxWaiting, maxOutbox: maxOutbox,
-		chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}}
+		chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}, shownBy: map[string]string{}}
 	if t.poll = o.Poll; t.poll == 0 {
 		t.poll = 10 * time.Second
 		if u, err := url.Parse(l.URL); err == nil && isLoopback(u.Hostname()) {
@@ -264,6 +268,12 @@ func (f Freshness) orDefault() Freshness {
 	return f
 }
 
+// isDirectory reports whether text is the URL of a directory.
+func isDirectory(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") && u.RawQuery == "" && u.Fragment == ""
+}
+
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
@@ -321,6 +331,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.start = func(t *tail) {
 		t.daemon = true
 		wg.Go(func() { t.run(ctx) })
+		if len(t.survey.onlookers) > 0 {
+			wg.Go(func() { t.survey.watch(ctx, t) })
+		}
 		deliver(t)
 	}
 	for _, t := range m.tails {

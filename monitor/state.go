@@ -63,6 +63,8 @@ type state struct {
 
 	Roster *known `json:"roster,omitempty"` // of a Roster's state, which has no log
 
+	Witnesses map[string]time.Time `json:"witnesses,omitempty"` // when each was last seen to cosign, about
+
 	bytes int // as encoded when it was last read or written
 }
 

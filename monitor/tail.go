@@ -78,9 +78,11 @@ type tail struct {
 	maxOutbox  int // bytes of the state at which it does
 	chunkBytes int // of events that are committed at once
 	limits     limits
-	listed     bool // it is of a Roster
-	newKey     bool // a state that is not there was not lost
-	daemon     bool // it polls, and need not raise at once what may pass
+	survey     *survey           // of the log's onlookers; nil: this is not of a log
+	shownBy    map[string]string // names of the onlookers, by the note; of the goroutine that steps
+	listed     bool              // it is of a Roster
+	newKey     bool              // a state that is not there was not lost
+	daemon     bool              // it polls, and need not raise at once what may pass
 
 	opened bool // the state is good and prepared for; of the goroutine that steps
 
@@ -128,7 +130,8 @@ func (t *tail) follow(ctx context.Context, st *state, verified policy.Checkpoint
 		return errors.Join(err, t.keepClaims(ctx, st, s.aside, nil))
 	}
 	t.sawCheckpoint(s.cp)
-	claimErr := t.judge(ctx, st, s.cp, tr, s.aside)
+	seen, seenErr := t.onlook(ctx, s.cp, tr)
+	claimErr := errors.Join(seenErr, t.judge(ctx, st, s.cp, tr, append(s.aside, seen...)), t.cosigners(ctx, st, s.cp))
 	return t.raise(ctx, verified, errors.Join(claimErr, t.read(ctx, st, verified, s.cp, tr)))
 }
 

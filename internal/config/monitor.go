@@ -18,6 +18,8 @@ type Monitor struct {
 	Poll Duration `yaml:"poll,omitempty"`
 	// The logs to follow.
 	Logs []MonitorLog `yaml:"logs"`
+	// URLs of the pages of other monitors: the checkpoints that they show are compared with ours.
+	Peers []string `yaml:"peers,omitempty"`
 	// What to watch for. An empty list, written out, checks the logs alone.
 	Identities []Identity `yaml:"identities"`
 	// Rules of all identities, but where one names the same rule itself; and rules about logs.

@@ -34,11 +34,22 @@ type MonitorLog struct {
 	// such as 2026-12-01T00:00:00Z, since when nothing is missed. The last two need "tallywood monitor
 	// init". Default: 0.
 	Start Start `yaml:"start,omitempty"`
+	// Where witnesses of the policy show which checkpoint they cosigned last: another tree there that
+	// the log has signed is a split view.
+	Witnesses []MonitorWitness `yaml:"witnesses,omitempty"`
 	// How old its newest cosignature may be. Default: see Freshness.
 	Freshness Freshness `yaml:"freshness,omitempty"`
 	// When the log was frozen, or is to be: from then on its newest cosignature may be old. Default:
 	// none; it must be fresh.
 	End Time `yaml:"end,omitempty"`
+}
+
+// MonitorWitness is a witness that is asked what it knows of a log.
+type MonitorWitness struct {
+	// Its name in the policy.
+	Name string `yaml:"name"`
+	// Its monitoring prefix: the checkpoint is at URL/HASH/checkpoint.
+	URL string `yaml:"url"`
 }
 
 // TUF is a TUF repository that holds a trusted root.
@@ -109,7 +120,16 @@ func (l MonitorLog) checkCommon() error {
 	if l.Policy == "" {
 		err = errors.New("policy is missing; a log without witnesses says so with \"policy: none\"")
 	}
-	return errors.Join(err, l.Freshness.check())
+	errs := []error{err, l.Freshness.check()}
+	for _, w := range l.Witnesses {
+		if !isURL(w.URL) || w.Name == "" {
+			errs = append(errs, fmt.Errorf("witness %q: url %q is not an http(s) URL, or the name is missing", w.Name, w.URL))
+		}
+	}
+	if len(l.Witnesses) > 0 && l.Policy == "none" {
+		errs = append(errs, errors.New("witnesses: \"policy: none\" knows none"))
+	}
+	return errors.Join(errs...)
 }
 
 func (m *Monitor) checkLogs() error {
@@ -119,6 +139,11 @@ func (m *Monitor) checkLogs() error {
 	}
 	if len(m.Logs) == 0 {
 		errs = append(errs, errors.New("logs is empty: there is nothing to follow"))
+	}
+	for _, u := range m.Peers {
+		if !isURL(u) {
+			errs = append(errs, fmt.Errorf("peers: %q is not an http(s) URL", u))
+		}
 	}
 	local := true
 	for i := range m.Logs {

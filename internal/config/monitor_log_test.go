@@ -56,3 +56,20 @@ func TestFreshnessIsOrdered(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlookersHaveURLs(t *testing.T) {
+	m, err := config.ParseMonitor([]byte("state: s\npeers: [\"https://monitor.example.org/pages\"]\nlogs:\n  - {origin: o, url: \"http://127.0.0.1:1\", vkey: v, policy: p,\n"+
+		"     witnesses: [{name: w1, url: \"https://w1.example.org\"}]}\nidentities: []\nnotify: {all: {jsonl: e}}\n"), "/", env(nil))
+	if err != nil || len(m.Peers) != 1 || m.Logs[0].Witnesses[0] != (config.MonitorWitness{Name: "w1", URL: "https://w1.example.org"}) {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	for keys, want := range map[string]string{
+		", witnesses: [{name: w1, url: w1.example.org}]":             "not an http(s) URL",
+		", witnesses: [{url: \"https://w1.example.org\"}]":           "name is missing",
+		", witnesses: [{name: w1, url: \"https://w1.example.org\"}]": "knows none",
+	} {
+		if _, err := monitorLog(t, keys); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", keys, err)
+		}
+	}
+}

@@ -141,7 +141,7 @@ func newMonitor(m *config.Monitor, state storage.Bucket, key ownKey, logger *slo
 		}
 	}
 	logRules, _ := splitRules(m)
-	o := monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rosters: rosters, Rules: rules, LogRules: logRules, Authorizations: authorizations,
+	o := monitor.Options{State: state, EvidenceDir: m.Evidence, Logs: logs, Rosters: rosters, Peers: m.Peers, Rules: rules, LogRules: logRules, Authorizations: authorizations,
 		Routes: routes, Poll: time.Duration(m.Poll), Key: key.signer, NewKey: key.fresh, Pulse: pulse, PulseEvery: every, Log: logger}
 	if err := showPages(&o, m); err != nil {
 		return nil, err

@@ -41,6 +41,9 @@ func configuredLog(l config.MonitorLog) monitor.Log {
 	ml := monitor.Log{Origin: l.Origin, URL: l.URL, Kind: monitor.Kind(l.Kind), VKey: l.VKey, End: l.End.Time,
 		Start: l.Start.Index, StartTime: l.Start.Time,
 		Freshness: monitor.Freshness{Warn: time.Duration(l.Freshness.Warn), Critical: time.Duration(l.Freshness.Critical)}}
+	for _, w := range l.Witnesses {
+		ml.Onlookers = append(ml.Onlookers, monitor.Onlooker{Name: w.Name, URL: w.URL, Witness: true})
+	}
 	if l.Start.Head {
 		ml.Start = monitor.StartAtHead
 	}
