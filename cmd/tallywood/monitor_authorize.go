@@ -50,7 +50,7 @@ type authorizeRun struct {
 	digests, runs          list
 	commits, tags          list
 	expires, event, config string
-	asJSON                 bool
+	asJSON, drop           bool
 	statements             []authorize.Statement
 	about                  map[string]string // by value of a statement: where it comes from
 	t                      terminal
@@ -68,6 +68,7 @@ func monitorAuthorize(_ context.Context, t terminal, flags *flag.FlagSet, args [
 	flags.Var(&r.tags, "tag", "`TAG`, such as v1.0.0, or a whole ref (default likewise)")
 	flags.BoolVar(&r.digestsOnly, "digests-only", false, "do not take run, commit and tag from the CI job this is")
 	flags.StringVar(&r.expires, "expires", "", "`WHEN` the new statements end: a time such as 2026-12-31T00:00:00Z, or so long\nfrom now: 12h, 30d (default: never)")
+	flags.BoolVar(&r.drop, "drop-expired", false, "take out the statements that have expired; they explain nothing that is logged now")
 	flags.StringVar(&r.event, "event", "", "`EVENT`, an alert that was you: a file, or its ID with --config")
 	flags.StringVar(&r.config, "config", "", "`FILE` with the configuration of the monitor that raised --event")
 	flags.BoolVar(&r.asJSON, "json", false, "print what was done as JSON")
@@ -144,7 +145,7 @@ func (r *authorizeRun) collect(files []string) error {
 	if r.has(authorize.Commit) != r.has(authorize.Tag) {
 		return usagef("--commit and --tag explain something only together")
 	}
-	if len(r.statements) == 0 {
+	if len(r.statements) == 0 && !r.drop {
 		return hinted(exitUsage, errors.New("nothing to authorize"), "give files, --digest, --run, --commit with --tag, or --event")
 	}
 	return nil
@@ -178,7 +179,7 @@ func hashFile(path string) (string, error) {
 
 // additions reads the key.
 func (r *authorizeRun) additions(now time.Time) (authorize.Additions, error) {
-	a := authorize.Additions{Path: r.manifest, Now: now, Statements: r.statements}
+	a := authorize.Additions{Path: r.manifest, Now: now, Statements: r.statements, Drop: r.drop}
 	until, err := parseExpiry(r.expires, now)
 	if err != nil {
 		return a, err
@@ -241,14 +242,18 @@ func (r *authorizeRun) tell(out authorize.Outcome, vkey string) error {
 			Created    bool                  `json:"created"`
 			Added      []authorize.Statement `json:"added"`
 			There      []authorize.Statement `json:"already_there"`
+			Dropped    []authorize.Statement `json:"dropped,omitempty"`
 			VKey       string                `json:"vkey,omitempty"`
-		}{r.manifest, out.Manifest.Serial, len(out.Manifest.Statements), out.Created, out.Added, out.There, vkey})
+		}{r.manifest, out.Manifest.Serial, len(out.Manifest.Statements), out.Created, some(out.Added), some(out.There), out.Dropped, vkey})
 	}
 	for _, s := range out.Added {
 		fmt.Fprintf(r.t.out, "authorized %s\n", r.describe(s))
 	}
 	for _, s := range out.There {
 		fmt.Fprintf(r.t.out, "was authorized already: %s\n", r.describe(s))
+	}
+	for _, s := range out.Dropped {
+		fmt.Fprintf(r.t.out, "took out, as it has expired: %s %s\n", s.Kind, s.Value)
 	}
 	signed := "signed by " + r.keyName
 	if r.unsigned {
@@ -260,6 +265,11 @@ func (r *authorizeRun) tell(out authorize.Outcome, vkey string) error {
 		_, err = fmt.Fprintf(r.t.out, "the monitor's file of keys needs the line\n%s\n", vkey)
 	}
 	return err
+}
+
+// some is a list that JSON shows as one even when it is empty.
+func some(s []authorize.Statement) []authorize.Statement {
+	return append([]authorize.Statement{}, s...)
 }
 
 func (r *authorizeRun) describe(s authorize.Statement) string {

@@ -39,19 +39,24 @@ type AuthorizeBundle struct {
 	Policy string `yaml:"policy"`
 }
 
+// missingRule is the rule that tells of what was authorized and never came.
+const missingRule = "id.missing"
+
 // checkAuthorize checks the authorizations of all identities, and resolves their paths.
 func (m *Monitor) checkAuthorize() error {
 	var errs []error
 	for i := range m.Identities {
 		id := &m.Identities[i]
 		a := id.Expect.Authorize
+		here, named := id.Rules[missingRule]
+		everywhere, namedForAll := m.Rules[missingRule]
+		missing := named && !here.Off || !named && namedForAll && !everywhere.Off
 		if a == nil {
-			if _, on := id.Rules["id.missing"]; on {
+			if named && !here.Off {
 				errs = append(errs, fmt.Errorf("identity %d (%q): rule id.missing needs expect.authorize, which says what is to be there", i+1, id.Name))
 			}
 			continue
 		}
-		_, missing := id.Rules["id.missing"]
 		if !a.Required && !missing {
 			errs = append(errs, fmt.Errorf("identity %d (%q): authorize does nothing: want \"required: true\", or the rule id.missing", i+1, id.Name))
 		}

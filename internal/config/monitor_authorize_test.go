@@ -34,12 +34,17 @@ func TestAuthorizationsAreParsed(t *testing.T) {
 	if _, err := config.ParseMonitor(authorizing("rekor", `authorize: {from: [r.txt], keys: [k]}`, "id.missing: {}"), dir, env(nil)); err != nil {
 		t.Errorf("authorizations for id.missing alone: %v", err)
 	}
+	everywhere := append(authorizing("rekor", `authorize: {from: [r.txt], keys: [k]}`, ""), "rules: {id.missing: {}}\n"...)
+	if _, err := config.ParseMonitor(everywhere, dir, env(nil)); err != nil {
+		t.Errorf("authorizations for id.missing of the whole configuration: %v", err)
+	}
 }
 
 func TestMeaninglessAuthorizationsAreRefused(t *testing.T) {
 	for want, c := range map[string][3]string{
 		"authorize does nothing":              {"rekor", "authorize: {from: [r], keys: [k]}", ""},
 		"id.missing needs expect.authorize":   {"rekor", "", "id.missing: {}"},
+		`want "required: true"`:               {"rekor", "authorize: {from: [r], keys: [k]}", "id.missing: {off: true}"},
 		"from is empty":                       {"rekor", "authorize: {required: true, keys: [k]}", ""},
 		"want either keys or bundle":          {"rekor", "authorize: {required: true, from: [r]}", ""},
 		"either keys or bundle":               {"rekor", "authorize: {required: true, from: [r], keys: [k], bundle: {identity: i, issuer: u, trusted_root: t, policy: none}}", ""},

@@ -24,6 +24,7 @@ type Additions struct {
 	Signer     note.Signer // of an Ed25519 key; nil: the manifest gets no signature, a bundle will be it
 	VKey       string      // of Signer: what is there must be signed with it
 	Statements []Statement // Added is set by Append
+	Drop       bool        // statements that have expired are taken out
 	Now        time.Time
 }
 
@@ -33,6 +34,7 @@ type Outcome struct {
 	Created  bool        // there was none
 	Added    []Statement // new, or with another expiry
 	There    []Statement // that were there already, so that nothing was changed for them
+	Dropped  []Statement // taken out
 }
 
 // Append adds statements to a manifest and signs it again. Readers see the old one or the new one,
@@ -57,6 +59,15 @@ func Append(a Additions) (Outcome, error) {
 	if now.Before(m.Signed) {
 		return out, fmt.Errorf("manifest %s was signed at %s, which is not yet: one of two clocks is wrong", a.Path, m.Signed.Format(timeLayout))
 	}
+	if a.Drop {
+		m.Statements = slices.DeleteFunc(m.Statements, func(s Statement) bool {
+			if s.in(now) {
+				return false
+			}
+			out.Dropped = append(out.Dropped, s)
+			return true
+		})
+	}
 	for _, s := range a.Statements {
 		if s.Added = now; s.Check() != nil {
 			return out, s.Check()
@@ -68,9 +79,9 @@ func Append(a Additions) (Outcome, error) {
 		}
 	}
 	if len(m.Statements) > MaxStatements {
-		return out, fmt.Errorf("manifest %s would have %d statements, more than %d; begin another one, and give the monitor both", a.Path, len(m.Statements), MaxStatements)
+		return out, fmt.Errorf("manifest %s would have %d statements, more than %d; take out those that have expired, or begin another one and give the monitor both", a.Path, len(m.Statements), MaxStatements)
 	}
-	if out.Manifest = m; len(out.Added) == 0 && !out.Created {
+	if out.Manifest = m; len(out.Added)+len(out.Dropped) == 0 && !out.Created {
 		return out, nil
 	}
 	m.Serial++

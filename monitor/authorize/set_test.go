@@ -442,6 +442,29 @@ func TestAppendGrowsAManifest(t *testing.T) {
 	}
 }
 
+func TestExpiredStatementsAreTakenOut(t *testing.T) {
+	s := newSigner(t, "a")
+	path := filepath.Join(t.TempDir(), "releases.txt")
+	set := open(t, path, s, authorize.Options{})
+	begin := time.Now().Add(-time.Hour)
+	first := additions(path, s, begin, 1, 2)
+	first.Statements[0].Expires = begin.Add(time.Minute).UTC().Truncate(time.Second)
+	if _, err := authorize.Append(first); err != nil {
+		t.Fatal(err)
+	}
+	wantUsed(t, set, "")
+	drop := additions(path, s, time.Now())
+	drop.Drop = true
+	out, err := authorize.Append(drop)
+	if err != nil || len(out.Dropped) != 1 || out.Dropped[0].Value != digest(1) || len(out.Manifest.Statements) != 1 || out.Manifest.Serial != 2 {
+		t.Fatalf("got %+v, %v", out, err)
+	}
+	wantUsed(t, set, "")
+	if out, err = authorize.Append(drop); err != nil || out.Manifest.Serial != 2 {
+		t.Errorf("with nothing to take out: %+v, %v", out, err)
+	}
+}
+
 func TestAppendRefuses(t *testing.T) {
 	s, other := newSigner(t, "a"), newSigner(t, "b")
 	dir := t.TempDir()

@@ -23,8 +23,8 @@ func (s *Set) Missing() map[string]Missing {
 func missingOf(watches []*watch) map[string]Missing {
 	out := map[string]Missing{}
 	for _, w := range watches {
-		p, on := w.Rules[IDMissing]
-		if !on || p.Off {
+		p, on := w.rule(IDMissing)
+		if !on {
 			continue
 		}
 		if p.Grace == 0 {
