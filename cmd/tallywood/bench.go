@@ -59,13 +59,14 @@ of several attacks from other addresses: oversize, slow and garbage requests, wr
 floods of connections. It prints what the well-behaved saw, the server's memory (--pid) and what
 attackers got. Its flags are those that say so, --concurrency (8), --duration, --pid and --json.
 
-"bench monitor DIR" has a process of this program follow the log in DIR from its beginning, with full
-verification, and prints what CPU time and memory it took, and whether it told exactly of the entries
-that were planted. "bench monitor DIR --generate" makes such a log: --entries signatures, each with a
-certificate of its own, chain and SCT; --kind ct makes a certificate log of them. --plant FILE says
-what is planted and who is watched (docs/performance.md), otherwise it is some of each kind. With
---against COMMAND another monitor is measured after it, told by LOG_URL, LOG_ORIGIN, LOG_VKEY and
-LOG_DIR in its environment; of its output the lines "found NAME at INDEX" count.
+"bench monitor DIR" has a process of this program follow the log in DIR from its beginning, with
+full verification, and prints what CPU time and memory it took, and whether it told exactly of the
+entries that were planted. "bench monitor DIR --generate" makes such a log: --entries signatures,
+each with a certificate of its own, chain and SCT; --kind ct makes a certificate log of them.
+--plant FILE says what is planted and who is watched (docs/performance.md), otherwise it is some
+of each kind. With --against COMMAND another monitor is measured after it, told by LOG_URL,
+LOG_ORIGIN, LOG_VKEY and LOG_DIR in its environment; of its output the lines "found NAME at INDEX"
+count.
 
 The load goes where you point it: point it at servers of your own. Tallywood limits what one address
 may send; limits.exempt in its configuration lets the load through.`,

@@ -19,10 +19,10 @@ func monitorTestAlertCommand() command {
 	return command{name: "monitor test-alert", args: "--config FILE [--notify NAME]... [--json]",
 		short: "send a test event to the sinks, and say which took it",
 		long: `
-Sends one event that is marked as a test, and is critical otherwise, to every sink below "notify" of
-the configuration, or to those that --notify names: with the same code, secrets and connections as an
-alert, but past "min_severity", "digest" and "limit". Each sink is tried once, all at the same time.
-The monitor may run meanwhile; its state is not touched.
+Sends one event that is marked as a test, and is critical otherwise, to every sink below "notify"
+of the configuration, or to those that --notify names: with the same code, secrets and connections
+as an alert, but past "min_severity", "digest" and "limit". Each sink is tried once, all at the
+same time. The monitor may run meanwhile; its state is not touched.
 
 That a sink took it means that a file was written, a program ended with 0, or a server answered that
 it has it; whether somebody sees it is for you to look at.

@@ -31,8 +31,8 @@ The log's key must come from you: --trust DIR, --policy FILE, --vkey KEY or --tr
 without any, the trust directory that other commands use, if there is one. --unverified goes
 without: then the entry is shown, and nobody vouches for it.
 
-With --evidence, shows an alert of the monitor and verifies again, offline, the evidence that it left
-in DIR: that its files are whole, and that they prove what the alert says.
+With --evidence, shows an alert of the monitor and verifies again, offline, the evidence that it
+left in DIR: that its files are whole, and that they prove what the alert says.
 
 Texts in an entry were chosen by whoever logged it; what a terminal would act on is shown as "?".
 
@@ -57,7 +57,7 @@ func show(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) erro
 	fs.StringVar(&f.trustedRoot, "trusted-root", "", "`FILE` with a trusted root: the authorities and certificate logs to hold certificates\nagainst, and without --policy or --vkey the keys of logs, too")
 	fs.BoolVar(&f.unverified, "unverified", false, "show an entry, or an alert, without the log's key: nothing about it is proved")
 	fs.StringVar(&f.evidence, "evidence", "", "`DIR` of an alert's evidence, instead of URL and INDEX")
-	fs.StringVar(&f.proof, "proof", "", "`FILE` to write a tlog-proof to; with the bytes of --entry, \"tallywood verify --proof\" takes it")
+	fs.StringVar(&f.proof, "proof", "", "`FILE` to write a tlog-proof to; with the bytes of --entry,\n\"tallywood verify --proof\" takes it")
 	fs.StringVar(&f.entry, "entry", "", "`FILE` to write the entry's bytes to, as its leaf hash is over them")
 	fs.StringVar(&f.bundle, "bundle", "", "`FILE` to write a Sigstore bundle of the signature to, as far as the log has it")
 	fs.BoolVar(&f.json, "json", false, "print the result as JSON")
