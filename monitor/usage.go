@@ -100,25 +100,23 @@ func (u *Usage) alerted(identity string, at, now time.Time) {
 
 // used notes that the entry of h is one of the verdict's identity.
 func (w *walk) used(h hit, v rule.Verdict, at rule.Times) {
-	use := Use{Index: h.index, Time: loggedAt(at)}
-	for _, s := range h.decoded.entry.Signers {
+	use := Use{Index: h.index}
+	for i := range h.decoded.entry.Signers {
+		s := &h.decoded.entry.Signers[i]
+		if use.Time.IsZero() {
+			use.Time = s.Moment(at).UTC()
+		}
 		if c := s.Certificate; c != nil && use.Ref == "" {
 			use.Ref = rule.Clip(cmp.Or(c.Extensions[14], c.Extensions[6]))
 		}
+	}
+	if use.Time.IsZero() && w.after.Size() > 0 && h.index >= w.after.Size() {
+		use.Time = at.Now // it is new, whoever may say since when
 	}
 	w.usage.used(v.Identity, use, at.Now)
 	if v.Report && v.Severity > rule.Info {
 		w.usage.alerted(v.Identity, use.Time, at.Now)
 	}
-}
-
-// loggedAt returns when an entry was logged, to the day; zero if that is not known, as of entries
-// that were there before the monitor.
-func loggedAt(at rule.Times) time.Time {
-	if at.After.IsZero() || at.Before.IsZero() || at.Before.Sub(at.After) > 48*time.Hour {
-		return time.Time{}
-	}
-	return at.Before.UTC()
 }
 
 // forget drops identities that are no longer watched.

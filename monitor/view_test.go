@@ -22,8 +22,7 @@ func (d *memoryDisplay) Show(_ context.Context, views []monitor.View) error {
 	return d.err
 }
 
-// TestDisplaySeesWhatWasUsed counts the uses of an identity: not those before the monitor, of which the
-// day is not known, but their newest.
+// TestDisplaySeesWhatWasUsed counts the uses of an identity by the day that their certificates say.
 func TestDisplaySeesWhatWasUsed(t *testing.T) {
 	l := newTestLog(t, "log.example.org")
 	ca := newTestCA(t)
@@ -33,13 +32,13 @@ func TestDisplaySeesWhatWasUsed(t *testing.T) {
 	l.add(ca.entry(alice, goodIssuer))
 	s.expect(rule.Clean, rule.IDSeen)
 	use := d.views[0].Usage.Last["me"]
-	if today := usedToday(t, d); today.Used["me"] != 0 || today.Size != 1 || use.Index != 0 || !use.Time.IsZero() {
+	if today := usedToday(t, d); today.Used["me"] != 1 || today.Size != 1 || use.Index != 0 || use.Time.IsZero() {
 		t.Errorf("before the monitor: %+v, last %+v", today, use)
 	}
 	l.add(ca.entry(alice, goodIssuer), ca.entry(alice, "https://other.example"))
 	s.expect(rule.IdentityAlert, rule.IDSeen, rule.IDUnexpected)
 	use = d.views[0].Usage.Last["me"]
-	if today := usedToday(t, d); today.Used["me"] != 2 || today.Alerted["me"] != 1 || today.Size != 3 || use.Index != 2 || use.Time.IsZero() {
+	if today := usedToday(t, d); today.Used["me"] != 3 || today.Alerted["me"] != 1 || today.Size != 3 || use.Index != 2 || use.Time.IsZero() {
 		t.Errorf("with the monitor: %+v, last %+v", today, use)
 	}
 	if v := d.views[0]; v.Checkpoint.Size() != 3 || v.VKey != l.vkey || v.Policy != l.policy || v.Size != 3 {

@@ -133,7 +133,7 @@ func (t *tail) await(s *state, r report) []Event {
 // raiseWaiting queues the event of an entry that has waited.
 func (t *tail) raiseWaiting(s *state, w waiting) Event {
 	w.Event.Time = time.Now().UTC()
-	s.Usage.alerted(w.Event.Identity, loggedAt(rule.Times{After: w.Event.LoggedAfter, Before: w.Event.LoggedBefore}), w.Event.Time)
+	s.Usage.alerted(w.Event.Identity, w.logged(), w.Event.Time)
 	s.queue(w.Event, t.routesFor(w.Event, w.Sinks))
 	return w.Event
 }
