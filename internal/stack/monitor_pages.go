@@ -69,6 +69,10 @@ func pageIdentity(id config.Identity) web.Identity {
 		}
 	}
 	x := id.Expect
+	if a := x.Authorize; a != nil {
+		out.Manifest = a.From[0]
+		add("authorizations from", a.From...)
+	}
 	add("issuers", x.Issuers...)
 	add("workflows", x.Workflows...)
 	add("refs", x.Refs...)

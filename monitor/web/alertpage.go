@@ -58,7 +58,7 @@ func (p *Pages) alertData(e monitor.Event, handled bool) (*alertData, error) {
 	}
 	d.MineTitle, d.ForeignTitle = titles(e.Rule)
 	d.steps(e)
-	d.Handle = p.handleCommand(e)
+	d.Handle, d.Authorize = p.handleCommand(e), p.authorizeCommand(e)
 	d.facts(e)
 	if e.Index >= 0 && e.LogURL != "" {
 		d.Show = fmt.Sprintf("tallywood show %s %d", shellQuote(visible(e.LogURL)), e.Index)
@@ -131,6 +131,22 @@ func (p *Pages) handleCommand(e monitor.Event) string {
 		return ""
 	}
 	return fmt.Sprintf("echo %s >> %s", e.ID, shellQuote(p.o.Handled))
+}
+
+// authorizeCommand is how it is said that what an event is about was meant to be signed.
+func (p *Pages) authorizeCommand(e monitor.Event) string {
+	i := slices.IndexFunc(p.o.Identities, func(id Identity) bool { return id.Name == e.Identity })
+	if i < 0 || p.o.Identities[i].Manifest == "" || !slices.ContainsFunc(e.Reasons, func(r rule.Reason) bool { return r.Rule == rule.IDUnauthorized }) {
+		return ""
+	}
+	command := "tallywood monitor authorize --manifest " + shellQuote(p.o.Identities[i].Manifest) + " --key KEYFILE"
+	switch {
+	case e.Digest != "":
+		return command + " --digests-only --digest " + shellQuote(visible(e.Digest))
+	case e.RunURL != "":
+		return command + " --run " + shellQuote(visible(e.RunURL))
+	}
+	return ""
 }
 
 // shellQuote returns text as one word of a shell command.

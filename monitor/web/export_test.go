@@ -1,5 +1,7 @@
 package web
 
+import "tallywood/monitor/rule"
+
 // What tests look at.
 var (
 	Visible  = visible
@@ -8,3 +10,18 @@ var (
 	Security = security
 	Count    = count
 )
+
+// A Guide is a guide that tests can look into.
+type Guide struct {
+	Headline, Fires, Example, Detail string
+	Mine, Foreign                    []string
+}
+
+// GuideOf returns the guide of a rule.
+func GuideOf(id rule.ID) Guide {
+	g := guideOf(id)
+	return Guide{g.headline, g.fires, g.example, details[id], g.mine, g.foreign}
+}
+
+// Anchor is anchor.
+var Anchor = anchor

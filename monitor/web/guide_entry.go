@@ -20,9 +20,9 @@ var entryGuides = map[rule.ID]guide{
 	},
 	rule.EntryWeakKey: {
 		headline: "The signature was made with a weak key.",
-		fires:    "the kind of key, or its size, is not in allow",
+		fires:    "the kind of key, or its size, is not in `allow`",
 		example:  "RSA with 1024 bits, where your projects use P-256.",
-		mine:     []string{"An old tool: have it make a key of a kind that is allowed, or name its kind in allow."},
+		mine:     []string{"An old tool: have it make a key of a kind that is allowed, or name its kind in `allow`."},
 		foreign:  []string{"A signature that others can forge: have verifiers refuse it.", findRun, withdraw},
 	},
 	rule.EntryDuplicate: {
@@ -34,9 +34,9 @@ var entryGuides = map[rule.ID]guide{
 	},
 	rule.CertLongLived: {
 		headline: "The certificate is valid for longer than usual.",
-		fires:    "it is valid for more than ten minutes and the tolerance in window",
+		fires:    "it is valid for more than ten minutes and the tolerance in `window`",
 		example:  "A certificate of a year, where the authority gives ten minutes: a stolen key works for a year.",
-		mine:     []string{"Another authority with longer certificates: widen window."},
+		mine:     []string{"Another authority with longer certificates: widen `window`."},
 		foreign:  []string{"The authority issued what its policy does not allow, or it is not the authority: send it the certificate.", withdraw},
 	},
 	rule.CertBadEKU: {
@@ -69,14 +69,14 @@ var entryGuides = map[rule.ID]guide{
 	},
 	rule.XCertWithoutEntry: {
 		headline: "A certificate of the identity was issued, and no signature with it was logged.",
-		fires:    "the certificate log has a certificate of the identity, and within grace no signature log has an entry with it",
+		fires:    "the certificate log has a certificate of the identity, and within `grace` no signature log has an entry with it",
 		example:  "Somebody got a certificate with your token, and keeps the signature to themselves.",
 		mine:     []string{"A run that was cancelled between the two steps, or that signs into a log that is not watched."},
 		foreign:  []string{"A stolen token looks like this. " + findRun, stopAccount, "Have verifiers demand a log entry: a signature without one is then worth nothing."},
 	},
 	rule.XEntryWithoutCert: {
 		headline: "A signature was logged with a certificate that is in no certificate log.",
-		fires:    "the certificate promises to be logged, and is not in that certificate log after grace",
+		fires:    "the certificate promises to be logged, and is not in that certificate log after `grace`",
 		example:  "The certificate log promised to take it, and did not, or shows you a tree without it.",
 		mine:     []string{"A certificate log that is late: see its page."},
 		foreign:  []string{keepEvidence, "A certificate log that breaks its promise hides what was issued. Tell the log, the authority and other monitors.", withdraw},

@@ -31,7 +31,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"policy": func() string { return security },
 	"style":  func() template.CSS { return template.CSS(style) },
 	"script": func() template.JS { return template.JS(script) },
-	"clock":  clock, "stamp": stamp, "bytes": bytesText,
+	"clock":  clock, "code": code, "stamp": stamp, "bytes": bytesText,
 }).ParseFS(files, "templates/*.html"))
 
 func embedded(name string) string {
@@ -168,13 +168,13 @@ func (p *Pages) rows(prefix string, want func(*alert) bool) []row {
 
 // ruleData is a rule as the page of rules shows it.
 type ruleData struct {
-	ID                       rule.ID
-	Anchor                   string
-	Severity                 rule.Severity
-	Mode                     string
-	Headline, Fires, Example string
-	MineTitle, ForeignTitle  string
-	Mine, Foreign            []string
+	ID                               rule.ID
+	Anchor                           string
+	Severity                         rule.Severity
+	Mode                             string
+	Headline, Fires, Example, Detail string
+	MineTitle, ForeignTitle          string
+	Mine, Foreign                    []string
 }
 
 func allRules() []ruleData {
@@ -182,7 +182,7 @@ func allRules() []ruleData {
 	for _, r := range rule.All() {
 		g := guideOf(r.ID)
 		mine, foreign := titles(r.ID)
-		out = append(out, ruleData{r.ID, anchor(r.ID), r.Severity, modeText(r.Mode), g.headline, g.fires, g.example, mine, foreign, g.mine, g.foreign})
+		out = append(out, ruleData{r.ID, anchor(r.ID), r.Severity, modeText(r.Mode), g.headline, g.fires, g.example, details[r.ID], mine, foreign, inOrder(g.mine), inOrder(g.foreign)})
 	}
 	return out
 }

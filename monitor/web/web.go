@@ -22,7 +22,7 @@ const (
 	maxAlerts = 500
 	// refreshEvery is how often what shows the time is written when nothing else has changed.
 	refreshEvery = time.Minute
-	// recent is for how long an alert that nobody has dealt with needs somebody to.
+	// recent is for how long a warning that nobody has dealt with needs somebody to.
 	recent = 30 * 24 * time.Hour
 )
 
@@ -32,6 +32,8 @@ type Identity struct {
 	Watches string   // what it is recognised by, such as "github: example/tool"
 	Expects []Expect // what explains an entry; empty: nothing is expected
 	Rules   []string // rules that are named for it
+	// Manifest is where its owner lists what is meant to be signed; empty: nowhere.
+	Manifest string
 }
 
 // An Expect is one line of what explains an entry of an identity.
@@ -290,8 +292,8 @@ func newAlert(e monitor.Event) *alert {
 		Index: e.Index, Summary: rule.Clip(e.Summary)}
 }
 
-// needs reports whether an alert needs somebody: it is more than information, recent, and not dealt
-// with.
+// needs reports whether an alert needs somebody: nobody has dealt with it, and it is critical, or a
+// warning of late.
 func (a *alert) needs(now time.Time) bool {
-	return a.Severity > rule.Info && !a.Handled && now.Sub(a.Time) < recent
+	return !a.Handled && (a.Severity == rule.Critical || a.Severity == rule.Warning && now.Sub(a.Time) < recent)
 }

@@ -148,17 +148,23 @@ func (s *scene) says(name string, texts ...string) {
 }
 
 func release(tag string) mint.Entry {
-	return mint.Entry{Certificate: mint.Run{Repository: "example/tool", Ref: "refs/tags/" + tag}.GitHub()}
+	c := mint.Run{Repository: "example/tool", Ref: "refs/tags/" + tag}.GitHub()
+	c.NotBefore = time.Now()
+	return mint.Entry{Certificate: c}
 }
 
 func login(issuer string) mint.Entry {
-	return mint.Entry{Certificate: mint.ForEmail(alice, issuer)}
+	c := mint.ForEmail(alice, issuer)
+	c.NotBefore = time.Now()
+	return mint.Entry{Certificate: c}
 }
 
 // TestPagesSayThatAllIsWell lets a log be used as expected.
 func TestPagesSayThatAllIsWell(t *testing.T) {
 	s := newScene(t)
-	s.add(s.world.Anybody(0), release("v1.4.0"))
+	old := release("v1.4.0")
+	old.Lifetime = 48 * time.Hour // so that it does not say when it was used
+	s.add(s.world.Anybody(0), old)
 	s.look()
 	s.says("index.html", "All is well", "The log is in order, and nothing unexplained was found for the 3 identities.",
 		"Not used in 30 days; last v1.4.0 before this monitor began to watch.", "Not used in 30 days; never seen.")
