@@ -330,6 +330,7 @@ func waitingSteps(t *testing.T, s *station, l *testLog) []func() {
 func TestCrashWhileEntriesWait(t *testing.T) {
 	inner := mem.New()
 	l := newTestLog(t, "log.localhost")
+	l.stamp = time.Now() // a checkpoint with later cosignatures would be written too, or not
 	st := newStation(t, l.config(monitor.KindRekor))
 	var ops []int // of each step
 	for _, step := range waitingSteps(t, st, l) {
@@ -352,6 +353,7 @@ func TestCrashWhileEntriesWait(t *testing.T) {
 
 func crashWaiting(t *testing.T, at, n int, mode faultbucket.Mode) {
 	l := newTestLog(t, "log.localhost")
+	l.stamp = time.Now()
 	st := newStation(t, l.config(monitor.KindRekor))
 	var inner storage.Bucket = mem.New()
 	queued := map[string]int64{}
