@@ -10,7 +10,9 @@ import (
 )
 
 const (
-	deliverBatch   = 32             // events sent between two writes of the state
+	deliverBatch   = 512            // events sent between two writes of the state, of a sink that is quick
+	deliverSlowly  = 32             // of one that takes longer than deliverFor for so many
+	deliverFor     = time.Second    // what a crash may have sent again, in time
 	giveUpSending  = 3              // failures in a row after which a sink is left alone for a while
 	firstResend    = time.Second    // doubled with every try
 	slowestResend  = time.Hour      // at most
@@ -97,8 +99,9 @@ func (c *courier) deliver(ctx context.Context, all bool) time.Duration {
 
 // sendAll sends what b has to send, notes what failed, and returns how many have failed in a row.
 func (c *courier) sendAll(ctx context.Context, b *batch, tried map[string]bool, failures int) int {
-	for _, e := range b.send {
-		if failures >= giveUpSending || ctx.Err() != nil {
+	begin := time.Now()
+	for i, e := range b.send {
+		if failures >= giveUpSending || ctx.Err() != nil || i >= deliverSlowly && time.Since(begin) > deliverFor {
 			break
 		}
 		tried[e.ID] = true

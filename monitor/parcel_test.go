@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
+	"tallywood/storage"
 )
 
 // direct asks a handler without a network, for tests whose clock is not the world's.
@@ -192,7 +194,7 @@ func TestSinkWhoseAnswersAreLost(t *testing.T) {
 	}}
 	inNoTime(t, 10*time.Minute, map[string]monitor.Route{"lossy": {Sink: lossy}}, func(c *clockwork) {
 		lossy.mu.Lock()
-		lossy.until = time.Now().Add(time.Minute + 30*time.Second)
+		lossy.until = time.Now().Add(32 * time.Minute) // the log is looked at after half an hour at the latest
 		lossy.mu.Unlock()
 		c.log.add(c.ca.entry(alice, goodIssuer), c.ca.entry(alice, evilIssuer))
 		c.pass(time.Hour)
@@ -388,5 +390,37 @@ func TestCheckTriesWhatIsBehindRefusedEvents(t *testing.T) {
 	}
 	if got := picky.ids(); len(got) != 4 {
 		t.Errorf("%d of 4 were delivered", len(got))
+	}
+}
+
+// countingBucket counts writes.
+type countingBucket struct {
+	storage.Bucket
+	puts atomic.Int64
+}
+
+func (b *countingBucket) Put(ctx context.Context, key string, data []byte, o storage.PutOptions) (storage.Version, error) {
+	b.puts.Add(1)
+	return b.Bucket.Put(ctx, key, data, o)
+}
+
+// TestManyEventsTakeFewWrites has the state, which holds all that waits, written seldom.
+func TestManyEventsTakeFewWrites(t *testing.T) {
+	t.Parallel()
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	bucket := &countingBucket{Bucket: s.options.State}
+	s.options.State = bucket
+	e := ca.entry(alice, evilIssuer)
+	for range 500 {
+		l.sequence(e)
+	}
+	l.publish()
+	s.check()
+	if got := len(s.sink.all()); got != 500 {
+		t.Errorf("%d events delivered", got)
+	}
+	if n := bucket.puts.Load(); n > 20 {
+		t.Errorf("the state was written %d times", n)
 	}
 }
