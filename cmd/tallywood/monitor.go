@@ -17,7 +17,8 @@ func monitorCommand() command {
 Follows logs through their public files alone, verifies every checkpoint, cosignature and entry,
 and raises an event for each entry of a watched identity that nothing explains, and for each
 promise a log breaks. Evidence is on disk before an event is told.`,
-		subs: []command{monitorInitCommand(), monitorRunCommand(), monitorCheckCommand(), monitorAuthorizeCommand(), monitorTestAlertCommand()}}
+		subs: []command{monitorInitCommand(), monitorRunCommand(), monitorCheckCommand(), monitorAuthorizeCommand(), monitorTestAlertCommand(),
+			monitorImportCommand()}}
 	c.run = func(_ context.Context, _ terminal, fs *flag.FlagSet, args []string) error {
 		return wantSub(c, fs, args)
 	}
