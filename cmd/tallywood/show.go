@@ -15,6 +15,7 @@ import (
 	"tallywood/internal/sign"
 	"tallywood/log/verify"
 	"tallywood/monitor"
+	logtrust "tallywood/monitor/trust"
 	"tallywood/witness/policy"
 )
 
@@ -203,11 +204,11 @@ func (f *showFlags) trusted(fs *flag.FlagSet) (monitor.Trust, error) {
 		root = path
 	}
 	if root != "" {
-		m, err := readMaterial(root)
+		m, keys, err := readMaterial(root)
 		if err != nil {
 			return t, err
 		}
-		t.CAs, t.CTLogs, vkeys = m.CAs, m.CTLogs, m.VKeys
+		t.CAs, t.CTLogs, vkeys = m.CAs, m.CTLogs, keys
 	}
 	if t.Unverified = f.unverified; f.unverified {
 		return t, nil
@@ -261,17 +262,28 @@ func (f *showFlags) readPolicy(dir string, vkeys []string) (*policy.Policy, erro
 	return p, nil
 }
 
-func readMaterial(path string) (verify.Material, error) {
+// readMaterial reads a trusted root: its authorities and certificate logs, and the keys of the logs in
+// it that can be read.
+func readMaterial(path string) (m verify.Material, vkeys []string, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return verify.Material{}, hinted(exitUsage, fmt.Errorf("reading trusted root: %w", err),
+		return m, nil, hinted(exitUsage, fmt.Errorf("reading trusted root: %w", err),
 			"--trust DIR names the directory that \"tallywood up\" prints in its ready line")
 	}
-	m, err := verify.ParseMaterial(data)
-	if err != nil {
-		return m, usagef("%s: %w", path, err)
+	m, err = verify.ParseMaterial(data)
+	var logs []logtrust.Log
+	if err == nil {
+		logs, err = logtrust.Parse(data)
 	}
-	return m, nil
+	if err != nil {
+		return m, nil, usagef("%s: %w", path, err)
+	}
+	for _, l := range logs {
+		if l.LeftOut == "" {
+			vkeys = append(vkeys, l.VKey)
+		}
+	}
+	return m, vkeys, nil
 }
 
 // exists reports whether there is something at path, or cannot tell.
