@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -41,15 +40,11 @@ type Outcome struct {
 // and of two that run at once one waits for the other. When all statements are there already, the
 // file is left as it is.
 func Append(a Additions) (Outcome, error) {
-	dir := filepath.Dir(a.Path)
-	d, err := os.Open(dir)
+	unlock, err := lock(filepath.Dir(a.Path))
 	if err != nil {
 		return Outcome{}, fmt.Errorf("manifest %s: %w", a.Path, err)
 	}
-	defer d.Close() // which gives the lock back
-	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
-		return Outcome{}, fmt.Errorf("locking %s: %w", dir, err)
-	}
+	defer unlock()
 	m, err := a.read()
 	out := Outcome{Created: errors.Is(err, fs.ErrNotExist)}
 	if err != nil && !out.Created {
@@ -87,7 +82,7 @@ func Append(a Additions) (Outcome, error) {
 	m.Serial++
 	m.Signed = now
 	out.Manifest = m
-	return out, a.write(d, m)
+	return out, a.write(m)
 }
 
 // add adds s, or gives the statement that is there another expiry; it returns whether it did. An
@@ -147,7 +142,7 @@ func (a Additions) read() (Manifest, error) {
 }
 
 // write signs m and puts it in place.
-func (a Additions) write(dir *os.File, m Manifest) (err error) {
+func (a Additions) write(m Manifest) (err error) {
 	data := []byte(m.Text())
 	if a.Signer != nil {
 		if data, err = note.Sign(&note.Note{Text: m.Text()}, a.Signer); err != nil {
@@ -164,7 +159,8 @@ func (a Additions) write(dir *os.File, m Manifest) (err error) {
 	if info, err := os.Stat(a.Path); err == nil {
 		mode = info.Mode().Perm()
 	}
-	f, err := os.CreateTemp(dir.Name(), ".tmp-"+filepath.Base(a.Path)+".*")
+	dir := filepath.Dir(a.Path)
+	f, err := os.CreateTemp(dir, ".tmp-"+filepath.Base(a.Path)+".*")
 	if err != nil {
 		return fmt.Errorf("writing manifest: %w", err)
 	}
@@ -175,7 +171,7 @@ func (a Additions) write(dir *os.File, m Manifest) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("writing manifest: %w", err), os.Remove(f.Name()))
 	}
-	if err := dir.Sync(); err != nil {
+	if err := syncDir(dir); err != nil {
 		return fmt.Errorf("writing manifest: %w", err)
 	}
 	return nil
