@@ -26,6 +26,17 @@ func DecodeEntry(kind Kind, index int64, entry []byte) bool {
 	return err == nil
 }
 
+// MatchEntry hashes, decodes and matches an entry of a kind, as following does, and returns how many
+// identities it concerns.
+func MatchEntry(s *rule.Set, kind Kind, index int64, entry []byte) (int, error) {
+	l := layouts[kind]
+	if _, err := l.leafHash(entry); err != nil {
+		return 0, err
+	}
+	d, err := l.decode(s.Certificate, index, entry)
+	return len(s.Match(&d.entry)), err
+}
+
 // SetMaxPending has following wait at n events in the outbox.
 func (m *Monitor) SetMaxPending(n int) {
 	for _, t := range m.tails {
