@@ -25,6 +25,16 @@ var builds = []string{"github", "gitlab", "san", "regex", "domain", "key"}
 // expectations sets what of w's certificates is compared, from Expect and the identity's numbers.
 func (w *watch) expectations() error {
 	var errs []error
+	if len(w.Expect.Workflows) > 0 {
+		folded := make([]string, len(w.Expect.Workflows))
+		for i, v := range w.Expect.Workflows {
+			folded[i] = foldURI(v)
+		}
+		patterns, err := compilePatterns("workflow", folded)
+		errs = append(errs, err)
+		w.expects = append(w.expects, expectation{IDUnexpectedWorkflow, "workflow", "workflow", w.Expect.Workflows,
+			w.workflows, func(c *Certificate, v string) bool { return w.listed(patterns, c, v) }})
+	}
 	for _, list := range []struct {
 		rule        ID
 		field, noun string
@@ -46,16 +56,6 @@ func (w *watch) expectations() error {
 		w.expects = append(w.expects, expectation{list.rule, list.field, list.noun, list.expected,
 			func(c *Certificate) []string { return c.values(list.ns...) },
 			func(_ *Certificate, v string) bool { return anyMatch(patterns, v) }})
-	}
-	if len(w.Expect.Workflows) > 0 {
-		folded := make([]string, len(w.Expect.Workflows))
-		for i, v := range w.Expect.Workflows {
-			folded[i] = foldURI(v)
-		}
-		patterns, err := compilePatterns("workflow", folded)
-		errs = append(errs, err)
-		w.expects = append(w.expects, expectation{IDUnexpectedWorkflow, "workflow", "workflow", w.Expect.Workflows,
-			w.workflows, func(c *Certificate, v string) bool { return w.listed(patterns, c, v) }})
 	}
 	if slices.Contains(w.Expect.Issuers, "") {
 		errs = append(errs, errors.New("empty expected issuer"))

@@ -96,6 +96,15 @@ func TestExpectations(t *testing.T) {
 	}
 }
 
+func TestSummarySaysWhoseOnce(t *testing.T) {
+	ca := newIssuer(t)
+	got := findings(newSet(t, tool), parse(t, ca.build(but(release123, 11, "self-hosted", 20, "schedule", 2, "", 14, "refs/heads/x", 6, ""))))
+	want := `certificate for "` + release + `" with unexpected ref "refs/heads/x"; with unexpected trigger "schedule"; with unexpected runner "self-hosted"`
+	if len(got) != 1 || got[0].Summary() != want {
+		t.Errorf("got %+v, want %s", got, want)
+	}
+}
+
 func TestKeyWithoutCertificateSaysNothingThatIsExpected(t *testing.T) {
 	i := rule.Identity{Key: "6161616161616161616161616161616161616161616161616161616161616161", Expect: rule.Expect{Refs: []string{"refs/tags/*"}}}
 	got := findings(newSet(t, i), []rule.Signer{{KeyHash: [32]byte([]byte("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"))}})

@@ -42,11 +42,16 @@ type Match struct {
 	signer int // of the entry
 }
 
-// Summary returns the finding in one line, safe to print.
+// Summary returns the finding in one line, safe to print. Whose certificate it is, which most reasons
+// begin with, is said once.
 func (f Finding) Summary() string {
+	whose := fmt.Sprintf("certificate for %q ", f.Subject)
 	texts := make([]string, len(f.Reasons))
 	for i, r := range f.Reasons {
 		texts[i] = r.Text
+		if i > 0 && strings.HasPrefix(texts[0], whose) {
+			texts[i] = strings.TrimPrefix(r.Text, whose)
+		}
 	}
 	return strings.Join(texts, "; ")
 }

@@ -6,8 +6,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"fmt"
+	mrand "math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 
 	"tallywood/monitor/rule"
@@ -21,7 +23,7 @@ func watched(t testing.TB, ca *issuer) []*rule.Set {
 		{Email: "alice@example.com"}, {Email: "kim@sskk.org"}, {Domain: "example.com"}, {Domain: "bücher.example"}, {Domain: "localhost"},
 		{SAN: "https://x.org/*/deploy@*"}, {SAN: "10.0.*"}, {SAN: "www.example.com"}, {SAN: "*.0.1"}, {SAN: "ü*"},
 		{Regex: `.*@(example|beispiel)\.(com|org)`}, {Regex: `https://[a-z]+\.x\.org/.*`}, {Regex: `\d+\.\d+\.\d+\.\d+`}, {Regex: `(?i)k+`},
-		{Regex: `(ab?c|x{2,}y)+z`}, {GitHub: "example/tool"}, {GitHub: "example/*"}, {GitLab: "g/sub/p"}, {GitLab: "https://git.x.org/g/p%20q"},
+		{Regex: `(ab?c|x{2,}y)+z`}, {Regex: `(long){0,2}k`}, {Regex: `other|..`}, {GitHub: "example/tool"}, {GitHub: "example/*"}, {GitLab: "g/sub/p"}, {GitLab: "https://git.x.org/g/p%20q"},
 		{Kubernetes: "ns/*"}, {Key: hex.EncodeToString(spki[:])},
 		{Email: "a@b.c", Rules: map[rule.ID]rule.Params{rule.IDFingerprintUsed: {Keys: []string{hex.EncodeToString(spki[:])}}}},
 		{GitHub: "example/tool", Rules: named(rule.IDLookalike)},
@@ -67,7 +69,7 @@ func certificates(t testing.TB, ca *issuer) [][]byte {
 	}
 	for _, v := range []string{"alice@example.com", "ALICE@EXAMPLE.COM", "alice@example.com\x00x", "\u212aim@ſſ\u212ak.org", "kim@sskk.org", "x@www.example.com",
 		"*.example.com", "*.com", "*.com.", "*.", "*..", "xn--bcher-kva.example", "x@bücher.example", "BÜCHER.example", "www.example.com", "localhost", "*.localhost",
-		"https://x.org/a/deploy@b", "https://X.ORG/a/deploy@b", "10.0.0.1", "bob@beispiel.org", "https://ab.x.org/", "\u212a", "kk", "abcz", "xxyz", "xyz", "acacz",
+		"https://x.org/a/deploy@b", "https://X.ORG/a/deploy@b", "10.0.0.1", "bob@beispiel.org", "https://ab.x.org/", "\u212a", "kk", "k", "abcz", "xxyz", "xyz", "acacz",
 		"Ü", "ü", "a@exampl\u0130.com", "https://kubernetes.io/namespaces/ns/serviceaccounts/a", "https://github.com/example", "https://github.com/examplex/tool", "a!example.com", "", "\x00"} {
 		for _, tag := range []int{0x81, 0x82, 0x86} {
 			certs = append(certs, one(tag, v))
@@ -86,6 +88,47 @@ func TestFilterAgreesWithMatching(t *testing.T) {
 	}
 	if hits < 100 {
 		t.Errorf("only %d matches: the certificates are no test", hits)
+	}
+}
+
+// TestFilterAgreesOnDamagedCertificates changes a byte or two, as FuzzFilter does for longer.
+func TestFilterAgreesOnDamagedCertificates(t *testing.T) {
+	ca := newIssuer(t)
+	sets, certs := watched(t, ca), certificates(t, ca)
+	r := mrand.New(mrand.NewPCG(1, 2))
+	for range 2000 {
+		der := slices.Clone(certs[r.IntN(len(certs))])
+		for range 1 + r.IntN(2) {
+			der[r.IntN(len(der))] = byte(r.Uint32())
+		}
+		agree(t, sets, der[:len(der)-r.IntN(2)*r.IntN(len(der))])
+	}
+}
+
+// TestWordsAreFound compares with looking for one word after the other, in texts of few letters, in which
+// words overlap.
+func TestWordsAreFound(t *testing.T) {
+	r := mrand.New(mrand.NewPCG(3, 4))
+	text := func(letters string, n int) string {
+		b := make([]byte, 1+r.IntN(n))
+		for i := range b {
+			b[i] = letters[r.IntN(len(letters))]
+		}
+		return string(b)
+	}
+	for range 3000 {
+		var words []string
+		for range 1 + r.IntN(5) {
+			words = append(words, text("abc", 6))
+		}
+		in := text("aAbBcCx", 20)
+		want := slices.ContainsFunc(words, func(w string) bool { return strings.Contains(strings.ToLower(in), w) })
+		if rule.FindWords(words, []byte(in)) != want {
+			t.Fatalf("%q in %q: found %v", words, in, !want)
+		}
+	}
+	if rule.FindWords(nil, []byte("abc")) || !rule.FindWords(nil, []byte("\xe2\x84\xaa")) || !rule.FindWords([]string{"k"}, []byte("x\x80")) {
+		t.Error("a byte outside ASCII is not taken for a find, or another is")
 	}
 }
 
