@@ -69,8 +69,7 @@ func TestMonitorPage(t *testing.T) {
 		t.Errorf("config check, init and check printed:\n%s", out)
 	}
 	release := mint.Run{Repository: "example/tool", Ref: "refs/tags/v1.4.2"}
-	stolen := release
-	stolen.Issuer = "https://token.actions.example.net"
+	stolen := mint.Run{Repository: "example/tool", Workflow: ".github/workflows/lint.yml", Ref: "refs/heads/fix-typo", Trigger: "pull_request_target"}
 	add(entryOf(release), w.Anybody(21), entryOf(stolen))
 
 	cmd := exec.Command("sh", "-c", "exec "+p.next(t, "sh", "tallywood monitor run"))
@@ -97,7 +96,7 @@ func TestMonitorPage(t *testing.T) {
 	eventually(t, "alert and its page", func() bool {
 		alerts, _ := os.ReadFile(filepath.Join(p.dir, "alerts.jsonl"))
 		page, _ := os.ReadFile(filepath.Join(p.dir, "pages", "index.html"))
-		return strings.Count(string(alerts), "\n") == 1 && strings.Contains(string(alerts), `"id.unexpected-issuer"`) && strings.Contains(string(alerts), `"index":22`) &&
+		return strings.Count(string(alerts), "\n") == 1 && strings.Contains(string(alerts), `"id.unexpected-workflow"`) && strings.Contains(string(alerts), `"index":22`) &&
 			strings.Contains(string(page), "One thing needs you") && strings.Contains(string(page), "2 signatures in 30 days, 1 unexplained")
 	})
 	_ = cmd.Process.Signal(syscall.SIGINT)

@@ -63,6 +63,9 @@ func pageIdentity(id config.Identity) web.Identity {
 	if e := id.Extension; e != nil {
 		out.Watches = "extension: " + e.ID
 	}
+	if x := id.Extension; x != nil {
+		out.Watches = "extension: " + x.ID + " " + strings.Join(x.Values, ", ")
+	}
 	add := func(field string, values ...string) {
 		if len(values) > 0 && values[0] != "" {
 			out.Expects = append(out.Expects, web.Expect{Field: field, Values: values})

@@ -68,24 +68,36 @@ func (p *Pages) write(name, page string, data any) error {
 // render writes all pages that are not as they have to be. After an alert, which is urgent, those
 // of everything else may wait for the next time.
 func (p *Pages) render(now time.Time, urgent bool) error {
-	if !urgent && now.Sub(p.written) < refreshEvery && now.After(p.written) {
-		now = p.written // what has not changed but for the time is not written again
-	}
 	handled, handledErr := p.handled()
 	for _, a := range p.alerts {
 		if key := p.vkey(a.Origin); a.Handled != handled[a.ID] || a.vkey != key {
 			a.Handled, a.vkey, a.rendered = handled[a.ID], key, false
 		}
 	}
-	if urgent && now.Sub(p.written) < urgentEvery {
+	shape := p.shapeOf(handledErr)
+	since := now.Sub(p.written)
+	if urgent && since < urgentEvery || shape == p.shape && since >= 0 && since < refreshEvery {
 		return p.renderAlerts()
 	}
 	s := p.summary(now, handledErr)
 	err := errors.Join(p.renderAlerts(), p.renderLists(s), p.renderDetails(s), p.renderStatus(s))
 	if err == nil {
-		p.written = now
+		p.written, p.shape = now, shape
 	}
 	return err
+}
+
+// shapeOf returns what tells whether the pages would say something new, apart from the time.
+func (p *Pages) shapeOf(trouble error) string {
+	var b strings.Builder
+	for _, v := range p.views {
+		fmt.Fprintln(&b, v.Origin, v.Size, v.Scanned, v.Cosigned.Unix(), v.Err, v.Checked.IsZero(), v.GivenUp, len(v.Waiting), len(v.Usage.Days))
+	}
+	for _, a := range p.alerts {
+		fmt.Fprintln(&b, a.ID, a.Handled)
+	}
+	fmt.Fprintln(&b, p.dropped, trouble)
+	return b.String()
 }
 
 // urgentEvery is how often an alert has all pages written at most.

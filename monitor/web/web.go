@@ -63,7 +63,8 @@ type Pages struct {
 	dropped int64    // alerts whose pages were removed to make room
 	views   []monitor.View
 
-	written time.Time // when that was
+	written time.Time // when all pages were last written
+	shape   string    // of what they say
 }
 
 var (
