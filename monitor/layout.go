@@ -89,9 +89,12 @@ func hashCT(tileLeaf []byte) (tlog.Hash, error) {
 }
 
 func decodeRekor(read certificateReader, _ int64, canonical []byte) (decoded, error) {
-	b, err := entry.Parse(canonical)
-	if err != nil {
-		return decoded{}, err
+	b, rendered := entry.ParseCanonical(canonical)
+	if !rendered {
+		var err error
+		if b, err = entry.Parse(canonical); err != nil {
+			return decoded{}, err
+		}
 	}
 	var d decoded
 	var errs []error
@@ -112,7 +115,7 @@ func decodeRekor(read certificateReader, _ int64, canonical []byte) (decoded, er
 	}
 	// Verifiers rebuild the canonical bytes, so bytes that say the same otherwise serve only to be
 	// read differently by different readers.
-	if b.Kind == entry.Kind {
+	if !rendered && b.Kind == entry.Kind {
 		if want, err := entry.Canonical(b.Digest, b.Signatures[0]); err == nil && !bytes.Equal(want, canonical) {
 			errs = append(errs, errors.New("not in canonical form"))
 		}

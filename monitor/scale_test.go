@@ -46,7 +46,7 @@ func mintedLog(t testing.TB, size int64, planted map[int64]mint.Entry) monitor.L
 // TestALongBacklogTakesLittleMemory follows a log of 20,000 certificates, each another one, and wants
 // every planted entry told of once, and a heap that does not grow with the log.
 func TestALongBacklogTakesLittleMemory(t *testing.T) {
-	const size, most = 20_000, 32 << 20
+	const size, most = 20_000, 24 << 20
 	want := map[int64]rule.ID{}
 	planted := map[int64]mint.Entry{}
 	for _, i := range []int64{0, 255, 256, 7777, 13_000, size - 1} {
@@ -79,7 +79,7 @@ func TestALongBacklogTakesLittleMemory(t *testing.T) {
 	if largest > before.HeapAlloc+most {
 		t.Errorf("the heap grew to %d MB; %d MB are enough for any log", largest>>20, most>>20)
 	}
-	if perEntry > 14_000 {
+	if perEntry > 5_000 {
 		t.Errorf("%d bytes were allocated for each entry", perEntry)
 	}
 }
