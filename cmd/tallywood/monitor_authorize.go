@@ -60,7 +60,7 @@ func monitorAuthorize(_ context.Context, t terminal, flags *flag.FlagSet, args [
 	r := authorizeRun{t: t, about: map[string]string{}}
 	flags.StringVar(&r.manifest, "manifest", "", "`FILE` with the manifest")
 	flags.StringVar(&r.key, "key", "", "`FILE` with the private key that signs it (Ed25519)")
-	flags.StringVar(&r.keyName, "key-name", "", "`NAME` of the key in the manifest's signature, such as the name of a host of yours")
+	flags.StringVar(&r.keyName, "key-name", "", "`NAME` of the key in the manifest's signature, such as the name of a host of yours\n(default: the name that it has there)")
 	flags.BoolVar(&r.unsigned, "unsigned", false, "write no signature: a Sigstore bundle will be it")
 	flags.Var(&r.digests, "digest", "`DIGEST` that is meant to be signed, such as sha256:... (may be repeated)")
 	flags.Var(&r.runs, "run", "`URL` of a run that is meant to sign (default: that of the CI job\nthis is)")
@@ -101,8 +101,8 @@ func (r *authorizeRun) check(flags *flag.FlagSet) error {
 	switch {
 	case r.unsigned && (r.key != "" || r.keyName != ""):
 		return usagef("--unsigned and a key exclude each other")
-	case !r.unsigned && (r.key == "" || r.keyName == ""):
-		return hinted(exitUsage, wantFlags(flags, "key", "key-name"),
+	case !r.unsigned && r.key == "":
+		return hinted(exitUsage, wantFlags(flags, "key"),
 			"\"tallywood key generate release.pem\" makes a key; --unsigned is for a manifest that a bundle signs")
 	case r.config != "" && r.event == "":
 		return usagef("--config is for --event")
@@ -193,6 +193,12 @@ func (r *authorizeRun) additions(now time.Time) (authorize.Additions, error) {
 	key, err := keys.ReadSigner(r.key)
 	if err != nil {
 		return a, usagef("reading key: %w", err)
+	}
+	if r.keyName == "" {
+		if r.keyName, err = authorize.SignerName(r.manifest, key); err != nil {
+			return a, hinted(exitUsage, fmt.Errorf("--key-name NAME is missing, and the manifest does not tell it: %w", err),
+				"a new manifest needs a name for the key, such as that of a host of yours")
+		}
 	}
 	if a.Signer, a.VKey, err = authorize.NewSigner(r.keyName, key); err != nil {
 		return a, usagef("--key: %w", err)

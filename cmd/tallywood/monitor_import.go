@@ -21,9 +21,10 @@ func monitorImportCommand() command {
 	return command{name: "monitor import", args: "FILE [FLAGS]",
 		short: "turn a configuration of rekor-monitor into ours",
 		long: `
-Reads rekor-monitor's configuration in FILE and writes ours, to the standard output or to --out. What
-comes out reports at least what rekor-monitor would have: what cannot be said exactly is widened,
-with a warning on the standard error, and a key that is not known is an error. Nothing is fetched.
+Reads rekor-monitor's configuration in FILE and writes ours, to the standard output or to --out.
+What comes out reports at least what rekor-monitor would have: what cannot be said exactly is
+widened, with a warning on the standard error, and a key that is not known is an error. Nothing is
+fetched.
 
 Secrets move to files beside --out, and authorities to authorities.pem; nothing is overwritten.
 

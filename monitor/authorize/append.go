@@ -189,3 +189,30 @@ func NewSigner(name string, key crypto.Signer) (note.Signer, string, error) {
 	}
 	return s, keys.VKey(name, keys.AlgEd25519, public), nil
 }
+
+// SignerName returns the name that a key has in the signature of the manifest at path.
+func SignerName(path string, key crypto.Signer) (string, error) {
+	public, ok := key.Public().(ed25519.PublicKey)
+	if !ok {
+		return "", fmt.Errorf("it is a %T; manifests are signed with Ed25519", key.Public())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := readLimited(f, MaxManifest)
+	if err != nil {
+		return "", err
+	}
+	n, err := policy.ParseNote(data)
+	if err != nil {
+		return "", err
+	}
+	for _, s := range n.Signatures {
+		if s.KeyID == keys.KeyID(s.Name, keys.AlgEd25519, public) {
+			return s.Name, nil
+		}
+	}
+	return "", errors.New("it has no signature of this key")
+}
