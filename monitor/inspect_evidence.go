@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -230,6 +231,10 @@ const timeForm = "2006-01-02 15:04:05 UTC"
 // one before, the one that was verified.
 func (ev *Evidence) trouble(ctx context.Context, files kept, trust Trust) {
 	seenNote, e := files.named["checkpoint.seen"], ev.Event
+	if e.Rule == rule.WitnessConflict { // the witness signed it, and the log perhaps not
+		ev.conflict(ctx, files, trust)
+		return
+	}
 	seen, err := trust.Policy.OpenLog(seenNote)
 	switch e.Rule {
 	case rule.LogBadSignature, rule.LogKeyChange:
@@ -252,6 +257,14 @@ func (ev *Evidence) trouble(ctx context.Context, files kept, trust Trust) {
 		return
 	}
 	ev.check("checkpoint seen", OK, "signed by the log %s: size %d, root %x, cosigned by %s", seen.Origin(), seen.Size(), seen.Root(), witnesses(seen))
+	switch e.Rule {
+	case rule.WitnessClockSkew:
+		ev.skew(seen)
+		return
+	case rule.WitnessMissing:
+		ev.check("witness", Skipped, "for how long a witness has been away is the monitor's word")
+		return
+	}
 	if e.Rule == rule.QuorumLost {
 		var qe *policy.QuorumError
 		_, err := trust.Policy.Open(seenNote)
@@ -271,6 +284,63 @@ func (ev *Evidence) trouble(ctx context.Context, files kept, trust Trust) {
 		ev.check("checkpoint before", OK, "signed by the log too: size %d, root %x, cosigned by %s", verified.Size(), verified.Root(), witnesses(verified))
 	}
 	ev.contradiction(ctx, files, seen, verified)
+}
+
+// skew checks that a cosignature's time is not that of the others, or not that of the event.
+func (ev *Evidence) skew(seen policy.Checkpoint) {
+	_, newest := cosigned(seen)
+	off := false
+	var times []string
+	for _, c := range seen.Cosignatures() {
+		off = off || c.Time.After(ev.Event.Time.Add(time.Second)) || newest.Sub(c.Time) > time.Second
+		times = append(times, c.Witness+" "+c.Time.UTC().Format(timeForm))
+	}
+	if !off {
+		ev.check("cosignatures", Failed, "they agree with each other and with the event: %s", strings.Join(times, ", "))
+		return
+	}
+	ev.show("cosignatures", "%s; when the monitor saw them is its word", strings.Join(times, ", "))
+}
+
+// conflict checks that a witness cosigned a tree that the verified one did not grow out of.
+func (ev *Evidence) conflict(ctx context.Context, files kept, trust Trust) {
+	const what = "checkpoint of the witness"
+	n, err := policy.ParseNote(files.named["checkpoint.seen"])
+	var shown policy.Tree
+	if err == nil {
+		shown, err = policy.ParseTree(n.Text)
+	}
+	verified, verr := trust.Policy.OpenLog(files.named["checkpoint.verified"])
+	if err = errors.Join(err, verr); err != nil {
+		ev.check(what, Failed, "%v", err)
+		return
+	}
+	by := ""
+	for _, w := range trust.Policy.Witnesses() {
+		for _, sig := range n.Signatures {
+			if at, err := w.Key.Verify(n.Text, sig.Sig); w.Key.Matches(sig) && err == nil && !at.IsZero() {
+				by = w.Name
+			}
+		}
+	}
+	switch {
+	case by == "":
+		ev.check(what, Failed, "no witness of the policy cosigned it")
+		return
+	case shown.Origin != verified.Origin() || shown.Origin != ev.Event.Origin || shown.Size > verified.Size():
+		ev.check(what, Failed, "it is of log %q, size %d; the verified one of %q, size %d", shown.Origin, shown.Size, verified.Origin(), verified.Size())
+		return
+	}
+	ev.check(what, OK, "cosigned by %s: size %d, root %x", by, shown.Size, shown.Root)
+	root, err := newTree(files, verified).rootAt(ctx, shown.Size)
+	switch {
+	case err != nil:
+		ev.check("contradiction", Skipped, "the hash tiles kept do not suffice to recompute it: %v", err)
+	case root == tlog.Hash(shown.Root):
+		ev.check("contradiction", Failed, "the verified tree has that root at that size")
+	default:
+		ev.show("contradiction", "in the verified tree of size %d the first %d entries have root %x", verified.Size(), shown.Size, root[:])
+	}
 }
 
 func witnesses(c policy.Checkpoint) string {

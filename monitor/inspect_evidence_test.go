@@ -3,13 +3,16 @@ package monitor_test
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
@@ -212,4 +215,34 @@ func TestEvidenceThatCannotBeReadIsAnError(t *testing.T) {
 			t.Errorf("%s: %+v", name, ev)
 		}
 	}
+}
+
+// TestEvidenceProvesWhatAWitnessDid: a witness that shows another tree, and one whose clock is off.
+func TestEvidenceProvesWhatAWitnessDid(t *testing.T) {
+	t.Parallel()
+	ca, l, s, witness, _ := looked(t)
+	trust := monitor.Trust{Policy: l.policy}
+	f := l.fork(4)
+	f.add(ca.entry(bob, goodIssuer))
+	root := f.root(5)
+	s.named(rule.WitnessConflict, rule.Params{})
+	witness.show(cosignOnly(t, l.cosigners[0], fmt.Sprintf("%s\n5\n%s\n", l.origin, base64.StdEncoding.EncodeToString(root[:]))))
+	dir := s.expect(rule.Misbehaved, rule.WitnessConflict).Events[0].Evidence
+	wantEvidence(t, dir, trust, true)
+	spoil(t, filepath.Join(dir, "checkpoint.seen"))
+	wantEvidence(t, dir, trust, false)
+	// The same event over what the witness rightly cosigned.
+	e := monitor.Event{ID: "00", Rule: rule.WitnessConflict, Origin: l.origin}
+	honest := t.TempDir()
+	forge(t, honest, e, map[string][]byte{"checkpoint.seen": l.file("checkpoint"), "checkpoint.verified": l.file("checkpoint")})
+	wantEvidence(t, honest, trust, false)
+
+	e.Rule, e.Time = rule.WitnessClockSkew, time.Now()
+	agreed := t.TempDir()
+	forge(t, agreed, e, map[string][]byte{"checkpoint.seen": l.file("checkpoint"), "checkpoint.verified": l.file("checkpoint")})
+	wantEvidence(t, agreed, trust, false)
+	l.stamp = time.Now().Add(time.Hour)
+	future := t.TempDir()
+	forge(t, future, e, map[string][]byte{"checkpoint.seen": l.sign(5, l.root(5)), "checkpoint.verified": l.file("checkpoint")})
+	wantEvidence(t, future, trust, true)
 }
