@@ -20,7 +20,7 @@ type expectation struct {
 
 // builds lists the selectors whose certificates are those of builds, or may be: only they have what
 // is compared here.
-var builds = []string{"github", "gitlab", "san", "regex", "domain", "key"}
+var builds = []string{"github", "gitlab", "san", "regex", "domain", "key", "extension"}
 
 // expectations sets what of w's certificates is compared, from Expect and the identity's numbers.
 func (w *watch) expectations() error {

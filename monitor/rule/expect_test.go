@@ -71,6 +71,8 @@ func TestExpectations(t *testing.T) {
 		"a name and a relative path":   {rule.Identity{SAN: toolRepo + "/*", Expect: rule.Expect{Workflows: []string{".github/workflows/release.yml"}}}, release123, nil, ""},
 		"an owner's repositories":      {rule.Identity{GitHub: "example/*", OwnerID: "42", Expect: rule.Expect{Workflows: []string{".github/workflows/release.yml"}}}, release123, nil, ""},
 		"an owner's, a foreign path":   {rule.Identity{GitHub: "example/*", Expect: rule.Expect{Workflows: []string{"release.yml"}}}, release123, []rule.ID{rule.IDUnexpectedWorkflow}, release},
+		"an extension and a ref": {rule.Identity{Extension: rule.Extension{ID: "1.3.6.1.4.1.57264.1.21", Values: []string{release123[21]}},
+			Expect: rule.Expect{Refs: []string{"refs/tags/w*"}}}, release123, []rule.ID{rule.IDUnexpectedRef}, "refs/tags/v1.2.3"},
 		"nothing is expected, so silent": {rule.Identity{GitHub: "example/tool", Rules: map[rule.ID]rule.Params{rule.IDSeen: {Off: true}}},
 			but(release123, 11, "self-hosted", 20, "schedule"), nil, ""},
 		"gitlab": {rule.Identity{GitLab: "g/p", Expect: rule.Expect{Workflows: []string{".gitlab-ci.yml"}, Refs: []string{"refs/heads/main"}}},

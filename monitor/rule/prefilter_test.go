@@ -24,7 +24,9 @@ func watched(t testing.TB, ca *issuer) []*rule.Set {
 		{SAN: "https://x.org/*/deploy@*"}, {SAN: "10.0.*"}, {SAN: "www.example.com"}, {SAN: "*.0.1"}, {SAN: "ü*"},
 		{Regex: `.*@(example|beispiel)\.(com|org)`}, {Regex: `https://[a-z]+\.x\.org/.*`}, {Regex: `\d+\.\d+\.\d+\.\d+`}, {Regex: `(?i)k+`},
 		{Regex: `(ab?c|x{2,}y)+z`}, {Regex: `(long){0,2}k`}, {Regex: `other|..`}, {GitHub: "example/tool"}, {GitHub: "example/*"}, {GitLab: "g/sub/p"}, {GitLab: "https://git.x.org/g/p%20q"},
-		{Kubernetes: "ns/*"}, {Key: hex.EncodeToString(spki[:])},
+		{Kubernetes: "ns/*"},
+		{Extension: rule.Extension{ID: "1.3.6.1.4.1.57264.1.20", Values: []string{"push", "schedule"}}},
+		{Extension: rule.Extension{ID: "1.3.6.1.4.1.57264.1.20", Values: []string{"ü"}}}, {Extension: rule.Extension{ID: "2.5.29.37", Values: []string{"x"}}}, {Key: hex.EncodeToString(spki[:])},
 		{Email: "a@b.c", Rules: map[rule.ID]rule.Params{rule.IDFingerprintUsed: {Keys: []string{hex.EncodeToString(spki[:])}}}},
 		{GitHub: "example/tool", Rules: named(rule.IDLookalike)},
 	} {
