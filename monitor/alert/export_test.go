@@ -1,5 +1,7 @@
 package alert
 
+import "tallywood/monitor"
+
 // Sign returns the signature header for a secret in its text form.
 func Sign(secret, id, timestamp, body string) string {
 	key, ok := parseSecret(secret)
@@ -11,3 +13,12 @@ func Sign(secret, id, timestamp, body string) string {
 
 // CheckAddress is checkAddress.
 var CheckAddress = checkAddress
+
+// Render returns what a template makes of an event.
+func Render(name string, e monitor.Event) ([]byte, error) {
+	t, err := openTemplate(name, "")
+	if err != nil {
+		return nil, err
+	}
+	return render(t, e)
+}

@@ -309,3 +309,36 @@ func TestGitHubOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// FuzzGitHubAnswers has a server answer anything to everything.
+func FuzzGitHubAnswers(f *testing.F) {
+	f.Add(200, "[]", "", "")
+	f.Add(200, `[{"number":1,"body":"x","created_at":"2026-01-01T00:00:00Z"}]`, "<http://127.0.0.1/x>; rel=\"next\"", "")
+	f.Add(403, `{"message":"You have exceeded a secondary rate limit","errors":[{"code":"x"}]}`, "", "60")
+	f.Add(429, "{}", ",,<>;", "Wed, 21 Oct 2015 07:28:00 GMT")
+	f.Add(301, "\x00", "<", "1e999")
+	f.Add(201, "{", ">", "-1")
+	var status int
+	var body, link, retry string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Link", link)
+		w.Header().Set("Retry-After", retry)
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	}))
+	f.Cleanup(server.Close)
+	s, err := alert.OpenGitHub(alert.GitHubOptions{Repository: "example/tool", API: server.URL, Token: alert.Secret{Value: githubToken}, MarkerKey: make([]byte, 32)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, code int, text, to, after string) {
+		status, body, link, retry = 200+max(0, code)%400, text, to, after
+		err := s.Send(t.Context(), alarm(1))
+		if err != nil && (strings.Contains(err.Error(), githubToken) || strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' })) {
+			t.Errorf("error %q", err)
+		}
+		if err == nil && status > 299 {
+			t.Errorf("status %d was taken for success", status)
+		}
+	})
+}

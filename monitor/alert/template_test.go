@@ -404,3 +404,20 @@ func TestWebhookThatSaysWhenToComeAgain(t *testing.T) {
 		}
 	}
 }
+
+// FuzzTemplates has logs and configurations say anything: what comes out is JSON.
+func FuzzTemplates(f *testing.F) {
+	for _, e := range templateEvents() {
+		f.Add(e.Summary, e.Identity, e.Subject, e.Count)
+	}
+	f.Fuzz(func(t *testing.T, summary, identity, subject string, count int) {
+		e := alarm(1)
+		e.Summary, e.Identity, e.Subject, e.Count = summary, identity, subject, count
+		e.Group = []monitor.Member{{Rule: rule.IDSeen, Summary: summary}}
+		for _, name := range alert.Templates() {
+			if body, err := alert.Render(name, e); err != nil || !json.Valid(body) {
+				t.Errorf("%s: %v:\n%s", name, err, body)
+			}
+		}
+	})
+}

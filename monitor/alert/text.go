@@ -9,8 +9,10 @@ import (
 	"tallywood/monitor"
 )
 
-// maxListed is how many members of a group a message lists; the others are counted.
-const maxListed = 20
+const (
+	maxListed = 20  // members of a group that a message lists; the others are counted
+	maxLine   = 240 // bytes of what is said of each
+)
 
 // A Fact is one line of what is known about an event.
 type Fact struct{ Name, Value string }
@@ -104,7 +106,7 @@ func stamp(t time.Time) string {
 // there are.
 func listed(e monitor.Event) (lines []string, more int) {
 	for _, m := range e.Group[:min(len(e.Group), maxListed)] {
-		lines = append(lines, oneLine(fmt.Sprintf("%s %s %s: %s", stamp(m.Time), m.Severity, m.Rule, m.Summary)))
+		lines = append(lines, clip(maxLine, oneLine(fmt.Sprintf("%s %s %s: %s", stamp(m.Time), m.Severity, m.Rule, m.Summary))))
 	}
 	return lines, max(0, e.Count-len(lines))
 }
