@@ -30,6 +30,12 @@ func (p *pulse) Beat(context.Context) error {
 	return nil
 }
 
+func (p *pulse) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.beats
+}
+
 func (p *pulse) set(deaf bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -47,10 +53,10 @@ func TestHeartbeatStopsWhenALogIsNotInOrder(t *testing.T) {
 		// Exactly how many beats there are in a time depends on when it begins.
 		beats := func(what string, d time.Duration, least, most int) {
 			t.Helper()
-			before := p.beats
+			before := p.count()
 			time.Sleep(d)
 			synctest.Wait()
-			if n := p.beats - before; n < least || n > most {
+			if n := p.count() - before; n < least || n > most {
 				t.Errorf("%s: %d beats in %s, want %d to %d", what, n, d, least, most)
 			}
 		}
@@ -98,12 +104,12 @@ func TestCheckGivesAHeartbeat(t *testing.T) {
 	s.expect(rule.Clean)
 	l.add(ca.entry(alice, evilIssuer))
 	s.expect(rule.IdentityAlert, rule.IDUnexpected)
-	if p.beats != 2 {
-		t.Errorf("%d beats", p.beats)
+	if p.count() != 2 {
+		t.Errorf("%d beats", p.count())
 	}
 	l.setCheckpoint([]byte("hello"))
 	s.check()
-	if p.beats != 2 {
+	if p.count() != 2 {
 		t.Error("a beat for a log that is not in order")
 	}
 	p.set(true) // that nobody hears it is no finding

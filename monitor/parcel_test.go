@@ -66,6 +66,26 @@ func (s *timedSink) ids() (ids []string) {
 	return ids
 }
 
+// events returns what was taken.
+func (s *timedSink) events() []monitor.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.taken)
+}
+
+// askedAt returns when it was asked, and takenAt when it took the events.
+func (s *timedSink) askedAt() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked)
+}
+
+func (s *timedSink) takenAt() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.at)
+}
+
 // A clockwork runs a monitor in time that passes at once.
 type clockwork struct {
 	*station
@@ -163,15 +183,15 @@ func TestSinkThatFailsForAnHour(t *testing.T) {
 				if got := good.ids(); len(got) != 40 {
 					t.Errorf("the good sink has %d events", len(got))
 				}
-				for i, at := range good.at {
-					if late := at.Sub(good.taken[i].Time); late > time.Second {
+				for i, at := range good.takenAt() {
+					if late := at.Sub(good.events()[i].Time); late > time.Second {
 						t.Errorf("event %d is %s late at the good sink", i, late)
 					}
 				}
 				if got := bad.ids(); len(got) != 0 {
 					t.Fatalf("the bad sink has %d events", len(got))
 				}
-				if n := len(bad.asked); n > 20*(10+60) { // ten tries of each soon, then fewer and fewer
+				if n := len(bad.askedAt()); n > 20*(10+60) { // ten tries of each soon, then fewer and fewer
 					t.Errorf("the bad sink was asked %d times", n)
 				}
 				c.pass(80 * time.Minute)
@@ -202,7 +222,7 @@ func TestSinkWhoseAnswersAreLost(t *testing.T) {
 		for _, id := range lossy.ids() {
 			times[id]++
 		}
-		if len(times) != 2 || len(lossy.taken) < 4 {
+		if len(times) != 2 || len(lossy.events()) < 4 {
 			t.Errorf("taken: %v", times)
 		}
 	})
@@ -225,12 +245,12 @@ func TestSinkThatSaysWhenToComeAgain(t *testing.T) {
 		}
 		time.Sleep(10 * time.Minute)
 		for i := range 2 {
-			if d := busy.asked[i+1].Sub(busy.asked[i]); d < 20*time.Minute || d > 26*time.Minute {
+			if d := busy.askedAt()[i+1].Sub(busy.askedAt()[i]); d < 20*time.Minute || d > 26*time.Minute {
 				t.Errorf("asked again after %s", d)
 			}
 		}
-		if n := len(busy.asked) - len(busy.taken); len(busy.taken) != 80 || n != 3 {
-			t.Errorf("taken: %d, refused: %d", len(busy.taken), n)
+		if n := len(busy.askedAt()) - len(busy.events()); len(busy.events()) != 80 || n != 3 {
+			t.Errorf("taken: %d, refused: %d", len(busy.events()), n)
 		}
 	})
 }
@@ -255,14 +275,14 @@ func TestDigest(t *testing.T) {
 		}
 		c.log.add(c.ca.entry(alice, evilIssuer))
 		c.pass(2 * time.Minute)
-		if got := quiet.ids(); len(got) != 1 || quiet.taken[0].Severity != rule.Critical {
-			t.Fatalf("a critical event came not at once: %v", quiet.taken)
+		if got := quiet.ids(); len(got) != 1 || quiet.events()[0].Severity != rule.Critical {
+			t.Fatalf("a critical event came not at once: %v", quiet.events())
 		}
 		c.pass(5 * time.Hour)
 		if got := quiet.ids(); len(got) != 2 {
 			t.Fatalf("after a day: %d events", len(got))
 		}
-		digest, at := quiet.taken[1], quiet.at[1].Sub(begin)
+		digest, at := quiet.events()[1], quiet.takenAt()[1].Sub(begin)
 		if at < 24*time.Hour || at > 24*time.Hour+2*time.Minute {
 			t.Errorf("the digest came after %s", at)
 		}
@@ -271,7 +291,7 @@ func TestDigest(t *testing.T) {
 			t.Errorf("digest of %d: %s", digest.Count, digest.Summary)
 		}
 		for i, m := range digest.Group {
-			if e := feed.taken[i]; m.ID != e.ID || m.Evidence != e.Evidence || m.Index != e.Index {
+			if e := feed.events()[i]; m.ID != e.ID || m.Evidence != e.Evidence || m.Index != e.Index {
 				t.Errorf("member %d is %+v, the event %+v", i, m, e)
 			}
 		}
@@ -279,7 +299,7 @@ func TestDigest(t *testing.T) {
 		c.pass(48 * time.Hour)
 		c.log.add(c.ca.entry(bob, goodIssuer))
 		c.pass(24 * time.Hour)
-		if got := quiet.taken; len(got) != 3 || got[2].Count != 0 || got[2].ID != feed.taken[len(feed.taken)-1].ID {
+		if got := quiet.events(); len(got) != 3 || got[2].Count != 0 || got[2].ID != feed.events()[len(feed.events())-1].ID {
 			t.Errorf("after the third day: %d events", len(got))
 		}
 	})
@@ -299,7 +319,7 @@ func TestLimit(t *testing.T) {
 		c.pass(10 * time.Minute)
 		counts := func() string {
 			n := map[string]int{}
-			for _, e := range limited.taken {
+			for _, e := range limited.events() {
 				kind := e.Identity + " " + e.Severity.String()
 				if e.Count > 0 {
 					kind += fmt.Sprintf(" %d more", e.Count)
@@ -317,21 +337,21 @@ func TestLimit(t *testing.T) {
 		if got := counts(); got != "map[alice critical:50 alice info:3 alice info 47 more:1 bob info:3 bob info 48 more:1]" {
 			t.Errorf("after an hour: %s", got)
 		}
-		group := limited.taken[len(limited.taken)-1]
+		group := limited.events()[len(limited.events())-1]
 		if !strings.Contains(group.Summary, " more events from ") || len(group.Group) < 40 {
 			t.Errorf("group %+v", group)
 		}
 		// Nothing is missing: what was sent one by one, and what the groups count.
 		n := 0
-		for _, e := range limited.taken {
+		for _, e := range limited.events() {
 			n += max(1, e.Count)
 		}
-		if n != len(feed.taken) || n != 151 {
-			t.Errorf("%d events, the feed has %d", n, len(feed.taken))
+		if n != len(feed.events()) || n != 151 {
+			t.Errorf("%d events, the feed has %d", n, len(feed.events()))
 		}
 		c.log.add(c.ca.entry(bob, goodIssuer))
 		c.pass(2 * time.Minute)
-		if e := limited.taken[len(limited.taken)-1]; e.Count != 0 || e.Identity != "bob" {
+		if e := limited.events()[len(limited.events())-1]; e.Count != 0 || e.Identity != "bob" {
 			t.Errorf("in the next window: %+v", e)
 		}
 	})
@@ -353,11 +373,11 @@ func TestCheckKeepsDigestsAndSendsGroups(t *testing.T) {
 	if r.Class != rule.Clean || r.Undelivered != 0 || r.Logs[0].Held != 9 {
 		t.Errorf("class %d, %d undelivered, status %+v", r.Class, r.Undelivered, r.Logs[0])
 	}
-	if got := grouping.taken; len(got) != 3 || got[2].Count != 7 {
+	if got := grouping.events(); len(got) != 3 || got[2].Count != 7 {
 		t.Errorf("grouping got %d events", len(got))
 	}
-	if len(digesting.taken) != 0 {
-		t.Errorf("digesting got %d events", len(digesting.taken))
+	if len(digesting.events()) != 0 {
+		t.Errorf("digesting got %d events", len(digesting.events()))
 	}
 	// Who is no longer configured is not told, and that is said.
 	delete(s.options.Routes, "digesting")
