@@ -52,6 +52,7 @@ func (t *tail) sight(ctx context.Context, verified policy.Checkpoint, s *sightin
 		return policy.Checkpoint{}, nil, err
 	}
 	cp, signed, found := t.inspect(note, verified)
+	t.sawQuorum(found)
 	proved := false
 	for _, tr := range found {
 		tr.files = t.notes(verified, note)

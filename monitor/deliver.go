@@ -109,6 +109,9 @@ func (c *courier) sendAll(ctx context.Context, b *batch, tried map[string]bool, 
 			continue
 		}
 		err := c.send(ctx, e)
+		if err == nil || ctx.Err() == nil {
+			c.tail.metrics.deliveries.WithLabelValues(c.name, result(err == nil)).Inc()
+		}
 		if err == nil {
 			failures = 0
 			c.sent[e.ID] = true

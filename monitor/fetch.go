@@ -41,7 +41,8 @@ type getter interface {
 type source struct {
 	base    string // without trailing slash
 	http    *http.Client
-	buffers buffers // of entry bundles
+	buffers buffers                    // of entry bundles
+	fetched func(time.Duration, error) // told of each attempt, unless nil
 }
 
 // get returns the body at a path below the log's URL. One longer than limit is cut at limit+1
@@ -69,7 +70,10 @@ func (s *source) getInto(ctx context.Context, buf []byte, path string, limit int
 	}
 }
 
-func (s *source) attempt(ctx context.Context, buf []byte, path string, limit int64, fresh bool) ([]byte, error) {
+func (s *source) attempt(ctx context.Context, buf []byte, path string, limit int64, fresh bool) (data []byte, err error) {
+	if s.fetched != nil {
+		defer func(began time.Time) { s.fetched(time.Since(began), err) }(time.Now())
+	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/"+path, nil)
@@ -94,7 +98,7 @@ func (s *source) attempt(ctx context.Context, buf []byte, path string, limit int
 	case res.StatusCode != http.StatusOK:
 		return nil, &fetchError{path, res.StatusCode, httpStatus(res.StatusCode)}
 	}
-	data, err := readBody(res, buf, limit)
+	data, err = readBody(res, buf, limit)
 	if err != nil {
 		return nil, &fetchError{path, 0, err}
 	}

@@ -42,6 +42,7 @@ type walk struct {
 
 	refreshed bool    // what explains entries was looked at again
 	from      int64   // where the walk began
+	counted   int64   // entries below it are in the metrics
 	noted     []noted // signatures found since the last commit
 
 	roots     []tlog.Hash // of the full bundles [rootsFrom, rootsFrom+len)
@@ -137,6 +138,7 @@ func (w *walk) take(ctx context.Context, s *scanned) error {
 			hits = hits[1:]
 		}
 		if len(bad) > 0 && bad[0].index == start+i { // the first stands for all of the bundle
+			w.tail.metrics.malformed.WithLabelValues(w.tail.cfg.Origin).Add(float64(len(bad)))
 			w.bad = append(w.bad, scanned{n: s.n, malformed: bad})
 			bad = nil
 		}
@@ -157,7 +159,11 @@ func (w *walk) hit(ctx context.Context, h hit) error {
 		_, at.After = cosigned(w.after)
 		at.Before, _ = cosigned(w.cp)
 	}
+	if h.err != nil {
+		w.tail.metrics.malformed.WithLabelValues(w.tail.cfg.Origin).Inc()
+	}
 	for _, m := range h.matches {
+		w.tail.metrics.matches.WithLabelValues(m.Identity).Inc()
 		v := w.tail.rules.Judge(w.book, &h.decoded.entry, m, at)
 		w.used(h, v, at)
 		h.await(v, at)
@@ -255,6 +261,7 @@ func subtreeRoot(h []tlog.Hash) tlog.Hash {
 // mismatched returns the trouble of a bundle that does not hash into the tree. It is named after
 // the position that it stops at: a log that answers with other bytes each time is still one trouble.
 func (w *walk) mismatched(s *scanned, wr *wrong) error {
+	w.tail.metrics.mismatches.WithLabelValues(w.tail.cfg.Origin).Inc()
 	return &trouble{
 		rule: rule.LogBundleMismatch, key: fmt.Sprint(w.reach.End()), index: wr.index, size: w.cp.Size(),
 		summary: fmt.Sprintf("entry bundle %d does not hash into the tree of size %d: %v", s.n, w.cp.Size(), wr.why),
@@ -293,6 +300,8 @@ func (w *walk) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.tail.metrics.scanned.WithLabelValues(w.tail.cfg.Origin).Add(float64(next.Next - w.counted))
+	w.counted = next.Next
 	w.state, w.usage, w.hits, w.bad, w.noted, w.bytes = next, next.Usage.clone(), nil, nil, nil, 0
 	for _, e := range raised {
 		w.tail.queued(e)

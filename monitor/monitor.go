@@ -102,6 +102,7 @@ type Monitor struct {
 	options   Options // checked, with defaults
 	seal      *seal
 	authority *authority // nil: no authorizations
+	metrics   *metrics
 	rosters   []*roster
 
 	mu    sync.Mutex  // for all below
@@ -149,10 +150,10 @@ func New(o Options) (*Monitor, error) {
 	seal, err := newSeal(o.Key)
 	errs = append(errs, err)
 	o.PulseEvery = cmp.Or(o.PulseEvery, usualBeat)
-	m := &Monitor{options: o, seal: seal}
+	m := &Monitor{options: o, seal: seal, metrics: newMetrics()}
 	origins := map[string]bool{}
 	for _, l := range o.Logs {
-		t, err := newTail(l, o, seal)
+		t, err := m.newTail(l)
 		if err == nil && origins[l.Origin] {
 			err = fmt.Errorf("log %q is there twice", l.Origin)
 		}
@@ -168,7 +169,7 @@ func New(o Options) (*Monitor, error) {
 	return m, nil
 }
 
-func newTail(l Log, o Options, seal *seal) (*tail, error) {
+func (m *Monitor) newTail(l Log) (*tail, error) {
 	var errs []error
 	layout, ok := layouts[l.Kind]
 	if !ok {
@@ -185,16 +186,16 @@ func newTail(l Log, o Options, seal *seal) (*tail, error) {
 	case !l.StartTime.IsZero() && ok && layout.made == nil:
 		errs = append(errs, fmt.Errorf("start at a time: entries of a log of kind %s do not say when they were made; want an index", l.Kind))
 	}
-	t, err := newOutbox(l, o, seal)
+	t, err := m.newOutbox(l)
 	if err != nil {
 		errs = append(errs, err)
 	} else {
 		t.layout = layout
 		t.cfg.URL = strings.TrimRight(l.URL, "/")
 		t.cfg.Freshness = l.Freshness.orDefault()
-		t.source = &source{base: t.cfg.URL, http: o.HTTP}
+		t.source = &source{base: t.cfg.URL, http: m.options.HTTP, fetched: t.fetched}
 		errs = append(errs, t.trust(l))
-		t.survey, err = newSurvey(l, o)
+		t.survey, err = newSurvey(l, m.options)
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -204,8 +205,9 @@ func newTail(l Log, o Options, seal *seal) (*tail, error) {
 }
 
 // newOutbox returns a tail that has a state and sinks, and no log yet.
-func newOutbox(l Log, o Options, seal *seal) (*tail, error) {
-	t := &tail{cfg: l, rules: o.Rules, certificate: o.Rules.Certificate, routes: o.Routes, evidence: o.EvidenceDir,
+func (m *Monitor) newOutbox(l Log) (*tail, error) {
+	o := m.options
+	t := &tail{cfg: l, metrics: m.metrics, rules: o.Rules, certificate: o.Rules.Certificate, routes: o.Routes, evidence: o.EvidenceDir,
 		limits: limitsOf(o.LogRules), newKey: o.NewKey, maxPending: maxPending, maxWaiting: maxWaiting, maxOutbox: maxOutbox,
 		chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}, shownBy: map[string]string{}}
 	if t.poll = o.Poll; t.poll == 0 {
@@ -219,7 +221,7 @@ func newOutbox(l Log, o Options, seal *seal) (*tail, error) {
 	}
 	sum := sha256.Sum256([]byte(l.Origin))
 	key := cmp.Or(o.StatePrefix, "monitor") + "/" + hex.EncodeToString(sum[:])
-	t.journal = newJournal(o.State, key, &state{Version: stateVersion, Origin: l.Origin, VKey: l.VKey, Kind: l.Kind}, seal)
+	t.journal = newJournal(o.State, key, &state{Version: stateVersion, Origin: l.Origin, VKey: l.VKey, Kind: l.Kind}, m.seal)
 	return t, storage.CheckKey(key)
 }
 

@@ -44,7 +44,7 @@ const (
 	kindRoster  Kind = "roster" // of the state, not of a log
 	rosterPolls      = 30       // polls of a log between two of a roster
 	maxFormer        = 16       // earlier materials that are kept for the logs in them
-	expiring         = 24 * time.Hour
+	expiresSoon      = 24 * time.Hour
 )
 
 // known is what the state of a roster holds of it.
@@ -62,11 +62,12 @@ type roster struct {
 	source Roster
 	m      *Monitor
 
-	left []LeftOut // of the material seen last; under tail.mu
+	left    []LeftOut // of the material seen last; under tail.mu
+	expires time.Time // when that does; zero: never; likewise
 }
 
 func newRoster(source Roster, m *Monitor) (*roster, error) {
-	t, err := newOutbox(Log{Origin: source.Name(), URL: source.Name(), Kind: kindRoster}, m.options, m.seal)
+	t, err := m.newOutbox(Log{Origin: source.Name(), URL: source.Name(), Kind: kindRoster})
 	if err != nil {
 		return nil, fmt.Errorf("trust material %q: %w", source.Name(), err)
 	}
@@ -148,6 +149,9 @@ func (r *roster) refresh(ctx context.Context) error {
 	if err != nil {
 		return &fetchError{"trusted root", 0, err}
 	}
+	r.mu.Lock()
+	r.expires = m.Expires
+	r.mu.Unlock()
 	next, changes, err := r.compare(st.Roster, m, logs)
 	if err != nil {
 		return err
@@ -167,7 +171,7 @@ func (r *roster) refresh(ctx context.Context) error {
 
 // compare returns what is known from m on, and what changed as far as anyone wants to hear of it.
 func (r *roster) compare(before *known, m Material, logs []Log) (known, []*trouble, error) {
-	changes := r.expires(m)
+	changes := r.expiring(m)
 	next := known{Data: string(m.Data), Root: m.Root}
 	if before == nil {
 		for _, l := range logs {
@@ -204,9 +208,9 @@ func (r *roster) tell(id rule.ID, m Material, key, format string, args ...any) [
 		files: []file{{name: "trusted_root.json", data: m.Data, at: time.Now()}}}}
 }
 
-// expires tells if m soon does.
-func (r *roster) expires(m Material) []*trouble {
-	window := cmp.Or(r.limits[rule.TUFExpiring].Window, expiring)
+// expiring tells if m soon does.
+func (r *roster) expiring(m Material) []*trouble {
+	window := cmp.Or(r.limits[rule.TUFExpiring].Window, expiresSoon)
 	if m.Expires.IsZero() || time.Until(m.Expires) >= window {
 		return nil
 	}
@@ -301,7 +305,7 @@ func (m *Monitor) listed(l Log, added bool) (*tail, error) {
 	if at := slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Origin == l.Origin }); at >= 0 {
 		return m.tails[at], nil
 	}
-	t, err := newTail(l, m.options, m.seal)
+	t, err := m.newTail(l)
 	if err != nil {
 		return nil, err
 	}
@@ -353,6 +357,13 @@ type TrustStatus struct {
 	LeftOut []LeftOut // logs that it names and that are not followed
 	Pending int       // events that some sink has not taken
 	Alerts  []Event   // newest first, at most 20
+}
+
+// expiry returns when the material seen last expires; zero: never, or none was seen.
+func (r *roster) expiry() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.expires
 }
 
 func (r *roster) trustStatus() TrustStatus {

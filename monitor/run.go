@@ -267,6 +267,7 @@ func (t *tail) met(c rule.Class) {
 // queued notes an event that was just committed, and wakes the couriers.
 func (t *tail) queued(e Event) {
 	t.log.Info("event raised", "origin", e.Origin, "index", e.Index, "size", e.Size, "key", string(e.Rule))
+	t.metrics.alerts.WithLabelValues(string(e.Rule), e.Severity.String()).Inc()
 	t.mu.Lock()
 	t.class = rule.Worse(t.class, e.Class())
 	if t.raised = append(t.raised, e); len(t.raised) > maxPending {

@@ -217,3 +217,15 @@ func decodeState(data []byte) (*state, error) {
 	s.Version, s.bytes = stateVersion, len(data)
 	return s, nil
 }
+
+// waitingFor adds to waiting how many events each sink has not taken.
+func (s *state) waitingFor(waiting map[string]int) {
+	for _, p := range s.Outbox {
+		for sink := range p.Sinks {
+			waiting[sink]++
+		}
+	}
+	for _, p := range s.Parcels {
+		waiting[p.Sink] += p.Count
+	}
+}

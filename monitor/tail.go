@@ -78,6 +78,7 @@ type tail struct {
 	maxOutbox  int // bytes of the state at which it does
 	chunkBytes int // of events that are committed at once
 	limits     limits
+	metrics    *metrics
 	survey     *survey           // of the log's onlookers; nil: this is not of a log
 	shownBy    map[string]string // names of the onlookers, by the note; of the goroutine that steps
 	listed     bool              // it is of a Roster
@@ -95,6 +96,7 @@ type tail struct {
 	upTo       time.Time         // when the last step without error began: all that was there then is matched
 	checked    time.Time         // last step without error
 	lastErr    error             // of the last step
+	lost       bool              // the checkpoint seen last does not satisfy the policy
 	staleSince time.Time         // when the checkpoint was first found stale, without break
 }
 
@@ -150,7 +152,7 @@ func (t *tail) read(ctx context.Context, st *state, verified, cp policy.Checkpoi
 	if err != nil {
 		return err
 	}
-	w := &walk{tail: t, state: st, cp: cp, after: verified, tree: tr, reach: reach, book: st.Book.Clone(), usage: st.Usage.clone()}
+	w := &walk{tail: t, state: st, cp: cp, counted: int64(reach.End()), after: verified, tree: tr, reach: reach, book: st.Book.Clone(), usage: st.Usage.clone()}
 	t.rules.Attend(w.book, int64(reach.End()))
 	return w.run(ctx)
 }
@@ -212,6 +214,7 @@ func (t *tail) consistent(ctx context.Context, verified, cp policy.Checkpoint, t
 	if err != nil {
 		return err
 	}
+	t.checkedConsistency(was == tlog.Hash(verified.Root()))
 	if was == tlog.Hash(verified.Root()) {
 		return nil
 	}

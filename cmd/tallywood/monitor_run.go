@@ -4,6 +4,10 @@ import (
 	"context"
 	"flag"
 	"log/slog"
+
+	"golang.org/x/sync/errgroup"
+
+	"tallywood/internal/stack"
 )
 
 func monitorRunCommand() command {
@@ -11,7 +15,8 @@ func monitorRunCommand() command {
 		short: "go on until it is stopped",
 		long: `
 Follows the logs of the configuration, and tells the sinks what it finds, until it is stopped
-(SIGTERM or Ctrl-C). What it does is logged to the standard error as JSON.`,
+(SIGTERM or Ctrl-C). What it does is logged to the standard error as JSON. metrics_address of the
+configuration serves metrics for Prometheus.`,
 		run: monitorRun}
 }
 
@@ -24,9 +29,15 @@ func monitorRun(ctx context.Context, t terminal, fs *flag.FlagSet, args []string
 	if err != nil {
 		return err
 	}
-	m, err := openMonitor(cfg, logger(t.err, slog.LevelInfo, true))
+	log := logger(t.err, slog.LevelInfo, true)
+	m, err := openMonitor(cfg, log)
 	if err != nil {
 		return err
 	}
-	return m.Run(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	if cfg.MetricsAddress != "" {
+		g.Go(func() error { return stack.ServeMonitorMetrics(ctx, m, cfg.MetricsAddress, log) })
+	}
+	g.Go(func() error { return m.Run(ctx) })
+	return g.Wait()
 }

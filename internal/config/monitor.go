@@ -16,6 +16,9 @@ type Monitor struct {
 	Evidence string `yaml:"evidence,omitempty"`
 	// How often to look. Default: 2s if every log is on a loopback address, else 10s.
 	Poll Duration `yaml:"poll,omitempty"`
+	// HOST:PORT of a listener for Prometheus, of "tallywood monitor run"; a server that runs the monitor
+	// has its own. Default: no listener.
+	MetricsAddress string `yaml:"metrics_address,omitempty"`
 	// The logs to follow.
 	Logs []MonitorLog `yaml:"logs"`
 	// URLs of the pages of other monitors: the checkpoints that they show are compared with ours.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"time"
 )
@@ -139,6 +140,11 @@ func (m *Monitor) checkLogs() error {
 	}
 	if len(m.Logs) == 0 {
 		errs = append(errs, errors.New("logs is empty: there is nothing to follow"))
+	}
+	if m.MetricsAddress != "" {
+		if _, _, err := net.SplitHostPort(m.MetricsAddress); err != nil {
+			errs = append(errs, fmt.Errorf("metrics_address %q is not HOST:PORT", m.MetricsAddress))
+		}
 	}
 	for _, u := range m.Peers {
 		if !isURL(u) {

@@ -45,6 +45,17 @@ func TestStartIsAnEntryTheHeadOrATime(t *testing.T) {
 	}
 }
 
+func TestMetricsAddress(t *testing.T) {
+	text := "state: s\nmetrics_address: ADDRESS\nlogs:\n  - {origin: o, url: \"http://127.0.0.1:1\", vkey: v, policy: none}\nidentities: []\nnotify: {all: {jsonl: e}}\n"
+	m, err := config.ParseMonitor([]byte(strings.Replace(text, "ADDRESS", "127.0.0.1:9090", 1)), "/", env(nil))
+	if err != nil || m.MetricsAddress != "127.0.0.1:9090" {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	if _, err := config.ParseMonitor([]byte(strings.Replace(text, "ADDRESS", "localhost", 1)), "/", env(nil)); err == nil || !strings.Contains(err.Error(), "HOST:PORT") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestFreshnessIsOrdered(t *testing.T) {
 	m, err := monitorLog(t, ", freshness: {warn: 2h, critical: 3h}")
 	if err != nil || m.Logs[0].Freshness != (config.Freshness{Warn: config.Duration(2 * time.Hour), Critical: config.Duration(3 * time.Hour)}) {

@@ -31,6 +31,7 @@ logs:
       ct.localhost: %s/logs/certificates
 identities:
   - {name: alice, email: alice@example.com}
+rules: {tuf.log-added: {}, tuf.root-changed: {}}
 notify:
   all: {jsonl: %s.jsonl}
 `, name, source, filepath.Join(s.client, "policy.txt"), s.url, s.url, s.url, name))
@@ -55,7 +56,7 @@ notify:
 		return strings.Contains(readFile(t, s.client, "signing_config.v0.2.json"), "signatures-2")
 	})
 	sign()
-	check("file", 0,
+	check("file", 5, "info: tuf.log-added", `log "log-2.localhost" was added`, "warning: tuf.root-changed",
 		"(log-2.localhost, entry 0)", "(ct.localhost, entry 1)", "log-2.localhost: 1 of 1 entries verified", "log.localhost: 1 of 1 entries verified")
 	check("file", 0, "log-2.localhost: 1 of 1 entries verified")
 	check("tuf", 0, "(ct.localhost, entry 1)") // it has not heard of it

@@ -148,6 +148,9 @@ func (r *statusRecorder) Unwrap() http.ResponseWriter { return r.ResponseWriter 
 // metricsHandler serves the figures of the stack and of its witnesses.
 func (s *Stack) metricsHandler() http.Handler {
 	s.metrics.registry.MustRegister(&logCollector{s.parts})
+	if s.cfg.Monitor != nil {
+		s.metrics.registry.MustRegister(&monitorCollector{s.monitor.Load})
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	for _, w := range s.witnesses {
