@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"io/fs"
 	"os"
@@ -184,7 +185,7 @@ func parseFeed(data []byte) (*atomFeed, error) {
 func newEntry(e monitor.Event) atomEntry {
 	at := e.Time.UTC().Format(time.RFC3339)
 	entry := atomEntry{ID: urnUUID + uuid(e.ID), Title: title(e), Updated: at, Published: at,
-		Content: atomContent{Type: "text", Text: plain(e)}}
+		Content: atomContent{Type: "html", Text: "<pre>" + html.EscapeString(plain(e)) + "</pre>"}}
 	entry.Categories = []atomCategory{{Term: string(e.Rule), Scheme: "tag:tallywood,2026:rule"},
 		{Term: e.Severity.String(), Scheme: "tag:tallywood,2026:severity"}}
 	return entry

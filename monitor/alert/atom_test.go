@@ -111,7 +111,7 @@ func TestFeedIsValidAndSurvivesRestarts(t *testing.T) {
 		t.Errorf("feed %s", first)
 	}
 	if e := first.Entries[0]; e.ID != "urn:uuid:00000000-0000-0000-0000-000000000001" || !strings.Contains(e.Title, "tool releases") ||
-		!strings.Contains(e.Content.Value, "a <b> & c") || e.Content.Type != "text" || len(e.Categories) != 2 {
+		!strings.Contains(e.Content.Value, "<pre>a &lt;b&gt; &amp; c\n") || e.Content.Type != "html" || len(e.Categories) != 2 {
 		t.Errorf("entry %+v %+v", e, e.Content)
 	}
 	if err := os.Chmod(path, 0o640); err != nil {
@@ -151,7 +151,7 @@ func TestFeedTakesAnything(t *testing.T) {
 		t.Fatal(err)
 	}
 	feed := readFeed(t, path)
-	if len(feed.Entries) != 1 || !strings.HasPrefix(feed.Entries[0].Content.Value, "</content><entry>]]>\ufffd\ufffd\ufffd\ufffd&amp;") {
+	if len(feed.Entries) != 1 || !strings.HasPrefix(feed.Entries[0].Content.Value, "<pre>&lt;/content&gt;&lt;entry&gt;]]&gt;\ufffd\ufffd\ufffd\ufffd&amp;amp;\n") {
 		t.Errorf("feed %s", feed)
 	}
 }

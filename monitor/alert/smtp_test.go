@@ -211,7 +211,7 @@ func openSMTP(t *testing.T, o alert.SMTPOptions) *alert.SMTP {
 
 func alarm(n int) monitor.Event {
 	e := event(n)
-	e.Rule, e.Severity, e.Identity = rule.IDUnexpected, rule.Critical, "tool releases"
+	e.Rule, e.Severity, e.Identity, e.Issuer = rule.IDUnexpected, rule.Critical, "tool releases", "https://evil.example"
 	e.Reasons = []rule.Reason{{Rule: rule.IDUnexpected, Severity: rule.Critical, Text: "another issuer", Field: "issuer",
 		Expected: []string{"https://good.example"}, Seen: "https://evil.example"}}
 	return e
@@ -278,6 +278,9 @@ func checkMail(t *testing.T, data []byte, e monitor.Event) {
 	text, err := io.ReadAll(quotedprintable.NewReader(msg.Body))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "\nIssuer:") {
+		t.Errorf("the issuer is there twice:\n%s", text)
 	}
 	for _, want := range []string{"a <b> & c", "Expected issuer:     https://good.example\r\n", "Seen issuer:         https://evil.example\r\n",
 		"Evidence:            evidence/x\r\n", "Event:               " + e.ID} {

@@ -53,18 +53,19 @@ func facts(e monitor.Event) []Fact {
 		add("Log", e.Origin)
 		return all
 	}
-	compared := false
+	compared, issuer := false, false
 	for _, r := range e.Reasons {
 		if r.Field != "" {
-			compared = true
+			compared, issuer = true, issuer || r.Field == "issuer"
 			add("Expected "+r.Field, strings.Join(r.Expected, " or "))
 			add("Seen "+r.Field, orNone(r.Seen))
 		}
 	}
-	if !compared && len(e.Expected) > 0 {
+	switch {
+	case !compared && len(e.Expected) > 0:
 		add("Expected issuer", strings.Join(e.Expected, " or "))
 		add("Seen issuer", orNone(e.Issuer))
-	} else {
+	case !issuer:
 		add("Issuer", e.Issuer)
 	}
 	add("Subject", e.Subject)
