@@ -21,7 +21,7 @@ type scenario struct {
 }
 
 // scenarios has at least one scenario for each rule.
-var scenarios = concat(logScenarios, identityScenarios, buildScenarios,
+var scenarios = concat(logScenarios, witnessScenarios, trustScenarios, identityScenarios, buildScenarios,
 	memoryScenarios, authorizeScenarios, entryScenarios, incidents)
 
 func concat(lists ...[]scenario) (all []scenario) {

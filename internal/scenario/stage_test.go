@@ -74,10 +74,13 @@ type stage struct {
 
 	log, ct         *mint.Log
 	logSite, ctSite *site
-	extra           *site  // for whatever else a story serves
-	settings        string // of the configuration, beside state, logs, trust and notify
-	begins          int64  // first entry that the monitor reads
-	issued          int64  // certificates
+	extra           *site       // for whatever else a story serves
+	settings        string      // of the configuration, beside state, logs, trust and notify
+	onLog           string      // further keys of the signature log in the configuration
+	moreLogs        string      // further logs in it
+	listed          []*mint.Log // by trust material
+	begins          int64       // first entry that the monitor reads
+	issued          int64       // certificates
 	told            []monitor.Event
 	classes         []rule.Class // of the checks so far
 	read            int          // bytes of the file of events
@@ -153,8 +156,9 @@ func (s *stage) replace(word string, value any) {
 func (s *stage) configuration() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "state: ./state\nlogs:\n")
-	fmt.Fprintf(&b, "  - {origin: %s, url: %q, vkey: %q, policy: log.policy, start: %d}\n", origin, s.logSite.url, s.log.VKey, s.begins)
+	fmt.Fprintf(&b, "  - {origin: %s, url: %q, vkey: %q, policy: log.policy, start: %d%s}\n", origin, s.logSite.url, s.log.VKey, s.begins, s.onLog)
 	fmt.Fprintf(&b, "  - {origin: %s, url: %q, vkey: %q, policy: ct.policy, kind: ct, start: %d}\n", ctOrigin, s.ctSite.url, s.ct.VKey, s.begins)
+	b.WriteString(s.moreLogs)
 	b.WriteString("cas: authority.pem\nct_keys: [ct-keys.pem]\nnotify: {all: {jsonl: events.jsonl}}\n")
 	b.WriteString(strings.NewReplacer("EXTRA", s.extra.url, "DIR", s.dir).Replace(s.settings))
 	return b.String()
