@@ -339,7 +339,7 @@ func pages(t *testing.T) []string {
 
 var (
 	mention = regexp.MustCompile(`(tallywood(?:-witness)?) ([a-z][a-z-]*)((?: [^\n` + "`" + `]*)?)`)
-	flagged = regexp.MustCompile(`--([a-z][a-z-]*)`)
+	flagged = regexp.MustCompile(`--([a-z][a-z0-9-]*)`)
 )
 
 // TestCommandsAndFlagsInThePagesExist asks the programs' help for each that a page mentions.
