@@ -104,5 +104,8 @@ func TestMonitorPage(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("monitor run ended with %v\n%s", err, stderr)
 	}
+	if feed := readFile(t, p.dir, "pages/feed.xml"); strings.Count(feed, "<entry>") != 1 {
+		t.Errorf("the feed is\n%s", feed)
+	}
 	p.done(t)
 }
