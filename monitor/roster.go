@@ -274,7 +274,7 @@ func (r *roster) enlist(ctx context.Context, k known) error {
 	defer r.mu.Unlock()
 	for _, l := range left {
 		if !slices.Contains(r.left, l) {
-			r.log.Warn("log is not followed", "origin", l.Log, "err", l.Why)
+			r.log.Info("log is not followed", "origin", l.Log, "err", l.Why)
 		}
 	}
 	r.left = left
