@@ -13,15 +13,23 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v4"
 
 	"tallywood/internal/keys"
+	"tallywood/monitor"
 	"tallywood/storage/mem"
 	"tallywood/witness"
 	"tallywood/witness/bastion"
 )
 
-const rulesFile = "prometheus/tallywood-witness.rules.yml"
+// The files of rules, and of what they are tried with.
+const (
+	rulesFile        = "prometheus/tallywood-witness.rules.yml"
+	rulesTest        = "prometheus/tallywood-witness.test.yml"
+	monitorRulesFile = "prometheus/tallywood-monitor.rules.yml"
+	monitorRulesTest = "prometheus/tallywood-monitor.test.yml"
+)
 
 // promtool returns Prometheus's tool, of Debian's package; it is taken out of that, not installed.
 func promtool(t *testing.T) string {
@@ -40,25 +48,28 @@ func promtool(t *testing.T) string {
 // each of them raised where it is.
 func TestAlertRules(t *testing.T) {
 	tool := promtool(t)
-	output(t, exec.Command(tool, "check", "rules", "--lint=all", "--lint-fatal", rulesFile))
-	output(t, exec.Command(tool, "test", "rules", "prometheus/tallywood-witness.test.yml"))
-	text, err := os.ReadFile("prometheus/tallywood-witness.test.yml")
-	must(t, err)
-	if want := fmt.Sprintf("value: %d}]", len(alertRules(t))); !strings.Contains(string(text), want) {
-		t.Errorf("the test of the rules does not demand that all %d fire", len(alertRules(t)))
+	for rules, tests := range map[string]string{rulesFile: rulesTest, monitorRulesFile: monitorRulesTest} {
+		output(t, exec.Command(tool, "check", "rules", "--lint=all", "--lint-fatal", rules))
+		output(t, exec.Command(tool, "test", "rules", tests))
+		text, err := os.ReadFile(tests)
+		must(t, err)
+		all := alertRules(t, rules)
+		if want := fmt.Sprintf("value: %d}]", len(all)); !strings.Contains(string(text), want) {
+			t.Errorf("%s does not demand that all %d fire", tests, len(all))
+		}
 	}
 }
 
 // A rule is an alert of the file.
 type rule struct{ Alert, Expr, For string }
 
-func alertRules(t *testing.T) []rule {
+func alertRules(t *testing.T, name string) []rule {
 	t.Helper()
-	text, err := os.ReadFile(rulesFile)
+	text, err := os.ReadFile(name)
 	must(t, err)
 	var file struct{ Groups []struct{ Rules []rule } }
 	must(t, yaml.Load(text, &file))
-	if len(file.Groups) != 1 || len(file.Groups[0].Rules) < 10 {
+	if len(file.Groups) != 1 || len(file.Groups[0].Rules) < 7 {
 		t.Fatalf("the rules are %+v", file)
 	}
 	return file.Groups[0].Rules
@@ -88,7 +99,7 @@ func TestAlertRulesNameMetricsThatExist(t *testing.T) {
 	if len(there) < 15 {
 		t.Fatalf("the witness has the metrics %v", there)
 	}
-	for _, r := range alertRules(t) {
+	for _, r := range alertRules(t, rulesFile) {
 		names := metricName.FindAllString(r.Expr, -1)
 		if len(names) == 0 && r.Alert != "TallywoodWitnessDown" {
 			t.Errorf("%s names no metric", r.Alert)
@@ -117,10 +128,34 @@ func TestEveryAlertIsInTheRunbook(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^### (\S+)$`).FindAllStringSubmatch(string(text), -1) {
 		headings = append(headings, m[1])
 	}
-	for _, r := range alertRules(t) {
+	for _, r := range alertRules(t, rulesFile) {
 		alerts = append(alerts, r.Alert)
 	}
 	if !slices.Equal(headings, alerts) {
 		t.Errorf("docs/witness-runbook.md has\n%v\nthe rules\n%v", headings, alerts)
+	}
+}
+
+// TestMonitorAlertRulesNameMetricsThatExist asks a monitor which metrics it has.
+func TestMonitorAlertRulesNameMetricsThatExist(t *testing.T) {
+	m := &monitor.Monitor{}
+	ch := make(chan *prometheus.Desc, 100)
+	m.Describe(ch)
+	close(ch)
+	there := ""
+	for d := range ch {
+		there += d.String()
+	}
+	name := regexp.MustCompile(`monitor_[a-z_]+`)
+	for _, r := range alertRules(t, monitorRulesFile) {
+		names := name.FindAllString(r.Expr, -1)
+		if len(names) == 0 && r.Alert != "TallywoodMonitorDown" {
+			t.Errorf("%s names no metric", r.Alert)
+		}
+		for _, n := range names {
+			if !strings.Contains(there, fmt.Sprintf("fqName: %q", n)) {
+				t.Errorf("%s names %s, which no monitor has", r.Alert, n)
+			}
+		}
 	}
 }

@@ -95,7 +95,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m *Monitor) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.metrics.vectors() {
+	for _, c := range newMetrics().vectors() { // of any Monitor the same
 		c.Describe(ch)
 	}
 	for _, d := range []*prometheus.Desc{descSize, descScanned, descLag, descAge, descCosigned, descQuorum, descQueue, descSuccess,
