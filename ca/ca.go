@@ -53,6 +53,8 @@ type Options struct {
 	CTLog CTLog
 	// NoCT issues certificates that no log has seen and that most clients refuse.
 	NoCT bool
+	// Recorder keeps a record of every certificate, made before anything is signed; nil: none is kept.
+	Recorder Recorder
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Log receives warnings about the chain; nil discards them.
@@ -65,6 +67,7 @@ type CA struct {
 	rawChain [][]byte
 	signer   signer
 	ctLog    CTLog
+	recorder Recorder // nil: none
 	now      func() time.Time
 	notAfter time.Time // of the certificate in the chain that ends first
 }
@@ -96,7 +99,7 @@ func New(o Options) (*CA, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	c := &CA{chain: o.Chain, signer: s, ctLog: o.CTLog, now: now, notAfter: o.Chain[0].NotAfter}
+	c := &CA{chain: o.Chain, signer: s, ctLog: o.CTLog, recorder: o.Recorder, now: now, notAfter: o.Chain[0].NotAfter}
 	for _, cert := range o.Chain {
 		c.rawChain = append(c.rawChain, cert.Raw)
 		if cert.NotAfter.Before(c.notAfter) {
@@ -131,6 +134,9 @@ func (c *CA) Issue(ctx context.Context, pub crypto.PublicKey, id oidc.Identity) 
 	}
 	p, err := c.profile(pub, id, now)
 	if err != nil {
+		return Certificate{}, err
+	}
+	if err := c.record(ctx, p, id); err != nil {
 		return Certificate{}, err
 	}
 	last := extension{}

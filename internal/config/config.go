@@ -117,6 +117,10 @@ type CA struct {
 	CTLog string `yaml:"ct_log"`
 	// Issuers file, in Fulcio's schema.
 	Issuers string `yaml:"issuers"`
+	// File to which one line of JSON is appended for every certificate before it is issued; when it
+	// cannot be, none is. Monitors compare the certificate log with it (x.ca-issued-not-in-ca-audit).
+	// Default: none.
+	AuditFile string `yaml:"audit_file,omitempty"`
 }
 
 // TSA is the timestamp authority.
@@ -418,6 +422,7 @@ func (c *Config) resolve() error {
 	if c.CA != nil {
 		path(&c.CA.Chain)
 		path(&c.CA.Issuers)
+		path(&c.CA.AuditFile)
 	}
 	if c.TSA != nil {
 		path(&c.TSA.Chain)

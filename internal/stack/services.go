@@ -145,7 +145,13 @@ func (s *Stack) newCA(ctLog ca.CTLog, open keyOpener) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	authority, err := ca.New(ca.Options{Chain: chain, Signer: signer, CTLog: ctLog, Log: s.log})
+	o := ca.Options{Chain: chain, Signer: signer, CTLog: ctLog, Log: s.log}
+	if s.cfg.CA.AuditFile != "" {
+		if o.Recorder, err = ca.NewAuditFile(s.cfg.CA.AuditFile); err != nil {
+			return nil, err
+		}
+	}
+	authority, err := ca.New(o)
 	if err != nil {
 		return nil, err
 	}
