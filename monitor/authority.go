@@ -18,8 +18,12 @@ type authority struct {
 	err error // why some cannot be used, as last found out
 }
 
-// authorize has the entries of all logs explained by a.
+// authorize has the entries of all logs explained by a, by the CA's records and by each other.
 func (m *Monitor) authorize(a Authorizations) {
+	m.audits = newAudits(m.options.Rules)
+	for _, t := range m.tails {
+		t.audits, t.peers = m.audits, m.all
+	}
 	if len(m.tails) > 0 {
 		m.tails[max(0, slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Kind == KindRekor }))].home = true
 	}
@@ -28,7 +32,7 @@ func (m *Monitor) authorize(a Authorizations) {
 	}
 	m.authority = &authority{Authorizations: a}
 	for _, t := range m.tails {
-		t.authority, t.peers = m.authority, m.all
+		t.authority = m.authority
 	}
 }
 
@@ -93,10 +97,10 @@ func (t *tail) refresh(ctx context.Context, fresh bool) error {
 	return err
 }
 
-// blind keeps account of how long authorizations cannot be used, and raises authorize.unusable when
+// blind keeps account of how long authorizations, or the CA's records, cannot be used, and raises authorize.unusable when
 // that is too long. One log does so for all.
 func (t *tail) blind(ctx context.Context, why error) error {
-	if !t.home || t.authority == nil {
+	if !t.home || t.authority == nil && len(t.audits.files) == 0 {
 		return nil
 	}
 	st, err := t.journal.load(ctx)

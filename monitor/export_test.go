@@ -3,9 +3,11 @@ package monitor
 import (
 	"crypto"
 	"errors"
+	"strings"
 	"time"
 
 	"tallywood/monitor/rule"
+	"tallywood/witness/policy"
 )
 
 // DecodeState reads and writes again a state object.
@@ -124,3 +126,27 @@ func (m *Monitor) SetRosterPoll(d time.Duration) {
 		r.poll = d
 	}
 }
+
+// Counterparts returns the origin of the certificate log that an entry with an SCT is compared with,
+// of one with a key of type 0x05 and one of which the log ID is not known.
+func Counterparts(vkey, other, sct string) (string, error) {
+	key, err := policy.ParseVKey(vkey)
+	if err != nil {
+		return "", err
+	}
+	rules, err := rule.New(rule.Options{Identities: []rule.Identity{{Name: "me", Email: "a@b.c", Rules: map[rule.ID]rule.Params{rule.XEntryWithoutCert: {}}}}})
+	if err != nil {
+		return "", err
+	}
+	t := &tail{rules: rules}
+	known, unknown := &tail{cfg: Log{Kind: KindCT, Origin: key.Name()}, key: key}, &tail{cfg: Log{Kind: KindCT, Origin: other}}
+	t.peers = func() []*tail { return []*tail{t, unknown, known} }
+	var origins []string
+	for _, o := range t.counterparts(waiting{Event: Event{Rule: rule.XEntryWithoutCert, Identity: "me"}, Facts: rule.Facts{SCTs: sct}}) {
+		origins = append(origins, o.cfg.Origin)
+	}
+	return strings.Join(origins, " "), nil
+}
+
+// ParseAuditLine returns what a line of a CA's record is looked up by.
+var ParseAuditLine = parseAuditLine

@@ -79,3 +79,19 @@ func FuzzDecodeEntry(f *testing.F) {
 		rules.MatchBytes(e)
 	})
 }
+
+// FuzzAuditLine: whatever is in a CA's record, it is an error or looked up by something.
+func FuzzAuditLine(f *testing.F) {
+	hash := bytes.Repeat([]byte("ab"), 32)
+	for _, line := range []string{"", "00:ff:12", `{"serial":"abc"}`, `{"certificate":"sha256:`, `{"certificate":"x"}`, `{}`, `{"serial":"1"}{}`,
+		string(hash), "sha256:" + string(hash), `{"certificate":"sha256:` + string(hash) + `"}`} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		key, err := monitor.ParseAuditLine(line)
+		again, againErr := monitor.ParseAuditLine(append(line, '\r', '\n'))
+		if key != again || (err == nil) != (againErr == nil) {
+			t.Errorf("%q is %x, %v; with an end of line %x, %v", line, key, err, again, againErr)
+		}
+	})
+}

@@ -226,6 +226,10 @@ func (t *tail) search(identity, m string, due, since time.Time) (found bool, why
 func (t *tail) readAt(due time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	// The newest checkpoint may be one of which the entries could not be had.
+	if st := t.journal.peek(); st == nil || st.Next < t.size {
+		return false
+	}
 	ended := !t.cfg.End.IsZero() && t.cfg.End.Before(due)
 	return t.upTo.After(due) && (t.cosigned.IsZero() || t.cosigned.After(due) || ended)
 }

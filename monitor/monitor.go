@@ -103,6 +103,7 @@ type Monitor struct {
 	seal      *seal
 	authority *authority // nil: no authorizations
 	metrics   *metrics
+	audits    *audits
 	rosters   []*roster
 
 	mu    sync.Mutex  // for all below
@@ -162,6 +163,7 @@ func New(o Options) (*Monitor, error) {
 		m.tails = append(m.tails, t)
 	}
 	errs = append(errs, m.setRosters(o.Rosters))
+	errs = append(errs, compared(o)...)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("configuring monitor: %w", err)
 	}

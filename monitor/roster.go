@@ -311,7 +311,7 @@ func (m *Monitor) listed(l Log, added bool) (*tail, error) {
 	}
 	t.listed = true
 	t.newKey = t.newKey || added
-	t.authority, t.peers, t.home = m.authority, m.all, len(m.tails) == 0
+	t.authority, t.audits, t.peers, t.home = m.authority, m.audits, m.all, len(m.tails) == 0
 	m.tails = append(m.tails, t)
 	if m.start != nil {
 		m.start(t)

@@ -305,6 +305,13 @@ func (t *tail) ended() bool {
 	return !t.cfg.End.IsZero() && time.Now().After(t.cfg.End)
 }
 
+// endedBefore reports whether the log took no entries any more at a time.
+func (t *tail) endedBefore(at time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.cfg.End.IsZero() && t.cfg.End.Before(at)
+}
+
 func (t *tail) sawCheckpoint(cp policy.Checkpoint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

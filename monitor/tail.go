@@ -65,6 +65,7 @@ type tail struct {
 
 	authority *authority     // nil: none
 	home      bool           // this log's events tell what is about all logs
+	audits    *audits        // the CA's records, of all logs
 	peers     func() []*tail // all logs, this one too
 	routes    map[string]Route
 	wake      map[string]chan struct{} // by sink: its outbox may have something new
@@ -153,8 +154,20 @@ func (t *tail) read(ctx context.Context, st *state, verified, cp policy.Checkpoi
 		return err
 	}
 	w := &walk{tail: t, state: st, cp: cp, counted: int64(reach.End()), after: verified, tree: tr, reach: reach, book: st.Book.Clone(), usage: st.Usage.clone()}
-	t.rules.Attend(w.book, int64(reach.End()))
+	t.rules.Attend(w.book, int64(reach.End()), passed(verified, cp))
 	return w.run(ctx)
+}
+
+// passed returns when, at the latest, what is not read any more was logged: before cp, and before
+// the checkpoint verified ahead of it, if any.
+func passed(verified, cp policy.Checkpoint) time.Time {
+	if _, last := cosigned(verified); !last.IsZero() {
+		return last
+	}
+	if _, last := cosigned(cp); !last.IsZero() {
+		return last
+	}
+	return time.Now()
 }
 
 // full reports whether following waits until sinks have taken events.

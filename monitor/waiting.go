@@ -65,6 +65,10 @@ func (t *tail) explain(w waiting) answer {
 		if t.authority != nil && t.authority.Explains(w.Event.Identity, w.Facts, w.logged()) {
 			return explained
 		}
+	case rule.XCertWithoutEntry, rule.XEntryWithoutCert:
+		return t.compare(w)
+	case rule.XIssuedUnexplained:
+		return t.audits.explain(w)
 	}
 	return unexplained
 }
@@ -82,7 +86,10 @@ func (h *hit) await(v rule.Verdict, at rule.Times) {
 		f := v.Finding
 		f.Rule, f.Severity, f.Reasons = w.Reason.Rule, w.Reason.Severity, []rule.Reason{w.Reason}
 		since := at.Now
-		if !at.Before.IsZero() && at.Before.Before(since) {
+		switch {
+		case !w.Since.IsZero():
+			since = w.Since
+		case !at.Before.IsZero() && at.Before.Before(since):
 			since = at.Before
 		}
 		h.waits = append(h.waits, deferred{f, since.Add(w.Grace), w.Facts})
@@ -93,7 +100,7 @@ func (h *hit) await(v rule.Verdict, at rule.Times) {
 // explained already.
 func (w *walk) settle(ctx context.Context, h *hit) {
 	h.waits = slices.DeleteFunc(h.waits, func(d deferred) bool {
-		alerted := slices.ContainsFunc(h.findings, func(f rule.Finding) bool {
+		alerted := !rule.Crosses(d.finding.Rule) && slices.ContainsFunc(h.findings, func(f rule.Finding) bool {
 			return f.Identity == d.finding.Identity && f.Severity >= rule.Warning
 		})
 		return alerted || w.explained(*h, d)
@@ -103,6 +110,7 @@ func (w *walk) settle(ctx context.Context, h *hit) {
 	}
 	w.refreshed = true             // once for each checkpoint: a busy log must not make us ask all the time
 	_ = w.tail.refresh(ctx, false) // ripe tells
+	_ = w.tail.audits.refresh()    // likewise
 	h.waits = slices.DeleteFunc(h.waits, func(d deferred) bool { return w.explained(*h, d) })
 }
 
@@ -116,15 +124,20 @@ func (t *tail) await(s *state, r report) []Event {
 	if len(s.Waiting) <= t.maxWaiting {
 		return nil
 	}
-	first := 0
+	first := slices.IndexFunc(s.Waiting, waiting.crosses)
 	for i, w := range s.Waiting {
-		if w.Due.Before(s.Waiting[first].Due) {
+		if first < 0 || w.Due.Before(s.Waiting[first].Due) && (w.crosses() || !s.Waiting[first].crosses()) {
 			first = i
 		}
 	}
 	w := s.Waiting[first]
 	s.Waiting = slices.Delete(s.Waiting, first, first+1)
-	if t.explain(w) == explained {
+	switch a := t.explain(w); {
+	case a == explained:
+		return nil
+	case w.crosses() && (a == undecided || w.Due.After(time.Now())):
+		t.log.Warn("too many entries wait for what another log has: giving up on one", "origin", w.Event.Origin, "index", w.Event.Index, "key", string(w.Event.Rule))
+		t.met(rule.Operational)
 		return nil
 	}
 	return []Event{t.raiseWaiting(s, w)}
@@ -147,7 +160,10 @@ func (t *tail) ripe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	why := t.refresh(ctx, false)
+	why, auditErr := t.refresh(ctx, false), t.audits.refresh()
+	if auditErr != nil {
+		t.met(rule.Operational)
+	}
 	gone, due := t.sift(st.Waiting)
 	if len(due) > 0 {
 		why = t.refresh(ctx, true)
@@ -161,7 +177,7 @@ func (t *tail) ripe(ctx context.Context) error {
 			due[i].Event.Summary += "; " + clipped(why.Error(), maxWhy)
 		}
 	}
-	return errors.Join(t.settleWaiting(ctx, gone, due), t.blind(ctx, why), t.missing(ctx))
+	return errors.Join(t.settleWaiting(ctx, gone, due), t.blind(ctx, errors.Join(why, auditErr)), t.missing(ctx))
 }
 
 // sift tells the entries that are explained, and those that are due and not.
@@ -234,6 +250,9 @@ func together(due []waiting) (events, absorbed []waiting) {
 	}
 	return events, absorbed
 }
+
+// crosses reports whether w waits for another log, or for the CA's record.
+func (w waiting) crosses() bool { return rule.Crosses(w.Event.Rule) }
 
 // waits returns how many entries wait, and until when the first does.
 func (s *state) waits() (n int, first time.Time) {

@@ -7,13 +7,15 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // maxStrangers is how many identities a Book remembers that are not watched any more: one that is
 // taken out of the configuration by mistake, and put back, is not a new one.
 const maxStrangers = 64
 
-// everyone is the name under which a Book keeps what concerns all identities; none is called so.
+// everyone is the name under which a Book keeps what concerns all identities, and the audit of what
+// concerns none; no identity is called so.
 const everyone = ""
 
 // A Book is what the rules remember of the entries of one log: what is usual for an identity. It is
@@ -29,16 +31,17 @@ type Book struct {
 
 // memory is what a Book holds of one identity.
 type memory struct {
-	Whole      bool    `json:"whole,omitempty"` // watched since the log was empty
-	Last       int64   `json:"last,omitempty"`  // Unix time of the newest entry; 1: not known
-	Burst      *burst  `json:"burst,omitempty"` // see there, as for all below
-	FanOut     []group `json:"fan_out,omitempty"`
-	Refs       recall  `json:"refs,omitzero"`
-	Visibility recall  `json:"visibility,omitzero"`
-	Kept       recall  `json:"kept_keys,omitzero"`
-	Once       recall  `json:"keys,omitzero"`
-	Subjects   recall  `json:"subjects,omitzero"`
-	Signed     recall  `json:"signed,omitzero"`
+	Whole      bool          `json:"whole,omitempty"` // watched since the log was empty
+	Last       int64         `json:"last,omitempty"`  // Unix time of the newest entry; 1: not known
+	Burst      *burst        `json:"burst,omitempty"` // see there, as for all below
+	FanOut     []group       `json:"fan_out,omitempty"`
+	Refs       recall        `json:"refs,omitzero"`
+	Visibility recall        `json:"visibility,omitzero"`
+	Kept       recall        `json:"kept_keys,omitzero"`
+	Once       recall        `json:"keys,omitzero"`
+	Subjects   recall        `json:"subjects,omitzero"`
+	Signed     recall        `json:"signed,omitzero"`
+	Issued     *certificates `json:"certificates,omitempty"`
 }
 
 // clone returns a copy that shares nothing with m that is ever changed.
@@ -55,6 +58,9 @@ func (m *memory) clone() *memory {
 	}
 	for _, r := range []*recall{&c.Refs, &c.Visibility, &c.Kept, &c.Once, &c.Subjects, &c.Signed} {
 		*r = slices.Clone(*r)
+	}
+	if m.Issued != nil {
+		c.Issued = &certificates{Since: m.Issued.Since, Seen: slices.Clone(m.Issued.Seen)}
 	}
 	return &c
 }
@@ -137,7 +143,7 @@ func (m *memory) check() error {
 	if m == nil {
 		return errors.New("nothing is there")
 	}
-	if m.Last < 0 {
+	if m.Last < 0 || m.Issued != nil && m.Issued.Since < 0 {
 		return errors.New("negative time")
 	}
 	if len(m.FanOut) > maxGroups {
@@ -153,15 +159,22 @@ type Verdict struct {
 	Waits  []Wait // reasons that count if nothing explains the entry in time
 }
 
-// Attend notes in b, before anything else is, that entries from index next on will be judged. It may
-// be called again with each step.
-func (s *Set) Attend(b *Book, next int64) {
+// Attend notes in b, before anything else is, that entries from index next on will be judged, and
+// that what was logged until then, a time, is not known. It may be called again with each step.
+func (s *Set) Attend(b *Book, next int64, until time.Time) {
 	if s == nil {
 		return
 	}
+	if next == 0 {
+		until = time.Time{}
+	}
 	for _, w := range s.watches {
-		if next == 0 && len(w.remembers) > 0 && b.identities[w.Name] == nil {
+		known := b.identities[w.Name]
+		if next == 0 && len(w.remembers) > 0 && known == nil {
 			b.of(w.Name).Whole = true
+		}
+		if w.crossed && (known == nil || known.Issued == nil) {
+			b.of(w.Name).Issued = &certificates{Since: unix(until)}
 		}
 	}
 	b.forgetStrangers(s.watches)

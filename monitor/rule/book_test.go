@@ -169,7 +169,7 @@ func newWatcher(t testing.TB, ids ...rule.Identity) *watcher {
 		t.Fatal(err)
 	}
 	w := &watcher{t, s, &rule.Book{}}
-	s.Attend(w.book, 0)
+	s.Attend(w.book, 0, monday)
 	return w
 }
 
@@ -335,7 +335,7 @@ func chainOf(ca *issuer) []*x509.Certificate { return []*x509.Certificate{ca.cer
 func remembering() rule.Identity {
 	id := github(map[rule.ID]rule.Params{rule.IDOffHours: {Days: []string{"mon"}}})
 	for _, r := range []rule.ID{rule.IDBurst, rule.IDFanOut, rule.IDRefDrift, rule.IDNewKey, rule.IDKeyReuse, rule.IDFirstUse,
-		rule.IDVisibilityChange, rule.EntryDuplicate, rule.EntryOutsideCert} {
+		rule.IDVisibilityChange, rule.EntryDuplicate, rule.EntryOutsideCert, rule.XCertWithoutEntry, rule.XEntryWithoutCert} {
 		id.Rules[r] = rule.Params{}
 	}
 	return id
@@ -430,7 +430,7 @@ func TestIdentitiesNoLongerWatched(t *testing.T) {
 		id := rule.Identity{Name: fmt.Sprintf("n%d", i), Email: "a@b.c", Rules: map[rule.ID]rule.Params{rule.IDFirstUse: {}}}
 		other := newWatcher(t, id)
 		other.book = w.book
-		other.set.Attend(other.book, 0)
+		other.set.Attend(other.book, 0, monday)
 		other.judge(newMaker(t).entry(use{at: time.Duration(i-300) * day}), rule.Times{})
 		w.book = other.book
 	}
@@ -458,7 +458,7 @@ func FuzzBook(f *testing.F) {
 	f.Add(data)
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`null`))
-	f.Add([]byte(`{"us":{"last":5,"burst":{"counts":[5,1,2,7],"slot":1,"in_slot":1},"fan_out":[{"key":1,"repositories":"AAAAAAAAAAEBMQ"}],"refs":"AAAAAAAAAAEA"}}`))
+	f.Add([]byte(`{"us":{"last":5,"burst":{"counts":[5,1,2,7],"slot":1,"in_slot":1},"fan_out":[{"key":1,"repositories":"AAAAAAAAAAEBMQ"}],"refs":"AAAAAAAAAAEA","certificates":{"since":5,"seen":""}}}`))
 	for _, bad := range []string{`{"us":null}`, `{"us":{"x":1}}`, `{"us":{"last":-1}}`, `{"us":{"refs":"AAAA"}}`, `{"us":{"refs":"AAAAAAAAAAEAAAAAAAAAAAEA"}}`,
 		`{"us":{"burst":{"counts":[5,0]}}}`, `{"us":{"burst":{"counts":[5]}}}`, `{"us":{"burst":{"raised":3}}}`} {
 		f.Add([]byte(bad))

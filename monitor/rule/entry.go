@@ -49,4 +49,9 @@ type Facts struct {
 	Ref         string `json:"ref,omitempty"`         // likewise
 	Repository  string `json:"repository,omitempty"`  // URI of the source repository
 	Certificate string `json:"certificate,omitempty"` // "sha256:hex" of the to-be-signed bytes without SCTs
+
+	// Of an entry that waits for another log, or for the CA's record.
+	Issued time.Time `json:"issued,omitzero"`  // when its certificate began to be valid
+	Serial string    `json:"serial,omitempty"` // its serial number, hex
+	SCTs   string    `json:"scts,omitempty"`   // the logs that promise to have it: their IDs, hex, with spaces between
 }

@@ -60,6 +60,7 @@ type watch struct {
 	retired  map[[32]byte]bool // keys and certificates of id.fingerprint-used
 
 	remembers []func(*judging) // the rules that need more than the entry, in order
+	crossed   bool             // some of them compare logs
 
 	// The same for entries of foreign repositories that called a workflow of the project, of which
 	// nothing but the issuer is expected; and for entries that are not the identity's.

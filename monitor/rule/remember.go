@@ -35,6 +35,16 @@ func (w *watch) remember() error {
 		}
 		w.remembers = append(w.remembers, judge)
 	}
+	_, unused := w.rule(XCertWithoutEntry)
+	_, unlogged := w.rule(XEntryWithoutCert)
+	audit, audited := w.rule(XIssuedUnexplained)
+	w.crossed = unused || unlogged
+	if w.crossed || audited {
+		w.remembers = append(w.remembers, newCrossing(w))
+	}
+	if audited && audit.File == "" {
+		errs = append(errs, fmt.Errorf("rule %q: no file, which would be the CA's record of what it issued", XIssuedUnexplained))
+	}
 	return errors.Join(errs...)
 }
 

@@ -147,7 +147,7 @@ func TestWhatIsUsual(t *testing.T) {
 func TestFirstUseOfALogReadFromItsMiddle(t *testing.T) {
 	w := newWatcher(t, mine(map[rule.ID]rule.Params{rule.IDFirstUse: {}}))
 	w.book = &rule.Book{}
-	w.set.Attend(w.book, 1000)
+	w.set.Attend(w.book, 1000, monday)
 	play(t, w, []use{{}, {at: day}, {at: 100 * day, want: rule.IDFirstUse}})
 }
 

@@ -15,8 +15,9 @@ const defaultGrace = 15 * time.Minute
 // explain it may be published after it.
 type Wait struct {
 	Reason Reason
-	Grace  time.Duration // since the entry was logged
-	Facts  Facts         // what the explanation is looked for by
+	Grace  time.Duration
+	Since  time.Time // what the grace begins with; zero: when the entry was logged
+	Facts  Facts     // what the explanation is looked for by
 }
 
 // await returns what of a match counts later, if nothing has been found wrong with it at once.
