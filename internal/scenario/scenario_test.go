@@ -22,13 +22,28 @@ type scenario struct {
 
 // scenarios has at least one scenario for each rule.
 var scenarios = concat(logScenarios, witnessScenarios, trustScenarios, identityScenarios, buildScenarios,
-	memoryScenarios, authorizeScenarios, entryScenarios, incidents)
+	memoryScenarios, authorizeScenarios, entryScenarios, crossScenarios, incidents)
 
 func concat(lists ...[]scenario) (all []scenario) {
 	for _, l := range lists {
 		all = append(all, l...)
 	}
 	return all
+}
+
+func TestEveryRuleHasAScenario(t *testing.T) {
+	has := map[rule.ID]bool{}
+	for _, s := range scenarios {
+		if _, ok := rule.Lookup(s.rule); !ok {
+			t.Errorf("rule %s is not in the catalogue", s.rule)
+		}
+		has[s.rule] = true
+	}
+	for _, r := range rule.All() {
+		if !has[r.ID] {
+			t.Errorf("rule %s has no scenario", r.ID)
+		}
+	}
 }
 
 // TestRulesFireOnWhatTheyAreForAlone plays each scenario.
