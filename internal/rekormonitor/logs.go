@@ -3,6 +3,7 @@ package rekormonitor
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"tallywood/witness/policy"
@@ -50,8 +51,8 @@ func (i *importer) shards() string {
 	var urls []string
 	for _, s := range i.peer.CTShards {
 		at, origin, named := strings.Cut(s, ",")
-		if !strings.HasPrefix(at, "http://") && !strings.HasPrefix(at, "https://") {
-			i.refuse("ctShards: %q is not a URL", at)
+		if !isURL(at) {
+			i.refuse("ctShards: %q is not an http(s) URL", at)
 			continue
 		}
 		if !named || origin == "" {
@@ -66,6 +67,11 @@ func (i *importer) shards() string {
 	return ", urls: {" + strings.Join(urls, ", ") + "}"
 }
 
+func isURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+}
+
 // oneLog returns the one log that is named by its key.
 func (i *importer) oneLog() string {
 	l := i.o.Logs
@@ -76,6 +82,8 @@ func (i *importer) oneLog() string {
 	}
 	if l.URL == "" {
 		i.refuse("--vkey needs --url: where the log is read")
+	} else if !isURL(l.URL) {
+		i.refuse("--url: %q is not an http(s) URL", l.URL)
 	}
 	if l.Policy == "" {
 		i.refuse("--vkey needs --policy: a tlog-policy, or the word none for a log without witnesses")

@@ -109,7 +109,7 @@ func TestWhatCannotBeImportedIsRefused(t *testing.T) {
 		"half a sink":           {"githubIssue: {repositoryOwner: a}\n", tuf, "githubIssue: repositoryName is missing"},
 		"no such authorities":   {"caRootsFile: nowhere.pem\n", tuf, "nowhere.pem"},
 		"intermediates alone":   {"caIntermediatesFile: intermediates.pem\n", tuf, "caRootsFile is not"},
-		"a shard that is none":  {"ctShards: [ct.example.org]\n", tuf, "is not a URL"},
+		"a shard that is none":  {"ctShards: [ct.example.org]\n", tuf, "is not an http(s) URL"},
 		"shards and one log":    {"ctShards: ['https://ct.example.org']\n", oneLog, "with --vkey one log is followed"},
 		"Rekor v1":              {"{}\n", rekormonitor.Logs{URL: "https://rekor.sigstore.dev/"}, "is a Rekor v1 log"},
 		"bad key":               {"{}\n", rekormonitor.Logs{URL: "https://a.example", VKey: "x", Policy: "none"}, "--vkey"},
