@@ -45,6 +45,6 @@ var details = map[rule.ID]string{
 	rule.CertBadSCT:         "It needs `ct_keys`, and the issuer's key in `cas` or a trusted root.",
 	rule.CertUnknownSCTLog:  "It needs `ct_keys`.",
 	rule.XCertWithoutEntry:  "`grace` is how long the signature may be late: 1h. The certificate log and the signature logs must be followed by one monitor.",
-	rule.XEntryWithoutCert:  "`grace` is how long the certificate may be late. The certificate log must be followed by the same monitor.",
-	rule.XIssuedUnexplained: "`file` is the authority's own record of what it issued; `grace` is how long it may be late.",
+	rule.XEntryWithoutCert:  "`grace` is how long the certificate may be late: 24h. The certificate log must be followed by the same monitor.",
+	rule.XIssuedUnexplained: "`file` is the authority's own record of what it issued; `grace` is how long it may be late: 15m.",
 }
