@@ -188,9 +188,9 @@ func (n *witnessNetwork) stops(t *testing.T) {
 		t.Errorf("%s: status %d after %v; want 503, for the policy cannot be met\n%s", n.state(), status, took, text)
 	}
 	// What was under way when the last witness went has been published by now, or never is.
-	before := n.watch.largest()
+	before := n.published(t)
 	time.Sleep(500 * time.Millisecond)
-	if after := n.watch.largest(); after != before {
+	if after := n.published(t); after != before {
 		t.Errorf("%s: size %d was published after size %d", n.state(), after, before)
 	}
 }

@@ -48,10 +48,18 @@ func (w *watcher) note(what string, note []byte) {
 	}
 }
 
-func (w *watcher) largest() int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.size
+// published returns the size of the checkpoint in the bucket. The watcher may be late to see it.
+func (n *witnessNetwork) published(t *testing.T) int64 {
+	t.Helper()
+	note, err := os.ReadFile(filepath.Join(n.dir, "objects/logs/net/checkpoint"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := n.policy.Open(note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Size()
 }
 
 // run watches until ctx ends.

@@ -31,7 +31,7 @@ const DevWitnesses = 3
 
 // devNames are the entries an unfinished first start may have left in a data directory.
 var devNames = []string{"keys", "client", "objects", "config.yaml", "issuers.yaml", "monitor.yaml",
-	"monitor-state", "events.jsonl", "evidence", "lost+found"}
+	"monitor-state", "events.jsonl", "evidence", "pages", "lost+found"}
 
 // A NotDataDirError reports a directory that `tallywood up` must not touch.
 type NotDataDirError struct {
