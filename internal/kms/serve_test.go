@@ -117,11 +117,12 @@ func (d *deployment) vkey(t *testing.T, uri, origin string) string {
 func (d *deployment) writeChains(t *testing.T) {
 	t.Helper()
 	d.rootKey = newECDSA(t, elliptic.P384())
-	root := template("root", 1)
+	now := time.Now() // of all: none may outlive its issuer, not by the second that passes between two
+	root := template("root", 1, now)
 	d.root = certify(t, root, root, d.rootKey.Public(), d.rootKey)
-	authority := template("issuer", 2)
+	authority := template("issuer", 2, now)
 	authority.MaxPathLenZero, authority.ExtKeyUsage = true, []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}
-	stamps := template("timestamps", 3)
+	stamps := template("timestamps", 3, now)
 	stamps.IsCA, stamps.KeyUsage = false, x509.KeyUsageDigitalSignature
 	stamps.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true,
 		Value: []byte{0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 8}}} // timeStamping; package x509 does not make it critical
@@ -137,9 +138,9 @@ func (d *deployment) writeChains(t *testing.T) {
 	}
 }
 
-func template(name string, serial int64) *x509.Certificate {
-	return &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().AddDate(5, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
+func template(name string, serial int64, now time.Time) *x509.Certificate {
+	return &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour),
+		NotAfter: now.AddDate(5, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
 }
 
 func certify(t testing.TB, template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) *x509.Certificate {
