@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -217,8 +218,15 @@ func TestSuiteNoticesLostState(t *testing.T) {
 		var current atomic.Pointer[http.Handler]
 		store := func() { h := ours(t, logs); current.Store(&h) }
 		store()
-		report := run(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*current.Load()).ServeHTTP(w, r) }), conformance.Options{
+		var alive sync.RWMutex // held by requests: what is restarted answers none of them afterwards
+		report := run(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			alive.RLock()
+			defer alive.RUnlock()
+			(*current.Load()).ServeHTTP(w, r)
+		}), conformance.Options{
 			Logs: logs, Only: []string{"restart/"}, Restart: func(context.Context) error {
+				alive.Lock()
+				defer alive.Unlock()
 				if !kept {
 					store()
 				}
