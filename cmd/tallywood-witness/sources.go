@@ -184,7 +184,7 @@ func (s *service) watch(ctx context.Context, hup <-chan os.Signal) {
 	stamps := s.sources.stamps()
 	// They were read at the start; now they are remembered, which takes as much memory once more.
 	debug.FreeOSMemory()
-	if _, err := s.takeFiles(ctx); err != nil {
+	if _, err := s.takeFiles(ctx); err != nil && ctx.Err() == nil { // else we are told to end
 		s.log.Error("remembering the logs", "err", err)
 	}
 	debug.FreeOSMemory()
