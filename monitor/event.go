@@ -35,6 +35,7 @@ type Event struct {
 	Certificate string        `json:"certificate,omitempty"` // its fingerprint, "sha256:hex"
 	RunURL      string        `json:"run_url,omitempty"`     // run invocation URI in the certificate
 	LogURL      string        `json:"log_url"`               // where the log is read
+	Page        string        `json:"page,omitempty"`        // URL of its page for people, if they have one
 
 	// When it was logged, as far as cosignatures tell: after the last checkpoint without the entry,
 	// before the first with it.
@@ -59,6 +60,7 @@ type Member struct {
 	Index    int64         `json:"index"`
 	Summary  string        `json:"summary"`
 	Evidence string        `json:"evidence"`
+	Page     string        `json:"page,omitempty"`
 }
 
 // Class returns the exit class of the event.

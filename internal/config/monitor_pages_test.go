@@ -27,6 +27,11 @@ func TestPagesOfAMonitor(t *testing.T) {
 	if err != nil || *m.Pages != (config.MonitorPages{Dir: "/srv/pages", Handled: "/etc/monitor/done.txt", Alerts: 10}) {
 		t.Errorf("got %+v, %v", m.Pages, err)
 	}
+	for _, u := range []string{"https://alerts.example.org", "http://127.0.0.1:8080/monitor/", "https://[::1]:80/a_b/%20c/"} {
+		if m, err = parsePages("pages: {dir: p, url: \"" + u + "\"}"); err != nil || m.Pages.URL != u {
+			t.Errorf("got %+v, %v; want the URL %s", m, err, u)
+		}
+	}
 	if m, err = parsePages(""); err != nil || m.Pages != nil {
 		t.Errorf("without pages: got %+v, %v", m.Pages, err)
 	}
@@ -34,13 +39,19 @@ func TestPagesOfAMonitor(t *testing.T) {
 
 func TestPagesThatCannotBe(t *testing.T) {
 	for text, want := range map[string]string{
-		"pages: {}":                          "dir is missing",
-		"pages: {dir: p, alerts: -1}":        "alerts is negative",
-		"pages: {dir: p, handeld: x}":        "handeld",
-		"pages: {dir: /var/lib}":             "private",
-		"pages: {dir: /var/lib/monitor}":     "private",
-		"pages: {dir: /}":                    "private",
-		"pages: {dir: p}\nevidence: p/proof": "private",
+		"pages: {}":                                        "dir is missing",
+		"pages: {dir: p, alerts: -1}":                      "alerts is negative",
+		"pages: {dir: p, handeld: x}":                      "handeld",
+		"pages: {dir: p, url: pages}":                      "not that of a directory",
+		"pages: {dir: p, url: \"ftp://a.example/\"}":       "not that of a directory",
+		"pages: {dir: p, url: \"https://a.example/?x=1\"}": "not that of a directory",
+		"pages: {dir: p, url: \"https://u:p@a.example/\"}": "not that of a directory",
+		"pages: {dir: p, url: \"https://a.example/x|y>\"}": "not that of a directory",
+		"pages: {dir: p, url: \"https://a.example/100%\"}": "not that of a directory",
+		"pages: {dir: /var/lib}":                           "private",
+		"pages: {dir: /var/lib/monitor}":                   "private",
+		"pages: {dir: /}":                                  "private",
+		"pages: {dir: p}\nevidence: p/proof":               "private",
 	} {
 		if _, err := parsePages(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v; want %q", text, err, want)

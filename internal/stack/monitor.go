@@ -43,6 +43,11 @@ func (s *Stack) startOver(m *config.Monitor) error {
 	}
 	run := *m
 	run.Identities = ids
+	if m.Pages != nil && m.Pages.URL == "" {
+		pages := *m.Pages
+		pages.URL = s.cfg.URL + pagesPath
+		run.Pages = &pages
+	}
 	opened, err := OpenMonitor(&run, s.log)
 	if err == nil {
 		s.monitor.Store(opened)

@@ -28,7 +28,11 @@ func monitorPages(m *config.Monitor) (*web.Pages, error) {
 	for _, id := range m.Identities {
 		o.Identities = append(o.Identities, pageIdentity(id))
 	}
-	feed, err := alert.NewAtom(alert.AtomOptions{Path: filepath.Join(m.Pages.Dir, "feed.xml")})
+	of := alert.AtomOptions{Path: filepath.Join(m.Pages.Dir, feedPage)}
+	if m.Pages.URL != "" {
+		of.URL = strings.TrimRight(m.Pages.URL, "/") + "/" + feedPage
+	}
+	feed, err := alert.NewAtom(of)
 	if err != nil {
 		return nil, fmt.Errorf("pages: feed: %w", err)
 	}
@@ -47,8 +51,17 @@ func showPages(o *monitor.Options, m *config.Monitor) error {
 		return err
 	}
 	o.Display = pages
-	o.Routes[config.PagesSink] = monitor.Route{Sink: pages, Always: true}
+	o.Routes[config.PagesSink] = monitor.Route{Sink: linked(pages, m), Always: true}
 	return nil
+}
+
+// linked returns a sink that is told, with each event, where the pages of m have it; the same sink if
+// nobody knows.
+func linked(sink monitor.Sink, m *config.Monitor) monitor.Sink {
+	if sink == nil || m.Pages == nil || m.Pages.URL == "" {
+		return sink
+	}
+	return web.Link(sink, m.Pages.URL)
 }
 
 // pageIdentity returns an identity as its page shows it.
@@ -116,8 +129,11 @@ func (s *Stack) servePages(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", info.ModTime(), f)
 }
 
-// indexPage is the first of the pages.
-const indexPage = "index.html"
+// Files of the pages: the first of them, and the feed.
+const (
+	indexPage = "index.html"
+	feedPage  = "feed.xml"
+)
 
 // noPage answers that there is no such page.
 func (s *Stack) noPage(w http.ResponseWriter, r *http.Request, name string) {

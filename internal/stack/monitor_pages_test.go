@@ -1,13 +1,16 @@
 package stack_test
 
 import (
+	"encoding/json"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"tallywood/internal/config"
 	"tallywood/internal/stack"
+	"tallywood/monitor"
 )
 
 // TestMonitorPagesAreServedAsTheyAre asks for pages, and for what is none.
@@ -47,6 +50,38 @@ func TestMonitorPagesAreServedAsTheyAre(t *testing.T) {
 	for _, path := range []string{"/monitor/alerts", "/monitor/alerts/", "/monitor/none.html", "/monitor/../secret", "/monitor/%2e%2e/secret", "/monitor/link.html", "/monitor/alerts/a/.tmp-1"} {
 		if code, _, body := get(path); code != 404 || strings.Contains(body, "secret\n") {
 			t.Errorf("%s is answered with %d %q", path, code, body)
+		}
+	}
+}
+
+// TestSinksAreToldWherePagesAre tries the sinks of a configuration whose pages have a URL, and of one
+// whose pages have none.
+func TestSinksAreToldWherePagesAre(t *testing.T) {
+	t.Parallel()
+	for pages, want := range map[string]string{`{dir: pages, url: "https://alerts.example.org/tw"}`: "https://alerts.example.org/tw/index.html", "{dir: pages}": ""} {
+		m, err := config.ParseMonitor([]byte(`
+state: state
+logs: [{origin: log.example.org, url: "https://log.example.org", vkey: k, policy: none}]
+identities: []
+notify: {all: {jsonl: events.jsonl}}
+pages: `+pages), t.TempDir(), os.LookupEnv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		routes, err := stack.OpenSinks(m, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if trials, _ := monitor.Try(t.Context(), routes, []string{"all"}); !trials[0].Taken {
+			t.Fatalf("%+v", trials)
+		}
+		data, err := os.ReadFile(m.Notify["all"].JSONL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e monitor.Event
+		if err := json.Unmarshal(data, &e); err != nil || e.Page != want {
+			t.Errorf("pages %s: event links to %q, want %q: %v", pages, e.Page, want, err)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func monitorRoutes(m *config.Monitor, key crypto.Signer, logger *slog.Logger) (m
 		if err != nil {
 			errs = append(errs, fmt.Errorf("notify %q: %w", name, err))
 		}
-		r := monitor.Route{Sink: sink, Digest: time.Duration(n.Digest), Limit: limit(n)}
+		r := monitor.Route{Sink: linked(sink, m), Digest: time.Duration(n.Digest), Limit: limit(n)}
 		switch n.MinSeverity {
 		case "warning":
 			r.MinSeverity = rule.Warning

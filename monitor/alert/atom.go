@@ -78,6 +78,7 @@ type (
 	}
 	atomLink struct {
 		Rel  string `xml:"rel,attr"`
+		Type string `xml:"type,attr,omitempty"`
 		Href string `xml:"href,attr"`
 	}
 	atomEntry struct {
@@ -85,6 +86,7 @@ type (
 		Title      string         `xml:"title"`
 		Updated    string         `xml:"updated"`
 		Published  string         `xml:"published"`
+		Links      []atomLink     `xml:"link"`
 		Categories []atomCategory `xml:"category"`
 		Content    atomContent    `xml:"content"`
 	}
@@ -126,7 +128,7 @@ func (a *Atom) add(e monitor.Event) error {
 	}
 	feed.Links = nil
 	if a.o.URL != "" {
-		feed.Links = []atomLink{{Rel: "self", Href: a.o.URL}}
+		feed.Links = []atomLink{{Rel: "self", Type: "application/atom+xml", Href: a.o.URL}}
 	}
 	// RFC 3339 in UTC, all of one length: sorts as text.
 	feed.Updated = max(feed.Updated, entry.Updated)
@@ -188,6 +190,9 @@ func newEntry(e monitor.Event) atomEntry {
 		Content: atomContent{Type: "html", Text: "<pre>" + html.EscapeString(plain(e)) + "</pre>"}}
 	entry.Categories = []atomCategory{{Term: string(e.Rule), Scheme: "tag:tallywood,2026:rule"},
 		{Term: e.Severity.String(), Scheme: "tag:tallywood,2026:severity"}}
+	if e.Page != "" {
+		entry.Links = []atomLink{{Rel: "alternate", Type: "text/html", Href: e.Page}}
+	}
 	return entry
 }
 

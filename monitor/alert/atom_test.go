@@ -142,6 +142,20 @@ func TestFeedIsValidAndSurvivesRestarts(t *testing.T) {
 	}
 }
 
+func TestFeedLinksToPages(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "feed.xml")
+	e := alarm(1)
+	e.Page = pageURL
+	if err := newAtom(t, alert.AtomOptions{Path: path}).Send(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	got := readFeed(t, path).Entries[0]
+	if len(got.Links) != 1 || got.Links[0].Rel != "alternate" || got.Links[0].Href != pageURL || got.Links[0].Type != "text/html" {
+		t.Errorf("links %+v", got.Links)
+	}
+}
+
 func TestFeedTakesAnything(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "feed.xml")

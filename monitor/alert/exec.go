@@ -140,7 +140,7 @@ func hookEnv(e monitor.Event) []string {
 		"IDENTITY": e.Identity, "ORIGIN": e.Origin, "INDEX": "", "SIZE": fmt.Sprint(e.Size),
 		"SUMMARY": e.Summary, "EVIDENCE": e.Evidence, "SUBJECT": e.Subject, "ISSUER": e.Issuer,
 		"EXPECTED": strings.Join(e.Expected, " "), "DIGEST": e.Digest, "CERTIFICATE": e.Certificate,
-		"RUN_URL": e.RunURL, "LOG_URL": e.LogURL, "COUNT": "1", "TEST": "",
+		"RUN_URL": e.RunURL, "LOG_URL": e.LogURL, "PAGE": e.Page, "COUNT": "1", "TEST": "",
 	}
 	if e.Index != monitor.NoIndex {
 		vars["INDEX"] = fmt.Sprint(e.Index)

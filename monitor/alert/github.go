@@ -176,12 +176,17 @@ func (g *GitHub) mark(parts ...string) string {
 }
 
 // issueText returns the Markdown for an event: what the log says stays inside a code block, in which
-// nothing is a link, an image or a mention.
+// nothing is a link, an image or a mention. The page of the event is the one link.
 func issueText(e monitor.Event, marks string) string {
+	link := ""
+	if e.Page != "" {
+		link = fmt.Sprintf("[%s](<%s>)\n\n", aboutPage, plainURL(e.Page)) // the configuration's, not the log's
+		e.Page = ""
+	}
 	text := clip(maxIssue, plain(e))
 	fence := "```"
 	for strings.Contains(text, fence) {
 		fence += "`"
 	}
-	return fmt.Sprintf("<!-- %s -->\n%stext\n%s\n%s\n", marks, fence, strings.TrimRight(text, "\n"), fence)
+	return fmt.Sprintf("<!-- %s -->\n%s%stext\n%s\n%s\n", marks, link, fence, strings.TrimRight(text, "\n"), fence)
 }

@@ -182,6 +182,17 @@ func TestIssuesWithoutTheRightToLabel(t *testing.T) {
 	}
 }
 
+func TestIssueLinksToItsPage(t *testing.T) {
+	t.Parallel()
+	g := newGitHub(t)
+	e := now(1)
+	e.Page = pageURL
+	send(t, g.sink(t), e)
+	if lines := strings.Split(g.issues[0].Body, "\n"); lines[1] != "[What it means, and what to do](<"+pageURL+">)" || lines[3] != "```text" {
+		t.Errorf("body:\n%s", g.issues[0].Body)
+	}
+}
+
 func TestIssueTextIsInert(t *testing.T) {
 	t.Parallel()
 	g := newGitHub(t)

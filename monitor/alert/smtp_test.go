@@ -296,7 +296,9 @@ func TestMailsOfOneIdentityMakeAThread(t *testing.T) {
 	s := openSMTP(t, box.options())
 	other := alarm(3)
 	other.Identity = "another"
-	for _, e := range []monitor.Event{alarm(1), alarm(2), alarm(1), other} {
+	paged := alarm(2)
+	paged.Page = pageURL
+	for _, e := range []monitor.Event{alarm(1), paged, alarm(1), other} {
 		if err := s.Send(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
@@ -306,6 +308,10 @@ func TestMailsOfOneIdentityMakeAThread(t *testing.T) {
 		msg, err := mail.ReadMessage(bytes.NewReader(m.data))
 		if err != nil {
 			t.Fatal(err)
+		}
+		text, err := io.ReadAll(quotedprintable.NewReader(msg.Body))
+		if linked := strings.Contains(string(text), "What it means, and what to do: "+pageURL+"\r\n"); err != nil || linked != (len(ids) == 1) {
+			t.Errorf("mail %d links to the page: %v, %v", len(ids), linked, err)
 		}
 		ids, threads = append(ids, msg.Header.Get("Message-ID")), append(threads, msg.Header.Get("References"))
 	}

@@ -68,6 +68,7 @@ var functions = template.FuncMap{
 	"slack":    slackText,
 	"markdown": markdown,
 	"color":    color,
+	"url":      plainURL,
 	"head":     func(n int, all []Fact) []Fact { return all[:min(n, len(all))] },
 	"rfc3339":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	escapeName: escape,
@@ -233,6 +234,19 @@ func markdown(s string) string {
 	return b.String()
 }
 
+// plainURL returns a URL in which nothing can end a link, in any form of message.
+func plainURL(u string) string {
+	var b strings.Builder
+	for _, c := range []byte(u) {
+		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.IndexByte(":/?#[]@!$&+,;=-._~%", c) >= 0 {
+			b.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&b, "%%%02X", c)
+	}
+	return b.String()
+}
+
 // color returns red, orange or blue as a number 0xRRGGBB.
 func color(s rule.Severity) int {
 	switch s {
@@ -250,7 +264,7 @@ func samples() []monitor.Event {
 	at := time.Unix(1, 0)
 	full := monitor.Event{ID: strings.Repeat("0", 32), Time: at, Rule: rule.IDSeen, Identity: odd, Origin: odd, Index: 1, Size: 2,
 		Summary: odd, Evidence: odd, Subject: odd, Issuer: odd, Expected: []string{odd}, Digest: odd, Certificate: odd,
-		RunURL: odd, LogURL: odd, LoggedAfter: at, LoggedBefore: at,
+		RunURL: odd, LogURL: odd, Page: odd, LoggedAfter: at, LoggedBefore: at,
 		Reasons: []rule.Reason{{Rule: rule.IDSeen, Text: odd, Field: odd, Expected: []string{odd}, Seen: odd}}}
 	group := monitor.Event{Rule: rule.IDSeen, Severity: rule.Warning, Count: 3, Index: monitor.NoIndex,
 		Group: []monitor.Member{{Rule: rule.IDSeen, Summary: odd}, {Rule: rule.IDNewKey, Severity: rule.Warning}}}

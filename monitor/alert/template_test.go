@@ -51,6 +51,9 @@ func strictly(t *testing.T, data []byte, out any) {
 	}
 }
 
+// pageURL is the page of an event that has one.
+const pageURL = "https://alerts.example.org/a_b/alerts/00000000000000000000000000000005.html"
+
 // The events that every template is tried with: the usual, one that would break out, a group, and
 // one of the utmost length.
 func templateEvents() map[string]monitor.Event {
@@ -71,7 +74,9 @@ func templateEvents() map[string]monitor.Event {
 	}
 	test := alarm(4)
 	test.Test = true
-	return map[string]monitor.Event{"usual": alarm(0), "hostile": hostile, "long": long, "group": group, "test": test}
+	paged := alarm(5)
+	paged.Page = pageURL
+	return map[string]monitor.Event{"usual": alarm(0), "hostile": hostile, "long": long, "group": group, "test": test, "paged": paged}
 }
 
 // rendered posts every event through a template, and hands each body on.
@@ -89,7 +94,7 @@ func rendered(t *testing.T, name string, check func(t *testing.T, e monitor.Even
 				t.Fatalf("%v: %s", r.header, r.body)
 			}
 			if text := string(r.body); !strings.Contains(text, "id.unexpected-issuer") ||
-				(kind == "group") != strings.Contains(text, "and 37 more") || (kind == "test") != strings.Contains(text, "This is a test") {
+				(kind == "group") != strings.Contains(text, "and 37 more") || (kind == "test") != strings.Contains(text, "This is a test") || (kind == "paged") != strings.Contains(text, pageURL) {
 				t.Errorf("body:\n%s", text)
 			}
 			check(t, e, r.body)
@@ -134,7 +139,7 @@ func TestSlackForm(t *testing.T) {
 			}
 			for _, x := range texts {
 				length(t, b.Type, x.Text, map[string]int{"header": 150, "section": 3000, "context": 3000}[b.Type])
-				if x.Type == "mrkdwn" && strings.ContainsAny(x.Text, "<>") {
+				if x.Type == "mrkdwn" && strings.ContainsAny(x.Text, "<>") && x.Text != "<"+pageURL+"|What it means, and what to do>" {
 					t.Errorf("markup in %q", x.Text)
 				}
 			}
@@ -180,6 +185,9 @@ func TestDiscordForm(t *testing.T) {
 			all += f.Name + f.Value
 		}
 		length(t, "embed", all, 6000)
+		if strings.Contains(e.Description, pageURL) && !strings.Contains(e.Description, "[What it means, and what to do]("+pageURL+")") {
+			t.Errorf("no link in %q", e.Description)
+		}
 		if strings.Contains(e.Description, "[x](") || strings.Contains(got.Content+e.Description, "@everyone") {
 			t.Errorf("markup in %q", e.Description)
 		}
@@ -336,6 +344,19 @@ func TestTemplateOfOnesOwn(t *testing.T) {
 	for _, o := range []alert.WebhookOptions{{URL: url, Template: "slick"}, {URL: url, Template: "slack", TemplateFile: file("{}")}, {URL: url, TemplateFile: "/no/such/file"}} {
 		if _, err := alert.OpenWebhook(o); err == nil {
 			t.Errorf("%+v was accepted", o)
+		}
+	}
+}
+
+// TestLinksCannotBeBrokenOutOf has a page's URL in which there is what ends links.
+func TestLinksCannotBeBrokenOutOf(t *testing.T) {
+	t.Parallel()
+	e := alarm(1)
+	e.Page = "https://alerts.example.org/a)b>c|d\"e f<g\\h'\n"
+	for _, name := range alert.Templates() {
+		body, err := alert.Render(name, e)
+		if err != nil || !bytes.Contains(body, []byte("https://alerts.example.org/a%29b%3Ec%7Cd%22e%20f%3Cg%5Ch%27%0A")) {
+			t.Errorf("%s: %v:\n%s", name, err, body)
 		}
 	}
 }

@@ -14,6 +14,9 @@ const (
 	maxLine   = 240 // bytes of what is said of each
 )
 
+// aboutPage is what there is on the page of an event.
+const aboutPage = "What it means, and what to do"
+
 // A Fact is one line of what is known about an event.
 type Fact struct{ Name, Value string }
 
@@ -119,6 +122,9 @@ func plain(e monitor.Event) string {
 		b.WriteString("This is a test of the way to you. Nothing has happened.\n\n")
 	}
 	b.WriteString(oneLine(e.Summary) + "\n\n")
+	if e.Page != "" {
+		b.WriteString(aboutPage + ": " + oneLine(e.Page) + "\n\n")
+	}
 	for _, f := range facts(e) {
 		fmt.Fprintf(&b, "%-20s %s\n", f.Name+":", f.Value)
 	}
