@@ -24,7 +24,7 @@ const (
 	firstPatience = time.Second // before there was one
 	minPatience   = 250 * time.Millisecond
 	maxPatience   = 5 * time.Second
-	giveUp        = 4 // times as long
+	giveUp        = 2 // times as long: that answer, and that of the hedge
 )
 
 // A health is how the requests to a witness have gone. It is a circuit breaker that time alone

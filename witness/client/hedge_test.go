@@ -88,6 +88,25 @@ func TestOverdueAnswerIsAskedForAgain(t *testing.T) {
 	})
 }
 
+// TestTwoLostAnswersAreNotWaitedFor has the hedge lost, too. A round of two seconds has time for more.
+func TestTwoLostAnswersAreNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t, 20, "entry")
+		w := newWitness(t, "w1")
+		w.takes(usual)
+		c := newMemoryClient(t, newPolicy(t, 1, w), w)
+		rounds(t, c, h, 1, 2, 3, 4, 5, 6)
+		w.loses(2)
+		if d := rounds(t, c, h, 7); d > 600*time.Millisecond {
+			t.Errorf("with two answers lost a round took %v", d)
+		}
+		w.loses(4)
+		if d := rounds(t, c, h, 8); d > 2*time.Second {
+			t.Errorf("with four answers lost a round took %v", d)
+		}
+	})
+}
+
 // TestSlowWitnessIsNotHedged has a witness that always takes a second: that is usual.
 func TestSlowWitnessIsNotHedged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
