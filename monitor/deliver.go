@@ -66,8 +66,10 @@ func (c *courier) run(ctx context.Context) {
 // A batch is what is done between two writes of the state.
 type batch struct {
 	send   []Event
-	hold   map[string]fate // by ID: events that are held back
-	ripe   bool            // something that was held back is to be sent
+	hold   []held   // events that are held back
+	handed bool     // those are in the shared state
+	ripe   bool     // something that was held back is to be sent
+	paced  []string // identities of those of send that count towards the limit
 	failed map[string]error
 }
 
@@ -149,7 +151,7 @@ func asked(err error) (time.Duration, bool) {
 // plan returns what to do next with events that were not tried yet. With all set, those that the
 // sink has refused often come last: it must not be only them that are tried.
 func (c *courier) plan(s *state, tried map[string]bool, all bool) batch {
-	b := batch{hold: map[string]fate{}, failed: map[string]error{}}
+	b := batch{failed: map[string]error{}}
 	now := time.Now()
 	if !all && now.Before(c.quiet) {
 		return b
@@ -166,24 +168,38 @@ func (c *courier) plan(s *state, tried map[string]bool, all bool) batch {
 			return p.Sinks[c.name].Tries/giveUpSending - q.Sinks[c.name].Tries/giveUpSending
 		})
 	}
-	sent := map[string]int{} // by identity
+	c.sort(s, waits, now, &b)
+	return b
+}
+
+// sort decides about each event that waits.
+func (c *courier) sort(s *state, waits []pending, now time.Time, b *batch) {
+	pacer, taken := c.tail.m.pacers[c.name], c.taken()
+	pacer.Lock()
+	defer pacer.Unlock()
 	for _, p := range waits {
 		e := p.Event
-		if _, ok := sent[e.Identity]; !ok {
-			sent[e.Identity] = s.paced(c.name, e.Identity, c.route.Limit.Window, now).Sent
+		since, sent := now, 0
+		counts := c.route.counts(e)
+		if counts {
+			since, sent = c.pace(s, e.Identity, now)
 		}
-		f := c.route.fate(e, p.Sinks[c.name], sent[e.Identity])
+		f := c.route.fate(e, p.Sinks[c.name], sent)
 		switch {
-		case f != sendNow && !c.sent[e.ID]:
-			b.hold[e.ID] = f
+		case taken[e.ID]: // it is held already
+			b.hold = append(b.hold, held{event: e})
+		case f == holdForDigest && !c.sent[e.ID]:
+			b.hold = append(b.hold, held{e, true, now.Truncate(c.route.Digest).Add(c.route.Digest)})
+		case f == holdForGroup && !c.sent[e.ID]:
+			b.hold = append(b.hold, held{e, false, since.Add(c.route.Limit.Window)})
 		case len(b.send) < deliverBatch:
 			b.send = append(b.send, e)
-			if c.route.counts(e) {
-				sent[e.Identity]++
+			if counts {
+				pacer.sending[e.Identity]++
+				b.paced = append(b.paced, e.Identity)
 			}
 		}
 	}
-	return b
 }
 
 // untilDue returns how long nothing is due: a minute at most.
@@ -204,26 +220,36 @@ func (c *courier) untilDue(s *state) time.Duration {
 func (c *courier) settle(ctx context.Context, b batch, all bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	_, err := c.tail.journal.update(ctx, nil, func(s *state) { c.note(s, b, all) })
-	return err
+	handErr := c.handOver(ctx, &b)
+	err := c.tail.m.pacers[c.name].counted(b, func() error {
+		_, err := c.tail.journal.update(ctx, nil, func(s *state) { c.note(s, b, all) })
+		return err
+	})
+	return errors.Join(handErr, err)
 }
 
 func (c *courier) note(s *state, b batch, all bool) {
 	now := time.Now().UTC()
+	hold := map[string]held{}
+	for _, h := range b.hold {
+		hold[h.event.ID] = h
+	}
 	for i, p := range s.Outbox {
 		a, waits := p.Sinks[c.name]
 		if !waits {
 			continue
 		}
-		f, held := b.hold[p.Event.ID]
+		h, held := hold[p.Event.ID]
 		err, bad := b.failed[p.Event.ID]
 		switch {
 		case c.sent[p.Event.ID]:
 			delete(p.Sinks, c.name)
 			s.pass(c.name, c.route, p.Event, now)
+		case held && b.handed:
+			delete(p.Sinks, c.name)
 		case held && a.Tries == 0:
 			delete(p.Sinks, c.name)
-			s.hold(c.name, c.route, p.Event, f == holdForDigest, now)
+			s.hold(c.name, h)
 		case bad:
 			if again := c.failed(s, p.Event, &a, err, now); again {
 				s.Outbox[i].Sinks[c.name] = a

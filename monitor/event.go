@@ -43,7 +43,8 @@ type Event struct {
 	LoggedBefore time.Time `json:"logged_before,omitzero"`
 
 	// Of a digest or a group, which stands for several events: how many, and the first of them. The
-	// other fields are those of the gravest.
+	// other fields are those of the gravest; Identity, and what is of the log, are empty if there are
+	// several.
 	Count int      `json:"count,omitempty"`
 	Group []Member `json:"group,omitempty"`
 
@@ -57,6 +58,7 @@ type Member struct {
 	Rule     rule.ID       `json:"rule"`
 	Severity rule.Severity `json:"severity"`
 	Identity string        `json:"identity,omitempty"`
+	Origin   string        `json:"origin,omitempty"`
 	Index    int64         `json:"index"`
 	Summary  string        `json:"summary"`
 	Evidence string        `json:"evidence"`

@@ -105,6 +105,8 @@ type Monitor struct {
 	metrics   *metrics
 	audits    *audits
 	rosters   []*roster
+	shared    *tail             // holds back for all
+	pacers    map[string]*pacer // by sink
 
 	mu    sync.Mutex  // for all below
 	tails []*tail     // of Options.Logs first; it only grows
@@ -151,7 +153,7 @@ func New(o Options) (*Monitor, error) {
 	seal, err := newSeal(o.Key)
 	errs = append(errs, err)
 	o.PulseEvery = cmp.Or(o.PulseEvery, usualBeat)
-	m := &Monitor{options: o, seal: seal, metrics: newMetrics()}
+	m := &Monitor{options: o, seal: seal, metrics: newMetrics(), pacers: newPacers(o.Routes)}
 	origins := map[string]bool{}
 	for _, l := range o.Logs {
 		t, err := m.newTail(l)
@@ -162,7 +164,7 @@ func New(o Options) (*Monitor, error) {
 		errs = append(errs, err)
 		m.tails = append(m.tails, t)
 	}
-	errs = append(errs, m.setRosters(o.Rosters))
+	errs = append(errs, m.setRosters(o.Rosters), m.share())
 	errs = append(errs, compared(o)...)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("configuring monitor: %w", err)
@@ -209,7 +211,7 @@ func (m *Monitor) newTail(l Log) (*tail, error) {
 // newOutbox returns a tail that has a state and sinks, and no log yet.
 func (m *Monitor) newOutbox(l Log) (*tail, error) {
 	o := m.options
-	t := &tail{cfg: l, metrics: m.metrics, rules: o.Rules, certificate: o.Rules.Certificate, routes: o.Routes, evidence: o.EvidenceDir,
+	t := &tail{m: m, cfg: l, metrics: m.metrics, rules: o.Rules, certificate: o.Rules.Certificate, routes: o.Routes, evidence: o.EvidenceDir,
 		limits: limitsOf(o.LogRules), newKey: o.NewKey, maxPending: maxPending, maxWaiting: maxWaiting, maxOutbox: maxOutbox,
 		chunkBytes: chunkBytes, log: o.Log, wake: map[string]chan struct{}{}, shownBy: map[string]string{}}
 	if t.poll = o.Poll; t.poll == 0 {
@@ -287,6 +289,7 @@ func isLoopback(host string) bool {
 // is of ctx, or with none of them usable those of all.
 func (m *Monitor) open(ctx context.Context) error {
 	sweepEvidence(m.options.EvidenceDir)
+	m.openShared(ctx)
 	var errs []error
 	for _, r := range m.rosters {
 		err := r.resume(ctx)
@@ -349,6 +352,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		wg.Go(func() { r.run(ctx) })
 		deliver(r.tail)
 	}
+	deliver(m.shared)
 	if m.options.Display != nil {
 		wg.Go(func() { m.show(ctx) })
 	}
@@ -375,7 +379,7 @@ func (m *Monitor) outboxes() []*tail {
 	for _, r := range m.rosters {
 		out = append(out, r.tail)
 	}
-	return out
+	return append(out, m.shared)
 }
 
 // A Result is what one Check found.
@@ -383,7 +387,9 @@ type Result struct {
 	Class       rule.Class  // worst of all; its value is the exit code
 	Events      []Event     // raised by this Check
 	Undelivered int         // events that some sink has not taken yet
+	Held        int         // events held back, for a digest or by a limit; once for each sink
 	GivenUp     int64       // deliveries given up, until they are acknowledged
+	Failures    []Failure   // some of them, of each log the newest first
 	Logs        []LogStatus // in the order of Options.Logs, then those of Options.Rosters
 	Trust       []TrustStatus
 
@@ -395,6 +401,7 @@ type Result struct {
 // wrong with logs, states and sinks is in the Result; its error, of ctx, is about the Check itself.
 func (m *Monitor) Check(ctx context.Context) (Result, error) {
 	sweepEvidence(m.options.EvidenceDir)
+	m.openShared(ctx)
 	var wg sync.WaitGroup
 	for _, r := range m.rosters {
 		wg.Go(func() { r.check(ctx) })
@@ -412,6 +419,7 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 		wg.Go(func() { r.deliver(ctx) })
 	}
 	wg.Wait()
+	m.shared.deliver(ctx)
 	if err := ctx.Err(); err != nil {
 		return Result{Class: rule.Operational}, fmt.Errorf("checking logs: %w", err)
 	}
@@ -422,8 +430,10 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 		r.Class = rule.Worse(r.Class, class)
 		r.Events = append(r.Events, events...)
 		r.Undelivered += s.Pending
+		r.Held += s.Held
 		r.GivenUp += s.GivenUp
-		if t.cfg.Kind != kindRoster {
+		r.Failures = append(r.Failures, s.Failures...)
+		if t.cfg.Kind != kindRoster && t.cfg.Kind != kindShared {
 			r.Logs = append(r.Logs, s)
 		}
 	}

@@ -31,9 +31,10 @@ type parcel struct {
 	Due      time.Time       `json:"due"`
 	Gravest  Event           `json:"gravest"` // the first of those
 	Count    int             `json:"count"`
-	Members  []Member        `json:"members"` // the first
-	Rules    map[rule.ID]int `json:"rules"`   // how many of each
-	Sum      string          `json:"sum"`     // of the IDs of all
+	Members  []Member        `json:"members"`           // the first
+	Rules    map[rule.ID]int `json:"rules"`             // how many of each
+	Sum      string          `json:"sum"`               // of the IDs of all
+	Origins  []string        `json:"origins,omitempty"` // of all, in order
 	From     time.Time       `json:"from"`
 	To       time.Time       `json:"to"`
 }
@@ -52,6 +53,7 @@ func cloneParcels(all []parcel) []parcel {
 	for i := range all {
 		all[i].Members = slices.Clone(all[i].Members)
 		all[i].Rules = maps.Clone(all[i].Rules)
+		all[i].Origins = slices.Clone(all[i].Origins)
 	}
 	return all
 }
@@ -110,18 +112,14 @@ func (s *state) pass(sink string, r Route, e Event, now time.Time) {
 }
 
 // hold adds an event to what is held back for a sink.
-func (s *state) hold(sink string, r Route, e Event, digest bool, now time.Time) {
-	identity, due := "", now.Truncate(r.Digest).Add(r.Digest)
-	if !digest {
-		identity = e.Identity
-		due = s.paced(sink, identity, r.Limit.Window, now).Since.Add(r.Limit.Window)
-	}
+func (s *state) hold(sink string, h held) {
+	e := h.event
 	i := slices.IndexFunc(s.Parcels, func(p parcel) bool {
-		return p.Sink == sink && p.Digest == digest && (digest || p.Identity == identity)
+		return p.Sink == sink && p.Digest == h.digest && (h.digest || p.Identity == e.Identity)
 	})
 	if i < 0 {
 		i = len(s.Parcels)
-		s.Parcels = append(s.Parcels, parcel{Sink: sink, Identity: e.Identity, Digest: digest, Due: due, Gravest: e,
+		s.Parcels = append(s.Parcels, parcel{Sink: sink, Identity: e.Identity, Digest: h.digest, Due: h.due.UTC(), Gravest: e,
 			Rules: map[rule.ID]int{}, From: e.Time, To: e.Time})
 	}
 	s.Parcels[i].add(e)
@@ -137,6 +135,9 @@ func (p *parcel) add(e Event) {
 	if e.Identity != p.Identity {
 		p.Identity = ""
 	}
+	if at, found := slices.BinarySearch(p.Origins, e.Origin); !found {
+		p.Origins = slices.Insert(p.Origins, at, e.Origin)
+	}
 	if e.Time.Before(p.From) {
 		p.From = e.Time
 	}
@@ -145,7 +146,7 @@ func (p *parcel) add(e Event) {
 	}
 	if len(p.Members) < maxMembers {
 		p.Members = append(p.Members, Member{ID: e.ID, Time: e.Time, Rule: e.Rule, Severity: e.Severity, Identity: e.Identity,
-			Index: e.Index, Summary: rule.Clip(e.Summary), Evidence: e.Evidence})
+			Origin: e.Origin, Index: e.Index, Summary: rule.Clip(e.Summary), Evidence: e.Evidence})
 	}
 }
 
@@ -164,10 +165,15 @@ func (p *parcel) event() Event {
 	}
 	const layout = "2006-01-02 15:04"
 	g := p.Gravest
-	return Event{ID: eventID("parcel", p.Sink, p.Sum), Time: p.To, Rule: g.Rule, Severity: g.Severity, Identity: p.Identity,
-		Origin: g.Origin, Index: NoIndex, Size: g.Size, LogURL: g.LogURL, Count: p.Count, Group: p.Members,
-		Summary: fmt.Sprintf("%d %s from %s to %s UTC (%s): %s", p.Count, what, p.From.UTC().Format(layout), p.To.UTC().Format(layout),
-			g.Origin, strings.Join(rules, ", "))}
+	e := Event{ID: eventID("parcel", p.Sink, p.Sum), Time: p.To, Rule: g.Rule, Severity: g.Severity, Identity: p.Identity,
+		Origin: g.Origin, Index: NoIndex, Size: g.Size, LogURL: g.LogURL, Count: p.Count, Group: p.Members}
+	logs := g.Origin
+	if n := len(p.Origins); n > 1 {
+		logs, e.Origin, e.Size, e.LogURL = fmt.Sprintf("%d logs", n), "", 0, ""
+	}
+	e.Summary = fmt.Sprintf("%d %s from %s to %s UTC (%s): %s", p.Count, what, p.From.UTC().Format(layout), p.To.UTC().Format(layout),
+		logs, strings.Join(rules, ", "))
+	return e
 }
 
 // due reports whether a parcel is to be sent now. With all set, as by who does not come again soon,
@@ -211,6 +217,7 @@ func (s *state) unroute(routes map[string]Route) {
 	}
 	s.Parcels = slices.DeleteFunc(s.Parcels, func(p parcel) bool { return gone(p.Sink) })
 	s.Paces = slices.DeleteFunc(s.Paces, func(p pace) bool { return gone(p.Sink) })
+	maps.DeleteFunc(s.Taken, func(key string, _ []string) bool { _, sink, _ := strings.Cut(key, "\n"); return gone(sink) })
 }
 
 // held returns how many events are held back, for all sinks.

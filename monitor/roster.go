@@ -60,7 +60,6 @@ type known struct {
 type roster struct {
 	*tail
 	source Roster
-	m      *Monitor
 
 	left    []LeftOut // of the material seen last; under tail.mu
 	expires time.Time // when that does; zero: never; likewise
@@ -72,7 +71,7 @@ func newRoster(source Roster, m *Monitor) (*roster, error) {
 		return nil, fmt.Errorf("trust material %q: %w", source.Name(), err)
 	}
 	t.poll = rosterPolls * t.poll
-	return &roster{tail: t, source: source, m: m}, nil
+	return &roster{tail: t, source: source}, nil
 }
 
 // setRosters has the monitor take logs from all of sources.

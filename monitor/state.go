@@ -49,14 +49,17 @@ type state struct {
 	Signed  map[string]*signed  `json:"signed,omitempty"`  // by identity, for id.missing
 	Decided map[string][]string `json:"decided,omitempty"` // by identity, marks of authorized digests that are not missing, or are told
 
-	Raised   []string  `json:"raised,omitempty"`   // IDs of events about the log, newest last
-	Claims   []string  `json:"claims,omitempty"`   // signed notes still to be held against the tree
-	Down     time.Time `json:"down,omitzero"`      // since when the log has not answered
-	Blind    time.Time `json:"blind,omitzero"`     // since when authorizations cannot be used
-	Behind   time.Time `json:"behind,omitzero"`    // since when there have always been entries to match
-	Outbox   []pending `json:"outbox,omitempty"`   // events not with all their sinks
-	Parcels  []parcel  `json:"parcels,omitempty"`  // events held back, to be sent as one
-	Paces    []pace    `json:"paces,omitempty"`    // how many were sent one by one lately
+	Raised  []string  `json:"raised,omitempty"`  // IDs of events about the log, newest last
+	Claims  []string  `json:"claims,omitempty"`  // signed notes still to be held against the tree
+	Down    time.Time `json:"down,omitzero"`     // since when the log has not answered
+	Blind   time.Time `json:"blind,omitzero"`    // since when authorizations cannot be used
+	Behind  time.Time `json:"behind,omitzero"`   // since when there have always been entries to match
+	Outbox  []pending `json:"outbox,omitempty"`  // events not with all their sinks
+	Parcels []parcel  `json:"parcels,omitempty"` // events held back, to be sent as one
+	Paces   []pace    `json:"paces,omitempty"`   // how many were sent one by one lately
+
+	Taken map[string][]string `json:"taken,omitempty"` // of the shared state: IDs of what each log handed over last, by log and sink
+
 	Alerts   []Event   `json:"alerts,omitempty"`   // newest events, newest last
 	GivenUp  int64     `json:"given_up,omitempty"` // deliveries given up and not acknowledged
 	Failures []Failure `json:"failures,omitempty"` // some of them, newest last
@@ -102,7 +105,7 @@ func (s *state) clone() *state {
 	c.Alerts = slices.Clone(s.Alerts)
 	c.Failures = slices.Clone(s.Failures)
 	c.Usage = s.Usage.clone()
-	c.Parcels, c.Paces = cloneParcels(s.Parcels), slices.Clone(s.Paces)
+	c.Parcels, c.Paces, c.Taken = cloneParcels(s.Parcels), slices.Clone(s.Paces), maps.Clone(s.Taken)
 	c.Outbox = slices.Clone(s.Outbox)
 	for i, p := range c.Outbox {
 		c.Outbox[i].Sinks = maps.Clone(p.Sinks)

@@ -54,6 +54,7 @@ func joined(found []*trouble) error {
 
 // A tail follows one log.
 type tail struct {
+	m           *Monitor // whose it is
 	cfg         Log
 	layout      layout
 	source      *source

@@ -96,12 +96,8 @@ func printCheck(w io.Writer, r monitor.Result) {
 		fmt.Fprintln(w, r.Unusable)
 	}
 	printTrust(w, r.Trust)
-	held := 0
-	for _, l := range r.Logs {
-		held += l.Held
-	}
-	if held > 0 {
-		fmt.Fprintf(w, "%s for a digest\n", counted(held, "event is held back", "events are held back"))
+	if r.Held > 0 {
+		fmt.Fprintf(w, "%s for a digest\n", counted(r.Held, "event is held back", "events are held back"))
 	}
 	if r.Undelivered > 0 {
 		fmt.Fprintf(w, "%d events are undelivered\n", r.Undelivered)
@@ -109,11 +105,9 @@ func printCheck(w io.Writer, r monitor.Result) {
 	if r.GivenUp == 0 {
 		return
 	}
-	for _, l := range r.Logs {
-		for _, f := range l.Failures {
-			fmt.Fprintf(w, "not delivered to %q: %s: %s: %s\n    evidence: %s\n    given up %s: %s\n", f.Sink, f.Event.Severity,
-				f.Event.Rule, f.Event.Summary, f.Event.Evidence, f.Time.Format(time.RFC3339), f.Error)
-		}
+	for _, f := range r.Failures {
+		fmt.Fprintf(w, "not delivered to %q: %s: %s: %s\n    evidence: %s\n    given up %s: %s\n", f.Sink, f.Event.Severity,
+			f.Event.Rule, f.Event.Summary, f.Event.Evidence, f.Time.Format(time.RFC3339), f.Error)
 	}
 	fmt.Fprintf(w, "%d deliveries were given up; --acknowledge forgets them\n", r.GivenUp)
 }

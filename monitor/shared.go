@@ -1,0 +1,170 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"tallywood/monitor/rule"
+)
+
+// What is held back for a sink is held in one place for all logs, so that a digest or a group is one
+// event however many logs it is of. That place is a state of its own, which is no log's. An event gets
+// there by two writes: into the shared state, then out of the outbox of its log. The shared state
+// remembers which events each log handed over last. If the process ends between the two writes, the
+// event is in both: it is known by that, is not added again, and is not sent besides.
+const kindShared Kind = "shared" // of the state, not of a log
+
+// sharedOrigin is the name of the state that is shared. No log has it: names of keys have no space.
+const sharedOrigin = "all logs"
+
+// share makes the state that is shared.
+func (m *Monitor) share() error {
+	t, err := m.newOutbox(Log{Origin: sharedOrigin, Kind: kindShared})
+	m.shared = t
+	return err
+}
+
+// openShared reads the shared state. If it cannot be used, every log holds back for itself.
+func (m *Monitor) openShared(ctx context.Context) {
+	t := m.shared
+	if t.opened {
+		return
+	}
+	st, err := t.journal.load(ctx)
+	if err == nil {
+		err = t.inherit(ctx, st)
+	}
+	if t.opened = err == nil; err != nil && ctx.Err() == nil {
+		t.met(rule.Operational)
+		t.log.Error("digests are made for each log by itself: the state that they share cannot be used", "err", err)
+	}
+}
+
+// several reports whether there is more than one outbox to hold back from.
+func (m *Monitor) several() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.tails)+len(m.rosters) > 1
+}
+
+// A held event is one that is to be held back.
+type held struct {
+	event  Event
+	digest bool
+	due    time.Time // of what it is held in, if it is the first there
+}
+
+// handOver moves the events that b holds back into the shared state. With an error they stay where
+// they are; with nil and not b.handed they are to be held in the log's own state.
+func (c *courier) handOver(ctx context.Context, b *batch) error {
+	if len(b.hold) == 0 || c.tail == c.tail.m.shared || !c.tail.m.several() {
+		return nil
+	}
+	to := c.tail.m.shared
+	_, err := to.journal.update(ctx, nil, func(s *state) { s.takeOver(c.tail.cfg.Origin, c.name, b.hold) })
+	var se *StateError
+	switch {
+	case errors.As(err, &se):
+		return nil
+	case err != nil:
+		b.hold = nil
+		return err
+	}
+	b.handed = true
+	select {
+	case to.wake[c.name] <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// taken returns the IDs of the events that the log handed over last.
+func (c *courier) taken() map[string]bool {
+	st := c.tail.m.shared.journal.peek()
+	if st == nil {
+		return nil
+	}
+	ids := map[string]bool{}
+	for _, id := range st.Taken[takenKey(c.tail.cfg.Origin, c.name)] {
+		ids[id] = true
+	}
+	return ids
+}
+
+func takenKey(origin, sink string) string { return origin + "\n" + sink }
+
+// takeOver holds back events that a log hands over, but for those that it handed over before.
+func (s *state) takeOver(origin, sink string, all []held) {
+	key := takenKey(origin, sink)
+	before := map[string]bool{}
+	for _, id := range s.Taken[key] {
+		before[id] = true
+	}
+	ids := make([]string, 0, len(all))
+	for _, h := range all {
+		ids = append(ids, h.event.ID)
+		if !before[h.event.ID] {
+			s.hold(sink, h)
+		}
+	}
+	if s.Taken == nil {
+		s.Taken = map[string][]string{}
+	}
+	s.Taken[key] = ids
+}
+
+// A pacer counts the events that are being sent to a sink and that no state counts yet, by identity. It
+// is locked while a courier looks how many it may send, and while a state begins to count what was
+// sent: couriers of several logs share the limits.
+type pacer struct {
+	sync.Mutex
+	sending map[string]int
+}
+
+// newPacers returns one for each sink.
+func newPacers(routes map[string]Route) map[string]*pacer {
+	all := map[string]*pacer{}
+	for name := range routes {
+		all[name] = &pacer{sending: map[string]int{}}
+	}
+	return all
+}
+
+// counted calls write, which has a state count the events of b that were sent, and counts them no
+// more: nor those that were not.
+func (p *pacer) counted(b batch, write func() error) error {
+	if len(b.paced) == 0 {
+		return write()
+	}
+	p.Lock()
+	defer p.Unlock()
+	for _, identity := range b.paced {
+		if p.sending[identity]--; p.sending[identity] == 0 {
+			delete(p.sending, identity)
+		}
+	}
+	return write()
+}
+
+// pace returns since when events of an identity are counted for the sink, and how many there were, in
+// all logs. The pacer must be locked.
+func (c *courier) pace(own *state, identity string, now time.Time) (since time.Time, sent int) {
+	since, sent = now, c.tail.m.pacers[c.name].sending[identity]
+	for _, t := range c.tail.m.outboxes() {
+		st := own
+		if t != c.tail {
+			st = t.journal.peek()
+		}
+		if st == nil {
+			continue
+		}
+		p := st.paced(c.name, identity, c.route.Limit.Window, now)
+		sent += p.Sent
+		if p.Since.Before(since) {
+			since = p.Since
+		}
+	}
+	return since, sent
+}

@@ -1,0 +1,221 @@
+package monitor_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tallywood/internal/faultbucket"
+	"tallywood/monitor"
+	"tallywood/monitor/rule"
+	"tallywood/storage"
+)
+
+// byHost answers for several logs.
+type byHost map[string]http.Handler
+
+func (b byHost) ServeHTTP(w http.ResponseWriter, r *http.Request) { b[r.URL.Host].ServeHTTP(w, r) }
+
+// several is logs that a monitor follows in time that passes at once.
+type several struct {
+	ca   *testCA
+	logs []*testLog
+	hold byHost
+}
+
+func newSeveral(t *testing.T, n int) *several {
+	s := &several{ca: newTestCA(t), hold: byHost{}}
+	for i := range n {
+		l := newTestLog(t, fmt.Sprintf("log%d.localhost", i))
+		s.logs = append(s.logs, l)
+		s.hold[strings.TrimPrefix(l.server.URL, "http://")] = l
+	}
+	return s
+}
+
+// station returns one for the logs, of which alice's entries are told.
+func (s *several) station(t *testing.T, routes map[string]monitor.Route) *station {
+	t.Helper()
+	st := newStation(t)
+	for _, l := range s.logs {
+		log := l.config(monitor.KindRekor)
+		log.End = time.Now().Add(-time.Hour) // it need not be fresh
+		st.options.Logs = append(st.options.Logs, log)
+	}
+	st.options.Routes, st.options.Poll = routes, 10*time.Minute
+	st.options.HTTP = &http.Client{Transport: direct{s.hold}}
+	return st
+}
+
+// use has alice sign so many times in each log.
+func (s *several) use(times int) {
+	for _, l := range s.logs {
+		for range times {
+			l.sequence(s.ca.entry(alice, goodIssuer))
+		}
+		l.publish()
+	}
+}
+
+// TestDigestOfSeveralLogs is one event, whether one process looks all the time or many look once.
+func TestDigestOfSeveralLogs(t *testing.T) {
+	for _, once := range []bool{false, true} {
+		t.Run(fmt.Sprintf("once=%v", once), func(t *testing.T) {
+			t.Parallel()
+			s := newSeveral(t, 3)
+			synctest.Test(t, func(t *testing.T) {
+				quiet := &timedSink{}
+				st := s.station(t, map[string]monitor.Route{"quiet": {Sink: quiet, Digest: 24 * time.Hour}})
+				c := &clockwork{station: st}
+				pass := func(d time.Duration) { c.pass(d) }
+				if once {
+					pass = func(d time.Duration) { st.check(); time.Sleep(d); st.check() }
+				} else {
+					c.start()
+				}
+				for range 2 {
+					s.use(2)
+					pass(2 * time.Hour)
+				}
+				if got := quiet.events(); len(got) != 0 {
+					t.Fatalf("after hours there are %d events", len(got))
+				}
+				if r := st.check(); r.Held != 12 || r.Class != rule.Clean {
+					t.Errorf("%d events are held back, class %d", r.Held, r.Class)
+				}
+				pass(23 * time.Hour)
+				if !once {
+					c.stop()
+				}
+				got := quiet.events()
+				if len(got) != 1 || got[0].Count != 12 || got[0].Origin != "" || !strings.Contains(got[0].Summary, "(3 logs): 12 id.seen") {
+					t.Fatalf("events %+v", got)
+				}
+				logs := map[string]int{}
+				for _, m := range got[0].Group {
+					logs[m.Origin]++
+				}
+				if len(logs) != 3 || logs["log0.localhost"] != 4 {
+					t.Errorf("members of logs %v", logs)
+				}
+			})
+		})
+	}
+}
+
+// TestLimitOfSeveralLogs is one limit: as many events one by one as it says, and one group.
+func TestLimitOfSeveralLogs(t *testing.T) {
+	t.Parallel()
+	s := newSeveral(t, 3)
+	synctest.Test(t, func(t *testing.T) {
+		limited := &timedSink{}
+		c := &clockwork{station: s.station(t, map[string]monitor.Route{"limited": {Sink: limited, Limit: monitor.Limit{Max: 4, Window: time.Hour}}})}
+		c.start()
+		s.use(5)
+		c.pass(20 * time.Minute)
+		s.use(2)
+		c.pass(20 * time.Minute)
+		if got := limited.events(); len(got) != 4 {
+			t.Errorf("%d events came one by one", len(got))
+		}
+		c.pass(30 * time.Minute)
+		c.stop()
+		got := limited.events()
+		if len(got) != 5 || got[4].Count != 17 || got[4].Identity != "me" {
+			t.Errorf("%d events: %+v", len(got), got[len(got)-1])
+		}
+	})
+}
+
+// TestHandingOverSurvivesKills ends the monitor at each storage operation while it hands over what is
+// held back, in each way: a digest loses nothing and doubles nothing, and what a limit lets through
+// and what it holds back is all that there is.
+func TestHandingOverSurvivesKills(t *testing.T) {
+	t.Parallel()
+	s := newSeveral(t, 2)
+	s.use(2)
+	ops := handingOver(t, s, -1, faultbucket.None)
+	for _, mode := range []faultbucket.Mode{faultbucket.Lose, faultbucket.Crash, faultbucket.CrashAfter} {
+		for n := range ops {
+			t.Run(fmt.Sprintf("%s at %d", mode, n), func(t *testing.T) {
+				t.Parallel()
+				handingOver(t, s, n, mode)
+			})
+		}
+	}
+}
+
+func handingOver(t *testing.T, s *several, at int, mode faultbucket.Mode) (ops int) {
+	synctest.Test(t, func(t *testing.T) {
+		digested, limited := &timedSink{}, &timedSink{}
+		st := s.station(t, map[string]monitor.Route{
+			"digested": {Sink: digested, Digest: 24 * time.Hour}, "limited": {Sink: limited, Limit: monitor.Limit{Max: 1, Window: time.Hour}}})
+		inner := st.options.State
+		b := faultbucket.New(inner)
+		if at >= 0 {
+			b.FailAt(at, mode)
+		}
+		checkOnce(t.Context(), st, b)
+		ops = len(b.Ops())
+		b.Crash()
+		checkOnce(t.Context(), st, inner)
+		time.Sleep(25 * time.Hour)
+		checkOnce(t.Context(), st, inner)
+		if told := s.told(digested.events()); len(told) != 4 || slices.Max(slices.Collect(maps.Values(told))) != 1 {
+			t.Errorf("told by digests, and how often: %v", told)
+		}
+		// An event that was sent when the monitor ended, and not noted, may be in a group too.
+		if told := s.told(limited.events()); len(told) != 4 {
+			t.Errorf("told where there is a limit: %v", told)
+		}
+	})
+	return ops
+}
+
+// told returns the IDs that events tell of, and how often, repetitions of the same event not counted.
+func (s *several) told(events []monitor.Event) map[string]int {
+	told, seen := map[string]int{}, map[string]bool{}
+	for _, e := range events {
+		if seen[e.ID] {
+			continue
+		}
+		seen[e.ID] = true
+		if e.Count == 0 {
+			told[e.ID]++
+		}
+		for _, m := range e.Group {
+			told[m.ID]++
+		}
+	}
+	return told
+}
+
+// TestSharedStateThatCannotBeUsed stops no log, and every log holds back for itself.
+func TestSharedStateThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	s := newSeveral(t, 2)
+	synctest.Test(t, func(t *testing.T) {
+		quiet := &timedSink{}
+		st := s.station(t, map[string]monitor.Route{"quiet": {Sink: quiet, Digest: 24 * time.Hour}})
+		key := fmt.Sprintf("monitor/%x", sha256.Sum256([]byte("all logs")))
+		if _, err := st.options.State.Put(context.Background(), key, []byte("damaged"), storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		s.use(2)
+		if r := st.check(); r.Class != rule.Operational || r.Held != 4 || r.Logs[0].Held != 2 {
+			t.Errorf("class %d, %d held back", r.Class, r.Held)
+		}
+		time.Sleep(25 * time.Hour)
+		st.check()
+		if got := quiet.events(); len(got) != 2 || got[0].Count != 2 || got[1].Count != 2 {
+			t.Errorf("events %+v", got)
+		}
+	})
+}
