@@ -125,6 +125,14 @@ var logScenarios = []scenario{
 			line := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{9}, 68))
 			s.put("checkpoint", append(s.logSite.files.Get("checkpoint"), "— somebody.example.org "+line+"\n"...))
 		})},
+	{rule: rule.LogBadSignature, what: "of a tree too large for any proof", settings: nobody,
+		trigger: seen(5, func(s *stage) {
+			s.resign(func(l *mint.Log, text string) ([]byte, error) {
+				huge := strings.Replace(text, "\n5\n", fmt.Sprintf("\n%d\n", int64(1)<<62), 1)
+				return l.Sign(huge, time.Now(), s.world.Witnesses()...)
+			})
+		}),
+		near: seen(5, func(s *stage) {})},
 	{rule: rule.LogBundleMismatch, settings: nobody,
 		trigger: seen(5, func(s *stage) {
 			s.grow(3)

@@ -88,8 +88,8 @@ func (e *QuorumError) Error() string {
 var ErrExtensions = errors.New("extension lines that no signature of the log covers")
 
 // MaxSize is the largest tree a Checkpoint has: golang.org/x/mod/sumdb/tlog, which everyone
-// verifies proofs with, does not come to an end above it.
-const MaxSize = 1 << 62
+// verifies proofs with, does not come to an end above it, TreeHash not even at 2^62.
+const MaxSize = 1<<62 - 1
 
 // ErrSize reports a checkpoint of a tree larger than MaxSize.
 var ErrSize = fmt.Errorf("larger than any tree can be, %d entries", int64(MaxSize))

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"filippo.io/mldsa"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"tallywood/witness/policy"
 )
@@ -220,6 +221,22 @@ func TestOpenTellsMalformedFromUnsigned(t *testing.T) {
 		if err == nil || errors.As(err, &se) {
 			t.Errorf("Open(%.20q) = %v", msg, err)
 		}
+	}
+}
+
+// TestProofsComeToAnEndAtMaxSize reads hashes of the largest tree, and proves and verifies that an entry
+// is in it.
+func TestProofsComeToAnEndAtMaxSize(t *testing.T) {
+	none := errors.New("there are no hashes")
+	read := tlog.HashReaderFunc(func([]int64) ([]tlog.Hash, error) { return nil, none })
+	if _, err := tlog.TreeHash(policy.MaxSize, read); err != none {
+		t.Errorf("TreeHash: %v", err)
+	}
+	if _, err := tlog.ProveRecord(policy.MaxSize, policy.MaxSize-1, read); err != none {
+		t.Errorf("ProveRecord: %v", err)
+	}
+	if err := tlog.CheckRecord(make(tlog.RecordProof, 62), policy.MaxSize, tlog.Hash{}, 0, tlog.Hash{}); err == nil {
+		t.Error("CheckRecord takes a proof of nothing")
 	}
 }
 
