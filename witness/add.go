@@ -131,7 +131,7 @@ func (w *Witness) judge(ctx context.Context, e *entry, a addition) (string, erro
 		}
 	}
 	if e.head.Frozen != "" {
-		return "", &unavailableError{after: time.Hour, reason: "this log is frozen: the witness has lost state of it, and its operator must look"}
+		return "", errFrozen
 	}
 	if e.head.Size == a.tree.Size && e.head.Root != a.tree.Root && !e.temporary {
 		w.keepEvidence(ctx, e, a, kindEquivocation)
@@ -274,6 +274,9 @@ func (w *Witness) timestamp(e *entry) (int64, error) {
 		"err", "behind by "+(time.Duration(last-now)*time.Second).String())
 	return 0, &unavailableError{after: time.Minute, reason: "the witness's clock is wrong"}
 }
+
+// errFrozen is the answer for a log that is frozen.
+var errFrozen = &unavailableError{after: time.Hour, reason: "this log is frozen: the witness has lost state of it, and its operator must look"}
 
 // freeze stops all signing for a log whose state was lost, durably, and keeps the note that shows it
 // there and as evidence.

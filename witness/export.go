@@ -256,7 +256,8 @@ func (w *Witness) export(ctx context.Context, e *entry, note string) error {
 		switch {
 		case err != nil:
 			return err
-		case ahead != nil:
+		case ahead != nil: // whatever an earlier comparison came to
+			e.setCompared(0)
 			return w.compareAgain(ctx, e)
 		}
 		if err := w.putExport(ctx, e, note, condition); !errors.Is(err, storage.ErrPrecondition) {

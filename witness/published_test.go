@@ -254,6 +254,31 @@ func TestRestoredLogIsFrozenByTheExport(t *testing.T) {
 	})
 }
 
+// TestExportThatOvertakesTheState has another instance, with other state, export more than this one has
+// cosigned, after that one had compared its state.
+func TestExportThatOvertakesTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLog(t, origin)
+		l.grow(t, 30, "entry")
+		export := mem.New()
+		w := start(t, mem.New(), export, l)
+		w.mustAdd(t, l.request(t, 0, 5))
+		time.Sleep(2 * time.Second)
+		note := l.checkpoint(t, 9) + start(t, mem.New(), mem.New(), l).mustAdd(t, l.request(t, 0, 9))
+		if _, err := export.Put(t.Context(), hashOf(origin)+"/checkpoint", []byte(note), storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		w.mustAdd(t, l.request(t, 5, 7)) // nobody has looked yet
+		time.Sleep(2 * time.Second)
+		if a := w.add(t, l.request(t, 7, 20)); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "frozen") {
+			t.Errorf("behind what is published: %d %s", a.status, a.body)
+		}
+		if got := exported(t, export, l); got != note {
+			t.Errorf("what was published is gone:\n%s", got)
+		}
+	})
+}
+
 // isFrozen checks that a log is frozen by a note, wherever one looks.
 func isFrozen(t testing.TB, w *instance, l *testLog, note string) {
 	t.Helper()

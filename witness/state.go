@@ -190,11 +190,35 @@ func (w *Witness) load(ctx context.Context, e *entry, fresh bool) error {
 	}
 	e.known = false
 	s, version, err := w.read(ctx, e)
-	if err != nil {
+	switch {
+	case err != nil:
 		return w.unreadable(e, err)
+	case e.isAheadOf(s):
+		return w.goneBack(e, s)
 	}
 	w.adopt(e, s, version)
 	return nil
+}
+
+// isAheadOf reports whether this process knows of a tree that it, or another process of this witness, has
+// cosigned and that s lacks: only whoever replaces the state by an older one takes it back. The caller
+// holds e.lock.
+func (e *entry) isAheadOf(s state) bool {
+	return e.head.Counter > 0 && (s.Size < e.head.Size || s.Size == e.head.Size && s.Root != e.head.Root)
+}
+
+// goneBack is the answer when the state of a log was restored from a backup under this process. What it
+// knows, and another one would not, is not forgotten: the log counts as frozen until a floor is set.
+func (w *Witness) goneBack(e *entry, s state) error {
+	e.mu.Lock()
+	said := e.snapshot.frozen
+	e.snapshot.frozen = true
+	e.mu.Unlock()
+	if !said {
+		w.metrics.stateErrors.Add(1)
+		w.log.Error("log frozen: its state was replaced by an older one", "origin", e.origin, "size", s.Size, "err", &ConflictError{Size: e.head.Size})
+	}
+	return errFrozen
 }
 
 // unreadable is the answer when the state of a log cannot be read.

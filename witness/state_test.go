@@ -336,6 +336,55 @@ func thaw(t *testing.T, w *server, l *testLog, b storage.Bucket) {
 	}
 }
 
+// TestStateThatGoesBackUnderAWitness restores a backup, and removes the state, while the witness runs.
+func TestStateThatGoesBackUnderAWitness(t *testing.T) {
+	for _, what := range []string{"restored", "removed"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l, fork := newTestLog(t, origin), newTestLog(t, origin)
+			l.grow(t, 20, "entry")
+			fork.grow(t, 5, "entry")
+			fork.grow(t, 20, "forged entry")
+			b := mem.New()
+			w := serve(t, b, newClock(), l)
+			w.mustAdd(t, l.request(t, 0, 5))
+			backup, _, err := b.Get(t.Context(), stateKey(), storage.Range{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.mustAdd(t, l.request(t, 5, 9))
+			old := int64(5)
+			if what == "restored" {
+				_, err = b.Put(t.Context(), stateKey(), backup, storage.PutOptions{})
+			} else {
+				old, err = 0, b.Delete(t.Context(), stateKey())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if a := w.add(t, fork.request(t, old, 20)); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "frozen") {
+					t.Errorf("a fork from size %d: %d %s", old, a.status, a.body)
+				}
+			}
+			if s := readStatus(t, w); s.kinds() != "frozen" {
+				t.Errorf("alarms %q", s.kinds())
+			}
+			operator := serve(t, b, newClock(), l)
+			if _, err := operator.SetFloor(t.Context(), origin, []byte(l.checkpoint(t, 9))); err != nil {
+				t.Fatal(err)
+			}
+			if a := w.add(t, fork.request(t, old, 20)); a.status != http.StatusConflict || a.body != "9\n" {
+				t.Errorf("a fork from below the floor: %d %s", a.status, a.body)
+			}
+			w.mustAdd(t, l.request(t, 9, 20))
+			if s := readStatus(t, w); s.kinds() != "" {
+				t.Errorf("alarms %q after the floor was set", s.kinds())
+			}
+		})
+	}
+}
+
 func TestWitnessNoticesALostState(t *testing.T) {
 	l := newTestLog(t, origin)
 	l.grow(t, 9, "entry")
