@@ -7,13 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
 	"tallywood/storage"
 )
 
-// maxAlarms bounds the alarms that are kept: a list that gives every log another key is one mishap.
+// maxAlarms bounds the alarms that are kept: a list that gives every log another key is one mishap. Room
+// for others is made of acknowledged ones, which are raised again if their list still says the same then.
 const maxAlarms = 1000
 
 // alarmAge is how old what a process knows of alarms may be; another one may acknowledge them.
@@ -41,7 +43,6 @@ type alarmBook struct {
 	mu   sync.Mutex // guards the fields below
 	read time.Time  // zero: never
 	keys []KeyAlarm
-	lost int64 // alarms beyond maxAlarms since the start
 }
 
 func (w *Witness) alarmKey() string { return "alarms/" + w.signer.name }
@@ -53,23 +54,56 @@ func (w *Witness) KeyAlarms(ctx context.Context) ([]KeyAlarm, error) {
 }
 
 func (w *Witness) readAlarms(ctx context.Context) (alarmsJSON, storage.Version, error) {
-	var j alarmsJSON
 	data, version, err := w.bucket.Get(ctx, w.alarmKey(), storage.Range{})
 	if errors.Is(err, fs.ErrNotExist) {
-		return j, "", nil
+		return alarmsJSON{}, "", nil
 	}
+	var j alarmsJSON
 	if err == nil {
-		d := json.NewDecoder(bytes.NewReader(data))
-		d.DisallowUnknownFields()
-		err = d.Decode(&j)
+		j, err = decodeAlarms(data)
 	}
 	if err != nil {
 		return alarmsJSON{}, "", fmt.Errorf("reading alarms: %w", err)
 	}
-	w.alarms.mu.Lock()
-	defer w.alarms.mu.Unlock()
-	w.alarms.read, w.alarms.keys = time.Now(), j.Keys
+	w.alarms.set(slices.Clone(j.Keys)) // the caller may change his
 	return j, version, nil
+}
+
+// decodeAlarms decodes the alarms strictly: what this witness did not write is damage.
+func decodeAlarms(data []byte) (alarmsJSON, error) {
+	var j alarmsJSON
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&j); err != nil {
+		return alarmsJSON{}, fmt.Errorf("decoding: %w", err)
+	}
+	switch {
+	case len(bytes.TrimSpace(data[d.InputOffset():])) > 0:
+		return alarmsJSON{}, errors.New("decoding: something follows them")
+	case len(j.Keys) > maxAlarms:
+		return alarmsJSON{}, fmt.Errorf("decoding: %d alarms, more than %d", len(j.Keys), maxAlarms)
+	}
+	for i, a := range j.Keys {
+		if a.Origin == "" || a.Key == "" || a.Time.IsZero() {
+			return alarmsJSON{}, fmt.Errorf("decoding: alarm %d has no origin, no key or no time", i+1)
+		}
+	}
+	return j, nil
+}
+
+func (j alarmsJSON) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(j, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encoding alarms: %w", err)
+	}
+	return append(data, '\n'), nil
+}
+
+// set notes what the alarms are now. They must not be changed any more.
+func (b *alarmBook) set(keys []KeyAlarm) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read, b.keys = time.Now(), keys
 }
 
 // raised returns the alarms that nobody has acknowledged, as they were a moment ago.
@@ -105,26 +139,31 @@ func (w *Witness) raiseAlarms(ctx context.Context, source string, changes []Chan
 	if len(fresh) == 0 {
 		return nil
 	}
-	return w.changeAlarms(ctx, func(keys []KeyAlarm) ([]KeyAlarm, bool) {
-		n, lost := len(keys), int64(0)
+	lost := 0
+	err := w.changeAlarms(ctx, func(keys []KeyAlarm) ([]KeyAlarm, bool) {
+		changed := false
+		lost = 0
 		for _, f := range fresh {
-			known := false
-			for _, k := range keys {
-				known = known || k.Origin == f.Origin && k.Key == f.Key && k.Source == f.Source
+			known := slices.ContainsFunc(keys, func(k KeyAlarm) bool { return k.Origin == f.Origin && k.Key == f.Key && k.Source == f.Source })
+			if known {
+				continue
 			}
-			switch {
-			case known:
-			case len(keys) >= maxAlarms:
-				lost++
-			default:
-				keys = append(keys, f)
+			if len(keys) >= maxAlarms { // of those that were seen the oldest has to go
+				i := slices.IndexFunc(keys, func(k KeyAlarm) bool { return k.Acknowledged != nil })
+				if i < 0 {
+					lost++
+					continue
+				}
+				keys = slices.Delete(keys, i, i+1)
 			}
+			keys, changed = append(keys, f), true
 		}
-		w.alarms.mu.Lock()
-		w.alarms.lost = lost
-		w.alarms.mu.Unlock()
-		return keys, len(keys) > n
+		return keys, changed
 	})
+	if err == nil && lost > 0 {
+		w.log.Error("more alarms than are kept; acknowledge those that are there", "key", source, "size", lost)
+	}
+	return err
 }
 
 // AcknowledgeKeys notes that the operator has seen the alarms of a log: they are raised no more, also
@@ -144,7 +183,8 @@ func (w *Witness) AcknowledgeKeys(ctx context.Context, origin string) (n int, er
 	return n, err
 }
 
-// changeAlarms swaps the alarms for what change makes of them, if it says that this is anything else.
+// changeAlarms swaps the alarms for what change makes of them, in place or not, if it says that this is
+// anything else.
 func (w *Witness) changeAlarms(ctx context.Context, change func([]KeyAlarm) ([]KeyAlarm, bool)) error {
 	for range maxSwaps {
 		j, version, err := w.readAlarms(ctx)
@@ -155,21 +195,18 @@ func (w *Witness) changeAlarms(ctx context.Context, change func([]KeyAlarm) ([]K
 		if !changed {
 			return nil
 		}
-		next := alarmsJSON{Counter: j.Counter + 1, Instance: w.instance, Keys: keys}
-		data, err := json.MarshalIndent(next, "", "  ")
+		data, err := alarmsJSON{Counter: j.Counter + 1, Instance: w.instance, Keys: keys}.encode()
 		if err != nil {
-			return fmt.Errorf("encoding alarms: %w", err)
+			return err
 		}
 		condition := storage.Absent()
 		if version != "" {
 			condition = storage.Match(version)
 		}
-		_, err = w.bucket.Put(ctx, w.alarmKey(), append(data, '\n'), putOptions(condition))
+		_, err = w.bucket.Put(ctx, w.alarmKey(), data, putOptions(condition))
 		switch {
 		case err == nil:
-			w.alarms.mu.Lock()
-			defer w.alarms.mu.Unlock()
-			w.alarms.read, w.alarms.keys = time.Now(), keys
+			w.alarms.set(keys)
 			return nil
 		case !errors.Is(err, storage.ErrPrecondition):
 			w.endIfUnusable(err)

@@ -58,6 +58,15 @@ func DecodeRecord(data []byte, source string) ([]byte, error) {
 	return r.encode()
 }
 
+// DecodeAlarms reports whether stored alarms are taken, and writes them once more.
+func DecodeAlarms(data []byte) ([]byte, error) {
+	j, err := decodeAlarms(data)
+	if err != nil {
+		return nil, err
+	}
+	return j.encode()
+}
+
 // DecodeLease reports whether a lease beside the exported checkpoints, and one in the state, is taken.
 func DecodeLease(data []byte) (record, state error) {
 	return decodeLease(data, &leaseRecord{}), decodeLease(data, &leaseState{})
