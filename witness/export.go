@@ -151,6 +151,16 @@ func (x *exporter) settle(p *pendingExport, err error) (changed bool) {
 	return changed
 }
 
+// putBack ends a worker's turn with p that came to nothing because the process ends: it is exported with
+// what is left.
+func (x *exporter) putBack(p *pendingExport) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	p.running, p.again = false, false
+	x.hold(p, "")
+	x.push(p)
+}
+
 // exportStatus is what the status says of the export.
 type exportStatus struct {
 	Behind  int     `json:"behind"`         // logs whose update is not exported yet
@@ -203,9 +213,13 @@ func (x *exporter) pending() int {
 
 // exportOne exports a log once.
 func (w *Witness) exportOne(ctx context.Context, p *pendingExport, note string) {
-	ctx, cancel := context.WithTimeout(ctx, exportTimeout)
+	running, cancel := context.WithTimeout(ctx, exportTimeout)
 	defer cancel()
-	err := w.export(ctx, p.entry, note)
+	err := w.export(running, p.entry, note)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) { // which says nothing about the bucket
+		w.exporter.putBack(p)
+		return
+	}
 	switch changed := w.exporter.settle(p, err); {
 	case changed && err != nil:
 		w.log.Error("exporting checkpoints; signing goes on, and all of them are tried again", "origin", p.entry.origin, "err", err)

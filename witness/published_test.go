@@ -1,10 +1,12 @@
 package witness_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 	"tallywood/internal/keys"
 	"tallywood/storage"
 	"tallywood/storage/mem"
+	"tallywood/witness"
 )
 
 // keySetOf derives the keys of a witness with another name.
@@ -140,6 +143,59 @@ func TestExportEndsWithTheProcess(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if got := exported(t, export, l); got != note {
 			t.Errorf("exported is\n%s", got)
+		}
+	})
+}
+
+// A stuckBucket answers the first write of a key when its caller gives up.
+type stuckBucket struct {
+	storage.Bucket
+	key   string
+	stuck chan struct{} // closed when that write has come
+	once  sync.Once
+}
+
+func (b *stuckBucket) Put(ctx context.Context, key string, data []byte, o storage.PutOptions) (storage.Version, error) {
+	first := false
+	if key == b.key {
+		b.once.Do(func() { first = true })
+	}
+	if first {
+		close(b.stuck)
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	return b.Bucket.Put(ctx, key, data, o)
+}
+
+// TestExportThatIsCutOffIsMadeUpFor ends the process while an export is under way: that is no failure.
+func TestExportThatIsCutOffIsMadeUpFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLog(t, origin)
+		l.grow(t, 5, "entry")
+		export := &stuckBucket{Bucket: mem.New(), key: hashOf(origin) + "/checkpoint", stuck: make(chan struct{})}
+		var logged bytes.Buffer
+		w, err := witness.New(witness.Options{Keys: testKeys(t), Bucket: mem.New(), Export: export, Log: slog.New(slog.NewTextHandler(&logged, nil)),
+			Logs: []witness.Log{{Origin: origin, Keys: logKeys(l)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- w.Run(ctx) }()
+		synctest.Wait() // the lease is held
+		i := &instance{Witness: w, handler: w.Handler()}
+		note := l.checkpoint(t, 5) + i.mustAdd(t, l.request(t, 0, 5))
+		<-export.stuck
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if got := exported(t, export, l); got != note {
+			t.Errorf("exported is\n%s", got)
+		}
+		if strings.Contains(logged.String(), "level=ERROR") || !strings.Contains(i.metrics(t), "tallywood_witness_export_errors_total 0\n") {
+			t.Errorf("the end of the process is told as a failure:\n%s", &logged)
 		}
 	})
 }
