@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tallywood/storage/mem"
@@ -211,6 +213,68 @@ func TestListsRunUntilTheEnd(t *testing.T) {
 		return n == 2
 	})
 	w.mustAdd(t, l.request(t, 0, 5))
+}
+
+// A transport answers requests.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestListsAreAskedAgainSoonAfterAFailure starts a witness before the network is there.
+func TestListsAreAskedAgainSoonAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLog(t, origin)
+		w, err := witness.New(witness.Options{Keys: testKeys(t), Bucket: mem.New()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin, asked := time.Now(), []time.Duration{}
+		lists, err := witness.NewLists(witness.ListsOptions{Witness: w, URLs: []string{"https://lists.example.org/l"}, HTTP: &http.Client{
+			Transport: transport(func(*http.Request) (*http.Response, error) {
+				if asked = append(asked, time.Since(begin)); len(asked) <= 2 || len(asked) >= 4 {
+					return nil, errors.New("no network")
+				}
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("logs/v0\n" + listed(l)))}, nil
+			}),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		if err := lists.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if len(w.Logs()) != 1 || len(asked) < 3 || asked[2] > 3*time.Minute {
+			t.Fatalf("%d logs, asked after %v", len(w.Logs()), asked)
+		}
+		if d := asked[3] - asked[2]; d < 54*time.Minute {
+			t.Errorf("asked again %v after it was read", d)
+		}
+		if n := len(asked); n < 25 || n > 40 {
+			t.Errorf("asked %d times in a day without network", n)
+		}
+	})
+}
+
+// TestListIsRememberedOnceThatWorks has the record of a list fail to be written the first time.
+func TestListIsRememberedOnceThatWorks(t *testing.T) {
+	l := newTestLog(t, origin)
+	list, bucket := newListServer(t, "logs/v0\n"+listed(l)), &refusingBucket{Bucket: mem.New(), prefix: "lists/"}
+	lists := follow(t, serve(t, bucket, newClock()), list.URL)
+	if err := lists.ReadAll(t.Context()); err == nil {
+		t.Fatal("nothing says that the list is not remembered")
+	}
+	bucket.prefix = ""
+	if err := lists.ReadAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list.down = true
+	w := serve(t, bucket, newClock())
+	follow(t, w, list.URL)
+	if logs := w.Logs(); len(logs) != 1 || logs[0].Origin != origin {
+		t.Errorf("remembered are %+v", logs)
+	}
 }
 
 // runUntil runs lists until done answers true.

@@ -19,6 +19,10 @@ import (
 // maxList bounds a log list; 40,000 logs take about 8 MiB.
 const maxList = 32 << 20
 
+// listRetry is when a list that could not be read is asked for again; doubled with each time in a row, up
+// to the interval.
+const listRetry = time.Minute
+
 // ListsOptions configure Lists.
 type ListsOptions struct {
 	Witness  *Witness      // gets the logs; required
@@ -104,17 +108,21 @@ func (l *Lists) ReadAll(ctx context.Context) error {
 
 func (l *Lists) follow(ctx context.Context, u string) {
 	etag := l.witness.lists.etag(u)
-	for ctx.Err() == nil {
+	for failures := 0; ctx.Err() == nil; {
 		next, err := l.Read(ctx, u, etag)
 		if err != nil && ctx.Err() == nil {
 			l.witness.lists.failed(u)
 			l.witness.log.Warn("reading log list", "key", u, "err", err)
 		}
+		wait := l.interval
 		if err == nil {
-			etag = next
+			etag, failures = next, 0
+		} else { // after a start without network it must not be hours until the logs are known
+			wait = min(wait, listRetry<<min(failures, 10))
+			failures++
 		}
 		// A tenth of jitter keeps many witnesses from asking at the same moment.
-		wait := l.interval - time.Duration(rand.Int64N(int64(l.interval)/10+1))
+		wait -= time.Duration(rand.Int64N(int64(wait)/10 + 1))
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -215,8 +223,11 @@ func (l *Lists) take(ctx context.Context, source string, text []byte, etag strin
 		return nil, nil
 	}
 	r.ETag, r.Read = etag, now
-	w.lists.read(source, r, now)
-	return changes, w.writeRecord(ctx, source, r, version)
+	if err := w.writeRecord(ctx, source, r, version); err != nil {
+		return changes, err
+	}
+	w.lists.read(source, r, now) // which keeps it from being written again
+	return changes, nil
 }
 
 // takeChanged takes a list that is not what r was made of.
@@ -257,6 +268,9 @@ func (l *Lists) unchanged(ctx context.Context, source string) error {
 		return err
 	}
 	r.Read = now
+	if err := w.writeRecord(ctx, source, r, version); err != nil {
+		return err
+	}
 	w.lists.read(source, r, now)
-	return w.writeRecord(ctx, source, r, version)
+	return nil
 }

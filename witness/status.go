@@ -107,7 +107,7 @@ func (w *Witness) status(ctx context.Context) status {
 		export := w.exporter.status()
 		s.Export = &export
 	}
-	disabled := w.Disabled()
+	disabled, evidence := w.Disabled(), w.evidenceCounts(ctx)
 	loads := 0
 	for _, e := range w.entries() {
 		if len(s.Logs) == maxListed {
@@ -120,11 +120,12 @@ func (w *Witness) status(ctx context.Context) status {
 			w.loadForStatus(ctx, e)
 			snap = e.snap()
 		}
-		ls := w.logStatus(ctx, e, snap)
+		ls := w.logStatus(e, snap)
+		ls.Evidence = evidence[e.hash]
 		_, ls.Disabled = slices.BinarySearch(disabled, e.origin)
 		s.Logs = append(s.Logs, ls)
 	}
-	s.Alarms, s.Lists = w.alarmsNow(ctx), w.publicLists()
+	s.Alarms, s.Lists = w.alarmsNow(ctx, evidence), w.publicLists()
 	return s
 }
 
@@ -155,11 +156,11 @@ func (w *Witness) loadForStatus(ctx context.Context, e *entry) {
 	}
 }
 
-func (w *Witness) logStatus(ctx context.Context, e *entry, s snapshot) logStatus {
+func (w *Witness) logStatus(e *entry, s snapshot) logStatus {
 	l := e.log()
 	ls := logStatus{
 		Origin: e.origin, Hash: e.hash, Known: s.loaded, Size: s.size, Frozen: s.frozen,
-		Contact: l.Contact, Source: publicSource(l.Source), Evidence: w.evidenceCounts(ctx)[e.hash],
+		Contact: l.Contact, Source: publicSource(l.Source),
 	}
 	ls.Left, ls.QPD = e.quota.left(w.now())
 	if s.loaded && s.timestamp != 0 {

@@ -23,8 +23,8 @@ const staleList = 24 * time.Hour
 const maxShownAlarms = 100
 
 // alarmsNow returns what the operator has to look at. The page is for everyone, so that it says of a
-// file no more than its name.
-func (w *Witness) alarmsNow(ctx context.Context) []alarm {
+// file no more than its name. There is so much evidence of each log, by origin hash.
+func (w *Witness) alarmsNow(ctx context.Context, evidence map[string]int) []alarm {
 	out := []alarm{}
 	for _, why := range w.NotSigning() {
 		out = append(out, alarm{Kind: "signing", Text: "Nothing is signed now: " + why + "."})
@@ -32,7 +32,6 @@ func (w *Witness) alarmsNow(ctx context.Context) []alarm {
 	if w.exporter.bucket != nil && w.exporter.status().Failing {
 		out = append(out, alarm{Kind: "export", Text: "What is cosigned cannot be exported now; signing goes on."})
 	}
-	evidence := w.evidenceCounts(ctx)
 	for _, e := range w.entries() {
 		if e.snap().frozen {
 			out = append(out, alarm{Kind: "frozen", Origin: e.origin, Text: "This log is not cosigned: the witness has lost state of it, and its operator has to set a floor."})
@@ -80,7 +79,8 @@ type evidenceBook struct {
 	counts map[string]int // by origin hash; replaced as a whole
 }
 
-// evidenceCounts returns how many objects of evidence there are, by origin hash.
+// evidenceCounts returns how many objects of evidence there are, by origin hash; as many as were found
+// last if that cannot be found out.
 func (w *Witness) evidenceCounts(ctx context.Context) map[string]int {
 	b := &w.kept
 	b.mu.Lock()

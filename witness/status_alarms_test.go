@@ -1,12 +1,17 @@
 package witness_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"iter"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"tallywood/storage"
 	"tallywood/storage/mem"
 	"tallywood/witness"
 )
@@ -94,6 +99,34 @@ func TestThePageRaisesAlarms(t *testing.T) {
 	}
 	if s := readStatus(t, w); s.kinds() != "evidence" {
 		t.Errorf("in the end: %+v", s.Alarms)
+	}
+}
+
+// An unlistedBucket cannot list a prefix, and counts how often it was to.
+type unlistedBucket struct {
+	storage.Bucket
+	prefix string
+	asked  atomic.Int64
+}
+
+func (b *unlistedBucket) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	if !strings.HasPrefix(prefix, b.prefix) {
+		return b.Bucket.List(ctx, prefix)
+	}
+	b.asked.Add(1)
+	return func(yield func(string, error) bool) { yield("", errors.New("refused by the test")) }
+}
+
+// TestPageOfManyLogsAsksOnce has a bucket that cannot say what evidence there is.
+func TestPageOfManyLogsAsksOnce(t *testing.T) {
+	t.Parallel()
+	bucket := &unlistedBucket{Bucket: mem.New(), prefix: "evidence/"}
+	w := serve(t, bucket, newClock(), newTestLog(t, "a.example.org"), newTestLog(t, "b.example.org"), newTestLog(t, "c.example.org"))
+	if s := readStatus(t, w); len(s.Logs) != 3 {
+		t.Errorf("logs %+v", s.Logs)
+	}
+	if n := bucket.asked.Load(); n != 1 {
+		t.Errorf("the evidence was listed %d times for one page", n)
 	}
 }
 
