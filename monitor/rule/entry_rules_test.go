@@ -180,6 +180,58 @@ func TestFingerprintUsed(t *testing.T) {
 	}
 }
 
+// TestKeyRetiredForAll is told once, whoever used it.
+func TestKeyRetiredForAll(t *testing.T) {
+	ca := newIssuer(t)
+	sum := sha256.Sum256(ca.cert.RawSubjectPublicKeyInfo) // all its certificates have it
+	retired := map[rule.ID]rule.Params{rule.IDFingerprintUsed: {Keys: []string{hex.EncodeToString(sum[:])}}}
+	used := func(email string) *rule.Entry {
+		return &rule.Entry{Signers: parse(t, ca.issue(&x509.Certificate{EmailAddresses: []string{email}}))}
+	}
+	seen := map[rule.ID]rule.Params{rule.IDSeen: {Off: true}}
+	a, b := rule.Identity{Name: "a", Email: "a@b.c", Rules: seen}, rule.Identity{Name: "b", Email: "b@b.c", Rules: seen}
+	without := b
+	without.Rules = map[rule.ID]rule.Params{rule.IDFingerprintUsed: {Off: true}, rule.IDSeen: {Off: true}}
+	own := b
+	own.Rules = retired
+	bare := signed(t, ca.key, entry.ECDSAP256, crypto.SHA256)
+	weak := map[rule.ID]rule.Params{rule.IDFingerprintUsed: retired[rule.IDFingerprintUsed], rule.EntryWeakKey: {Allow: []string{"ed25519"}}}
+	for name, tc := range map[string]struct {
+		o     rule.Options
+		e     *rule.Entry
+		who   []string
+		rules int
+	}{
+		"by a stranger":                {rule.Options{Identities: []rule.Identity{a, b}, Rules: retired}, used("x@y.z"), []string{""}, 1},
+		"bare":                         {rule.Options{Identities: []rule.Identity{a, b}, Rules: retired}, bare, []string{""}, 1},
+		"by one of them":               {rule.Options{Identities: []rule.Identity{a, b}, Rules: retired}, used("b@b.c"), []string{"b"}, 1},
+		"by one that wants no such":    {rule.Options{Identities: []rule.Identity{a, without}, Rules: retired}, used("b@b.c"), nil, 0},
+		"by a stranger, of one":        {rule.Options{Identities: []rule.Identity{a}, Rules: retired}, used("x@y.z"), []string{"a"}, 1},
+		"by a stranger, named by one":  {rule.Options{Identities: []rule.Identity{a, own}, Rules: retired}, used("x@y.z"), []string{"b"}, 1},
+		"by a stranger, and the audit": {rule.Options{Identities: []rule.Identity{a, b}, Rules: weak, Audit: true}, bare, []string{""}, 2},
+		"another key":                  {rule.Options{Identities: []rule.Identity{a, b}, Rules: retired}, signed(t, ecdsaKey(t, elliptic.P256()), entry.ECDSAP256, crypto.SHA256), nil, 0},
+		"off":                          {rule.Options{Identities: []rule.Identity{a, b}, Rules: map[rule.ID]rule.Params{rule.IDFingerprintUsed: {Off: true}}}, bare, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := rule.New(tc.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := report(s, tc.e)
+			var who []string
+			for _, f := range got {
+				who = append(who, f.Identity)
+				if len(f.Reasons) != tc.rules || f.Subject == "" || f.Rule != rule.IDFingerprintUsed {
+					t.Errorf("finding %+v", f)
+				}
+			}
+			if !slices.Equal(who, tc.who) {
+				t.Errorf("told of %q, want %q", who, tc.who)
+			}
+		})
+	}
+}
+
 // TestAudit: cert.* and entry.* run on everything, once, and nothing else does.
 func TestAudit(t *testing.T) {
 	ca := newIssuer(t)

@@ -58,6 +58,7 @@ type watch struct {
 	expects  []expectation
 	likeness *likeness         // nil if id.lookalike is off
 	retired  map[[32]byte]bool // keys and certificates of id.fingerprint-used
+	foreign  bool              // used by whoever it is
 
 	remembers []func(*judging) // the rules that need more than the entry, in order
 	crossed   bool             // some of them compare logs
@@ -101,7 +102,8 @@ func (i Identity) compile(rules map[ID]Params) (*watch, error) {
 		errs = append(errs, fmt.Errorf("authorizations are required, and rule %q is off", IDUnauthorized))
 	}
 	errs = append(errs, i.Expect.check(), w.selector(), w.expectations(), w.resemble(lookalikes), w.remember())
-	w.retire()
+	_, own := i.Rules[IDFingerprintUsed]
+	w.retire(own)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("identity %q: %w", i.Name, err)
 	}

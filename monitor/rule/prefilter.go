@@ -53,6 +53,11 @@ func newFilter(s *Set) filter {
 			f.hashes[h] = true
 		}
 	}
+	if s.stray != nil {
+		for h := range s.stray.retired {
+			f.hashes[h] = true
+		}
+	}
 	f.words = newAutomaton(words)
 	return f
 }

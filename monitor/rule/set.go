@@ -26,6 +26,7 @@ type Options struct {
 type Set struct {
 	watches  []*watch
 	audit    *watch         // of the entries that concern none of them; nil: nobody does
+	stray    *watch         // of those that use a key which is retired for all of them; nil: likewise
 	cas      *x509.CertPool // nil: any CA will do
 	promises promises
 	missing  map[string]Missing
@@ -70,6 +71,7 @@ func New(o Options) (*Set, error) {
 	if err := s.promise(o); err != nil {
 		return nil, err
 	}
+	s.stray = s.newStray(o.Rules)
 	s.missing, s.filter = missingOf(s.watches), newFilter(s)
 	return s, nil
 }
@@ -113,7 +115,7 @@ func (s *Set) Match(e *Entry) []Match {
 	mine := make([]bool, len(e.Signers))
 	others := false // whether some watch looks at what is not its own
 	for n, w := range s.watches {
-		others = others || w.likeness != nil || w.retired != nil
+		others = others || w.likeness != nil || w.foreign
 		for i := range e.Signers {
 			if name, ok := w.match(&e.Signers[i]); ok {
 				mine[i] = true
@@ -132,7 +134,7 @@ func (s *Set) Match(e *Entry) []Match {
 			out = append(out, *m)
 		}
 	}
-	if m := s.judgeUnwatched(e, mine); m != nil {
+	if m := s.judgeUnwatched(e, mine, out); m != nil {
 		out = append(out, *m)
 	}
 	for i := range out {
@@ -179,7 +181,9 @@ func (s *Set) judgeOther(w *watch, e *Entry, i int, mine bool) *Match {
 		}
 	}
 	m := &Match{watch: w.muted, signer: i, Finding: Finding{Identity: w.Name, Notify: w.Identity.Notify}}
-	w.judgeRetired(&m.Finding, signer)
+	if w.foreign {
+		w.judgeRetired(&m.Finding, signer)
+	}
 	if !mine {
 		w.judgeLikeness(&m.Finding, signer.Certificate)
 	}
@@ -189,22 +193,30 @@ func (s *Set) judgeOther(w *watch, e *Entry, i int, mine bool) *Match {
 	return m
 }
 
-// judgeUnwatched returns the audit's match of those signers of e that are nobody's, nil if there is
-// nothing to tell and nothing that remains to be judged in order.
-func (s *Set) judgeUnwatched(e *Entry, mine []bool) *Match {
-	if s.audit == nil {
+// judgeUnwatched returns the match of those signers of e that are nobody's, by the audit and by what
+// is looked at for all, nil if there is nothing to tell and nothing that remains to be judged in order.
+// Those that are told are told already.
+func (s *Set) judgeUnwatched(e *Entry, mine []bool, told []Match) *Match {
+	if s.audit == nil && s.stray == nil {
 		return nil
+	}
+	w := s.stray
+	if s.audit != nil {
+		w = s.audit
 	}
 	var found *Match
 	for i := range e.Signers {
 		if mine[i] {
 			continue
 		}
-		m := &Match{watch: s.audit, signer: i, Finding: Finding{Subject: Clip(e.Signers[i].name())}}
-		s.judgeEntry(s.audit, &m.Finding, e, i)
+		m := &Match{watch: w, signer: i, Finding: Finding{Subject: Clip(e.Signers[i].name())}}
+		if s.audit != nil {
+			s.judgeEntry(s.audit, &m.Finding, e, i)
+		}
+		s.judgeStray(&m.Finding, &e.Signers[i], told)
 		found = worse(found, m)
 	}
-	if found == nil || len(found.Reasons)+len(s.audit.remembers) == 0 {
+	if found == nil || len(found.Reasons)+len(w.remembers) == 0 {
 		return nil
 	}
 	return found

@@ -25,7 +25,7 @@ var details = map[rule.ID]string{
 	rule.IDSelfHosted:         "It needs `expect.runner`: `github-hosted` or `self-hosted`.",
 	rule.IDUnexpectedEnv:      "It needs `expect.environments`.",
 	rule.IDLookalike:          "`allow` are names that are known, with `*`. Two characters differ at most (one in names of three or four), or only such as look alike: `1` and `l`, `rn` and `m`, other scripts, accents.",
-	rule.IDFingerprintUsed:    "`keys` are the SHA-256, in hexadecimal, of retired keys and certificates.",
+	rule.IDFingerprintUsed:    "`keys` are the SHA-256, in hexadecimal, of retired keys and certificates. An identity that names the rule is told of their use by whoever it is. Named for all identities, the use is one alert: of the identity that signed, or of none if it was a stranger.",
 	rule.IDMissing:            "`grace` is how long after it was listed: 1h. It needs `expect.authorize`.",
 
 	rule.IDBurst:            "`max` is what is still usual within `window` (10m). Without `max`: 20, and once five windows with entries have been seen, four times what such a window has on average, ten at least. Critical at more than three times that. It is told when it begins and when it becomes critical, and not again before it has ended.",
