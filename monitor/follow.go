@@ -171,6 +171,7 @@ func (w *walk) hit(ctx context.Context, h hit) error {
 			continue
 		}
 		f := v.Finding
+		w.relate(ctx, h, &f, at)
 		// That its bytes make no sense is told of an identity to which nothing worse happened.
 		h.findings = slices.DeleteFunc(h.findings, func(g rule.Finding) bool { return g.Identity == f.Identity && f.Severity >= g.Severity })
 		if !slices.ContainsFunc(h.findings, func(g rule.Finding) bool { return g.Identity == f.Identity }) {

@@ -107,6 +107,7 @@ type Monitor struct {
 	rosters   []*roster
 	shared    *tail             // holds back for all
 	pacers    map[string]*pacer // by sink
+	bursts    bursts
 
 	mu    sync.Mutex  // for all below
 	tails []*tail     // of Options.Logs first; it only grows

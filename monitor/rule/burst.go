@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -137,14 +138,14 @@ func (b *burst) usual(max int) int64 {
 
 func farAboveAverage(hundredths int64) int64 { return max(neverFar, farAbove*hundredths/100) }
 
+// BurstWindow returns the time in which id.burst counts entries.
+func (p Params) BurstWindow() time.Duration { return cmp.Or(p.Window, burstWindow) }
+
 // newBurst returns id.burst: more than so many entries within the window, critical when it is far
 // more. It is raised when it begins and when it becomes critical, and then not until it has ended:
 // when no more than half of what is usual is within the window.
 func newBurst(p Params) (func(*judging), error) {
-	window := p.Window
-	if window == 0 {
-		window = burstWindow
-	}
+	window := p.BurstWindow()
 	if window < time.Second {
 		return nil, fmt.Errorf("window %s is shorter than a second", window)
 	}

@@ -28,7 +28,7 @@ var details = map[rule.ID]string{
 	rule.IDFingerprintUsed:    "`keys` are the SHA-256, in hexadecimal, of retired keys and certificates. An identity that names the rule is told of their use by whoever it is. Named for all identities, the use is one alert: of the identity that signed, or of none if it was a stranger.",
 	rule.IDMissing:            "`grace` is how long after it was listed: 1h. It needs `expect.authorize`.",
 
-	rule.IDBurst:            "`max` is what is still usual within `window` (10m). Without `max`: 20, and once five windows with entries have been seen, four times what such a window has on average, ten at least. Critical at more than three times that. It is told when it begins and when it becomes critical, and not again before it has ended.",
+	rule.IDBurst:            "`max` is what is still usual within `window` (10m). Without `max`: 20, and once five windows with entries have been seen, four times what such a window has on average, ten at least. Critical at more than three times that. It is told when it begins and when it becomes critical, and not again before it has ended. A burst of signatures with certificates is one in the certificate log too: the second alert says where the first is.",
 	rule.IDFanOut:           "`max` (5, at most 100) is how many repositories within `window` (10m). Once, until it has ended.",
 	rule.IDRefDrift:         "256 tags of an identity are remembered.",
 	rule.IDVisibilityChange: "256 repositories are remembered.",
