@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 )
@@ -67,5 +69,59 @@ func TestRootGivesWhatItWritesToTheOwner(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOwnerIsGivenNothingElse has a user who wants root's files of it: by links in his directory, and by
+// a configuration that says that his state is elsewhere.
+func TestOwnerIsGivenNothingElse(t *testing.T) {
+	if os.Geteuid() != 0 {
+		dir := t.TempDir()
+		if err := giveToOwner(dir, filepath.Join(dir, "objects")); err != nil {
+			t.Errorf("nobody but root gives anything, and it says %v", err)
+		}
+		return
+	}
+	const user = 12345
+	base := t.TempDir()
+	dir, system := filepath.Join(base, "w"), filepath.Join(base, "system")
+	for _, d := range []string{filepath.Join(dir, "objects", "state"), filepath.Join(system, "below"), filepath.Join(base, "his")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secrets := []string{filepath.Join(system, "shadow"), filepath.Join(system, "below", "key")}
+	ours := []string{filepath.Join(dir, "objects", "state", "x"), filepath.Join(dir, addedFile), filepath.Join(base, "his", "y")}
+	for _, f := range slices.Concat(secrets, ours) {
+		if err := os.WriteFile(f, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Lchown(dir, user, user), os.Lchown(filepath.Join(base, "his"), user, user),
+		os.Symlink(system, filepath.Join(dir, "objects", "link")),
+		os.Symlink(secrets[0], filepath.Join(dir, disabledFile)),
+		os.Link(secrets[0], filepath.Join(dir, "objects", "hard"))); err != nil {
+		t.Fatal(err)
+	}
+	is := func(path string, uid uint32) {
+		t.Helper()
+		if info, err := os.Lstat(path); err != nil || !belongsTo(info, uid) {
+			t.Errorf("%s does not belong to %d, or %v", path, uid, err)
+		}
+	}
+	for what, state := range map[string]string{
+		"his own": filepath.Join(dir, "objects"), "a link": filepath.Join(dir, "objects", "link"), "below a link": filepath.Join(dir, "objects", "link", "below"),
+		"the system's": system, "his, elsewhere": filepath.Join(base, "his"), "nowhere": filepath.Join(base, "nowhere"),
+	} {
+		if err := giveToOwner(dir, state); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		for _, f := range secrets {
+			is(f, 0)
+		}
+		is(system, 0)
+	}
+	for _, f := range ours {
+		is(f, user)
 	}
 }
