@@ -34,15 +34,16 @@ type AtomOptions struct {
 	Path string
 	// URL is where readers get it. Empty: the feed does not say.
 	URL string
-	// Entries is how many of the newest events it has; 0: 100.
+	// Entries is how many of the newest events it has, fewer if they take more than 16 MiB; 0: 100.
 	Entries int
 }
 
 // Atom keeps a feed file (RFC 4287) of the newest events. What it knows of earlier ones is in the
 // file itself, which is replaced as a whole.
 type Atom struct {
-	o  AtomOptions
-	mu sync.Mutex
+	o    AtomOptions
+	most int // bytes of the feed
+	mu   sync.Mutex
 }
 
 var _ monitor.Sink = (*Atom)(nil)
@@ -58,7 +59,7 @@ func NewAtom(o AtomOptions) (*Atom, error) {
 	if o.Entries < 1 || o.Entries > 10_000 {
 		return nil, fmt.Errorf("a feed of %d entries: want 1 to 10000", o.Entries)
 	}
-	return &Atom{o: o}, nil
+	return &Atom{o: o, most: maxFeed}, nil
 }
 
 // The elements that our feeds have.
@@ -132,11 +133,26 @@ func (a *Atom) add(e monitor.Event) error {
 	}
 	// RFC 3339 in UTC, all of one length: sorts as text.
 	feed.Updated = max(feed.Updated, entry.Updated)
-	body, err := xml.MarshalIndent(feed, "", " ")
-	if err != nil {
-		return err
+	data, err := feed.render()
+	for err == nil && len(data) > a.most && len(feed.Entries) > 1 { // it could not be read again
+		feed.Entries = feed.Entries[:len(feed.Entries)-(len(feed.Entries)+7)/8]
+		data, err = feed.render()
 	}
-	return replaceFile(a.o.Path, slices.Concat([]byte(xml.Header), body, []byte("\n")))
+	switch {
+	case err != nil:
+		return err
+	case len(data) > a.most:
+		return fmt.Errorf("the event alone takes more than %d bytes", a.most)
+	}
+	return replaceFile(a.o.Path, data)
+}
+
+func (f *atomFeed) render() ([]byte, error) {
+	body, err := xml.MarshalIndent(f, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]byte(xml.Header), body, []byte("\n")), nil
 }
 
 // read returns the feed as it is, or a new one.
@@ -149,12 +165,12 @@ func (a *Atom) read() (*atomFeed, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFeed+1))
+	data, err := io.ReadAll(io.LimitReader(f, int64(a.most)+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(data) > maxFeed:
-		return nil, fmt.Errorf("%s is larger than %d bytes", a.o.Path, maxFeed)
+	case len(data) > a.most:
+		return nil, fmt.Errorf("%s is larger than %d bytes", a.o.Path, a.most)
 	}
 	feed, err := parseFeed(data)
 	if err != nil {

@@ -248,3 +248,32 @@ func FuzzFeed(f *testing.F) {
 		}
 	})
 }
+
+// TestFeedThatWouldBeTooLargeLosesTheOldest sends events that take more together than a feed may have.
+func TestFeedThatWouldBeTooLargeLosesTheOldest(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "feed.xml")
+	a := newAtom(t, alert.AtomOptions{Path: path})
+	const most = 20_000
+	alert.LimitFeed(a, most)
+	for n := range 50 {
+		if err := a.Send(t.Context(), event(n)); err != nil {
+			t.Fatalf("event %d: %v", n, err)
+		}
+	}
+	feed := readFeed(t, path)
+	if n := len(feed.Entries); n < 10 || n >= 50 || !strings.HasSuffix(feed.Entries[0].ID, "000000000031") {
+		t.Errorf("%d entries, the first %s", n, feed.Entries[0].ID)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() > most {
+		t.Errorf("%v, %v", info, err)
+	}
+	large := event(50)
+	large.Summary = strings.Repeat("x", most)
+	if err := a.Send(t.Context(), large); err == nil || !strings.Contains(err.Error(), "alone takes more") {
+		t.Errorf("an event larger than any feed: %v", err)
+	}
+	if err := a.Send(t.Context(), event(51)); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}

@@ -22,3 +22,6 @@ func Render(name string, e monitor.Event) ([]byte, error) {
 	}
 	return render(t, e)
 }
+
+// LimitFeed has a feed take no more bytes than most.
+func LimitFeed(a *Atom, most int) { a.most = most }

@@ -178,20 +178,21 @@ func (s *SMTP) send(ctx context.Context, e monitor.Event, password string) error
 
 // dial connects, and has the connection end with ctx.
 func (s *SMTP) dial(ctx context.Context) (*smtp.Client, func(), error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.o.Server)
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.o.Server)
 	if err != nil {
 		return nil, nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	end := func() {
 		stop()
-		conn.Close()
+		raw.Close()
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
+		_ = raw.SetDeadline(deadline)
 	}
+	conn := raw
 	if s.o.TLS == TLS {
-		conn = tls.Client(conn, s.tls)
+		conn = tls.Client(raw, s.tls)
 	}
 	client, err := smtp.NewClient(conn, s.host)
 	if err != nil {

@@ -169,8 +169,9 @@ func (d *alertData) facts(e monitor.Event) {
 	}
 	add("Name that matched", visible(e.Subject), "", true)
 	add("Issuer", visible(e.Issuer), "", true)
-	add("Log", visible(e.Origin), "", false)
-	d.Facts[len(d.Facts)-1].Link = "../logs/" + fileName(e.Origin)
+	if e.Origin != "" {
+		d.Facts = append(d.Facts, fact{Name: "Log", Value: visible(e.Origin), Link: "../logs/" + fileName(e.Origin)})
+	}
 	if e.Index >= 0 {
 		add("Entry", thousands(e.Index), fmt.Sprintf("of a tree of %s", thousands(e.Size)), false)
 	} else if e.Size > 0 {

@@ -391,3 +391,20 @@ func TestPagesRefuseIDsThatAreNoFileNames(t *testing.T) {
 		}
 	}
 }
+
+// TestPageOfAnEventAboutNoLog has the event of a test, which is about nothing.
+func TestPageOfAnEventAboutNoLog(t *testing.T) {
+	dir := t.TempDir()
+	p, err := web.New(web.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, e := monitor.Try(t.Context(), nil, nil)
+	if err := p.Send(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "alerts", e.ID+".html"))
+	if err != nil || !strings.Contains(string(page), "nothing has happened") || strings.Contains(string(page), "../logs/") {
+		t.Errorf("%v\n%s", err, page)
+	}
+}
