@@ -77,6 +77,7 @@ type Witness struct {
 	testing  bool                // there are temporary logs
 	logs     map[string]*entry   // by origin
 	hash     map[string]*entry   // by origin hash; the same entries
+	sorted   []*entry            // see entries; nil: to be made
 	disabled map[string]struct{} // by origin
 }
 
@@ -296,6 +297,7 @@ func (w *Witness) introduce(l Log) {
 		lock: make(chan struct{}, 1), quota: newQuota(l.QPD), resigns: newQuota(l.QPD), evidence: -1,
 	}
 	w.logs[e.origin], w.hash[e.hash] = e, e
+	w.sorted = nil
 }
 
 // log returns what is known of the log. Its keys must not be changed.
@@ -341,16 +343,27 @@ func (w *Witness) lookupHash(hash string) *entry {
 	return w.hash[hash]
 }
 
-// entries returns all logs but temporary ones in the order of their origins.
+// entries returns all logs but temporary ones in the order of their origins. The caller must not change
+// what it returns, which is sorted when it is first asked for and whenever there is another log: anybody
+// may ask for pages, and a witness may have tens of thousands of logs.
 func (w *Witness) entries() []*entry {
 	w.mu.RLock()
-	defer w.mu.RUnlock()
-	lasting := func(yield func(*entry) bool) {
-		for _, e := range w.logs {
-			if !e.temporary && !yield(e) {
-				return
-			}
+	sorted := w.sorted
+	w.mu.RUnlock()
+	if sorted != nil {
+		return sorted
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.sorted != nil {
+		return w.sorted
+	}
+	w.sorted = make([]*entry, 0, len(w.logs))
+	for _, e := range w.logs {
+		if !e.temporary {
+			w.sorted = append(w.sorted, e)
 		}
 	}
-	return slices.SortedFunc(lasting, func(a, b *entry) int { return strings.Compare(a.origin, b.origin) })
+	slices.SortFunc(w.sorted, func(a, b *entry) int { return strings.Compare(a.origin, b.origin) })
+	return w.sorted
 }
