@@ -22,15 +22,14 @@ type expectation struct {
 // is compared here.
 var builds = []string{"github", "gitlab", "san", "regex", "domain", "key", "extension"}
 
+// ofBuilds are the opt-in rules that compare what only those certificates have.
+var ofBuilds = []ID{IDFanOut, IDRefDrift, IDVisibilityChange, IDReusableCaller}
+
 // expectations sets what of w's certificates is compared, from Expect and the identity's numbers.
 func (w *watch) expectations() error {
 	var errs []error
 	if len(w.Expect.Workflows) > 0 {
-		folded := make([]string, len(w.Expect.Workflows))
-		for i, v := range w.Expect.Workflows {
-			folded[i] = foldURI(v)
-		}
-		patterns, err := compilePatterns("workflow", folded)
+		patterns, err := compileWorkflows(w.Expect.Workflows)
 		errs = append(errs, err)
 		w.expects = append(w.expects, expectation{IDUnexpectedWorkflow, "workflow", "workflow", w.Expect.Workflows,
 			w.workflows, func(c *Certificate, v string) bool { return w.listed(patterns, c, v) }})
@@ -56,9 +55,6 @@ func (w *watch) expectations() error {
 		w.expects = append(w.expects, expectation{list.rule, list.field, list.noun, list.expected,
 			func(c *Certificate) []string { return c.values(list.ns...) },
 			func(_ *Certificate, v string) bool { return anyMatch(patterns, v) }})
-	}
-	if slices.Contains(w.Expect.Issuers, "") {
-		errs = append(errs, errors.New("empty expected issuer"))
 	}
 	return errors.Join(append(errs, w.checkExpect())...)
 }
@@ -89,6 +85,25 @@ func (w *watch) checkExpect() error {
 	}
 	if near := misspelt(w.Expect.Runner, "github-hosted", "gitlab-hosted", "self-hosted"); near != "" {
 		errs = append(errs, fmt.Errorf("runner %q; is %q meant?", w.Expect.Runner, near))
+	}
+	for name, list := range map[string][]string{"issuers": w.Expect.Issuers, "workflows": w.Expect.Workflows, "refs": w.Expect.Refs,
+		"triggers": w.Expect.Triggers, "environments": w.Expect.Environments} {
+		if list != nil && len(list) == 0 {
+			errs = append(errs, fmt.Errorf("expect.%s is empty: leave it out if any may be", name))
+		}
+	}
+	for _, v := range w.Expect.Issuers {
+		switch {
+		case v == "":
+			errs = append(errs, errors.New("empty expected issuer"))
+		case strings.Contains(v, "*"):
+			errs = append(errs, fmt.Errorf("issuer %q: issuers are compared exactly, and * stands for nothing in them", v))
+		}
+	}
+	for _, v := range w.Expect.Workflows {
+		if w.GitHub != "" && !strings.ContainsAny(v, "/*") && v != "" {
+			errs = append(errs, fmt.Errorf("workflow %q is no path in the repository, such as .github/workflows/%s", v, v))
+		}
 	}
 	for _, r := range w.Expect.Refs {
 		if !strings.HasPrefix(r, "refs/") && !strings.HasPrefix(r, "*") {
@@ -196,34 +211,4 @@ func (w *watch) workflows(c *Certificate) []string {
 		}
 	}
 	return out
-}
-
-// listed reports whether one of the patterns is for a workflow: a URI, or a path in the repository
-// that the certificate is of; with the ref it is of, or for all of them.
-func (w *watch) listed(patterns []*regexp.Regexp, c *Certificate, uri string) bool {
-	bare := withoutRef(uri, c.values(14, 6))
-	forms := []string{foldURI(uri), foldURI(bare)}
-	for _, repository := range w.homes(c) {
-		if under(uri, repository) {
-			forms = append(forms, strings.TrimLeft(uri[len(repository):], "/"), strings.TrimLeft(bare[min(len(repository), len(bare)):], "/"))
-		}
-	}
-	return slices.ContainsFunc(forms, func(form string) bool { return form != "" && anyMatch(patterns, form) })
-}
-
-// withoutRef cuts the ref off the URI of a workflow: the certificate's own if it is that, since both
-// paths and refs may hold an @, else what begins like one.
-func withoutRef(uri string, refs []string) string {
-	for _, ref := range refs {
-		if bare, ok := strings.CutSuffix(uri, "@"+ref); ok && ref != "" {
-			return bare
-		}
-	}
-	if bare, _, ok := strings.Cut(uri, "@refs/"); ok {
-		return bare
-	}
-	if bare, _, ok := cutLast(uri, "@"); ok && strings.Count(bare, "/") > 3 { // behind scheme, host and a path
-		return bare
-	}
-	return uri
 }

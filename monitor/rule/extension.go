@@ -118,8 +118,8 @@ func parseOID(text string) (asn1.ObjectIdentifier, error) {
 		}
 		id = append(id, int(n))
 	}
-	if len(id) < 2 {
-		return nil, fmt.Errorf("%q is not an object identifier", text)
+	if len(id) < 3 || id[0] > 2 || id[0] < 2 && id[1] > 39 {
+		return nil, fmt.Errorf("%q is not the object identifier of an extension; those of Fulcio begin with %s", text, fulcioArc)
 	}
 	return id, nil
 }

@@ -1,6 +1,9 @@
 package rule
 
-import "strings"
+import (
+	"encoding/hex"
+	"strings"
+)
 
 // hostOf returns the host that a name is about, in lower case; empty if it is about none.
 func hostOf(n Name) string {
@@ -53,6 +56,33 @@ func foldHost(v string) string {
 		return local + "@" + strings.ToLower(host)
 	}
 	return strings.ToLower(v)
+}
+
+// unescape undoes, in a URI, the percent-encoding that makes no difference: that of letters, digits,
+// -, ., _ and ~ (RFC 3986 section 6.2.2.2), and of what is not ASCII.
+func unescape(uri string) string {
+	before, rest, ok := strings.Cut(uri, "%")
+	if !ok {
+		return uri
+	}
+	var b strings.Builder
+	for ok {
+		b.WriteString(before)
+		c, err := hex.DecodeString(rest[:min(2, len(rest))])
+		if err == nil && len(c) == 1 && (c[0] >= 0x80 || unreserved(c[0])) {
+			b.WriteByte(c[0])
+			rest = rest[2:]
+		} else {
+			b.WriteByte('%')
+		}
+		before, rest, ok = strings.Cut(rest, "%")
+	}
+	b.WriteString(before)
+	return b.String()
+}
+
+func unreserved(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {

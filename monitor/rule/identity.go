@@ -86,9 +86,6 @@ func (i Identity) compile(rules map[ID]Params) (*watch, error) {
 	if i.Name == "" {
 		errs = append(errs, errors.New("identity without name"))
 	}
-	for _, id := range slices.Sorted(maps.Keys(i.Rules)) {
-		errs = append(errs, i.Rules[id].check(id, false))
-	}
 	w.Rules = maps.Clone(rules)
 	if w.Rules == nil {
 		w.Rules = map[ID]Params{}
@@ -101,7 +98,7 @@ func (i Identity) compile(rules map[ID]Params) (*watch, error) {
 	if i.Expect.Authorize && w.Rules[IDUnauthorized].Off {
 		errs = append(errs, fmt.Errorf("authorizations are required, and rule %q is off", IDUnauthorized))
 	}
-	errs = append(errs, i.Expect.check(), w.selector(), w.expectations(), w.resemble(lookalikes), w.remember())
+	errs = append(errs, i.checkRules(), i.Expect.check(), w.selector(), w.expectations(), w.resemble(lookalikes), w.remember())
 	_, own := i.Rules[IDFingerprintUsed]
 	w.retire(own)
 	if err := errors.Join(errs...); err != nil {
@@ -113,6 +110,19 @@ func (i Identity) compile(rules map[ID]Params) (*watch, error) {
 	}
 	w.muted, err = w.scoped(func(ID) bool { return false })
 	return w, err
+}
+
+// checkRules says what is wrong with the rules that the identity itself names.
+func (i Identity) checkRules() error {
+	var errs []error
+	kind, _ := i.kind()
+	for _, id := range slices.Sorted(maps.Keys(i.Rules)) {
+		errs = append(errs, i.Rules[id].check(id, false))
+		if kind != "" && !i.Rules[id].Off && slices.Contains(ofBuilds, id) && !slices.Contains(builds, kind) {
+			errs = append(errs, fmt.Errorf("rule %q compares what certificates for %s identities never have", id, kind))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // scoped returns w with no rules but those of a scope, and nothing expected.

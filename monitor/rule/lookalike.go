@@ -157,7 +157,7 @@ func (l *likeness) onForge(host, path string) imitation {
 	}
 	if host != l.host {
 		if owner == l.owner && (l.repository == "" || repository == l.repository) && !slices.Contains(forges, host) {
-			return imitation{field: "domain", mine: l.host, seen: host, how: like(l.host, host)}
+			return imitation{field: "domain", mine: l.host, seen: host, how: likeDomain(l.host, host)}
 		}
 		return imitation{}
 	}
@@ -175,7 +175,7 @@ func (l *likeness) onForge(host, path string) imitation {
 func (l *likeness) inMail(local, domain string) imitation {
 	if domain != l.domain {
 		if local == l.local || like(l.local, local) != "" {
-			return imitation{field: "domain", mine: l.domain, seen: domain, how: like(l.domain, domain)}
+			return imitation{field: "domain", mine: l.domain, seen: domain, how: likeDomain(l.domain, domain)}
 		}
 		return imitation{}
 	}
@@ -191,10 +191,26 @@ func (l *likeness) inDomain(host string) imitation {
 	labels := strings.Split(host, ".")
 	tail := strings.Join(labels[max(0, len(labels)-strings.Count(l.domain, ".")-1):], ".")
 	i := imitation{field: "domain", mine: l.domain, seen: tail}
-	if i.how = like(l.domain, tail); i.how == "" && strings.Contains("."+host, "."+l.domain+".") {
-		i.seen, i.how = host, "another domain, which holds it"
+	if i.how = like(l.domain, tail); i.how == "" {
+		i.seen, i.how = host, holds(l.domain, host)
 	}
 	return i
+}
+
+// likeDomain is like for domains, which may also begin with another.
+func likeDomain(a, b string) string {
+	if how := like(a, b); how != "" {
+		return how
+	}
+	return holds(a, b)
+}
+
+// holds says how domain b looks like a for having it in front of its end; empty if it has not.
+func holds(a, b string) string {
+	if strings.Contains("."+b, "."+a+".") {
+		return "another domain, which holds it"
+	}
+	return ""
 }
 
 // like says how b, which is not a, looks like a; empty if it does not. Of short names fewer characters

@@ -11,8 +11,8 @@ import (
 // of a certificate need be looked at to know that it does not.
 type needle struct {
 	// One of words, lower case ASCII, is in a name or in one of the extensions that matching looks
-	// at, without regard to case. This holds for certificates in which these are ASCII alone: what
-	// folds to what else is not worth knowing for the few others. Empty: there is no such word.
+	// at, without regard to case. This holds for certificates in which these are ASCII alone, without
+	// a percent sign: what folds to what else is not worth knowing for the few others. Empty: there is no such word.
 	words []string
 	// It may match the text of an IP address, which is not in the certificate.
 	ips bool
@@ -102,8 +102,8 @@ func (s *Set) concern(e *Entry) bool {
 }
 
 // An automaton finds any of some words in text, in time that does not depend on how many there are
-// (Aho and Corasick, 1975), without regard to the case of ASCII letters. A byte that is not ASCII it
-// takes for a find.
+// (Aho and Corasick, 1975), without regard to the case of ASCII letters. A byte that is not ASCII, or
+// a percent sign, behind which one of the letters may be, it takes for a find.
 type automaton struct {
 	class [256]uint8 // of a byte: bytes of a class are the same to all words
 	width int        // number of classes
@@ -117,6 +117,7 @@ func newAutomaton(words []string) automaton {
 	for c := 0x80; c < 0x100; c++ {
 		a.class[c] = 1
 	}
+	a.class['%'] = 1
 	for _, word := range words {
 		for _, c := range []byte(word) {
 			if a.class[c] == 0 {

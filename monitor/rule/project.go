@@ -14,7 +14,7 @@ type project struct {
 }
 
 // has reports whether uri is the project or below it.
-func (p *project) has(uri string) bool { return under(uri, p.url) }
+func (p *project) has(uri string) bool { return under(uri, p.url) || under(unescape(uri), p.url) }
 
 // under reports whether v is prefix, or a path below it, without regard to case.
 func under(v, prefix string) bool {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"regexp/syntax"
@@ -41,13 +42,30 @@ func (w *watch) selector() error {
 }
 
 func (w *watch) byEmail(v string) error {
-	if local, host, ok := cutLast(v, "@"); !ok || local == "" || host == "" || strings.ContainsAny(v, "* ") {
-		return fmt.Errorf("email %q is not a mail address", v)
+	local, host, ok := cutLast(v, "@")
+	if !ok || local == "" || strings.Trim(host, ".") != host || host == "" || strings.ContainsAny(v, "*<>(),;:\\ \t\r\n") || strings.Contains(local, "@") {
+		return fmt.Errorf("email %q is not a mail address, such as alice@example.org", v)
 	}
-	w.matchNames(func(n Name) bool { return strings.EqualFold(n.Value, v) })
-	w.literal(v)
-	w.needle.words = words(v)
+	ascii, unicode := domainForms(host)
+	ascii, unicode = local+"@"+ascii, local+"@"+unicode
+	w.matchNames(func(n Name) bool {
+		return strings.EqualFold(n.Value, v) || strings.EqualFold(n.Value, ascii) || strings.EqualFold(n.Value, unicode)
+	})
+	w.literal(ascii, unicode)
+	w.needle.words = words(ascii) // a name as unicode is not ASCII
 	return nil
+}
+
+// domainForms returns a domain in ASCII, as certificates have it, and as people write it.
+func domainForms(domain string) (ascii, unicode string) {
+	ascii, err := idna.Lookup.ToASCII(domain)
+	if err != nil {
+		ascii = domain
+	}
+	if unicode, err = idna.Lookup.ToUnicode(domain); err != nil {
+		unicode = domain
+	}
+	return ascii, unicode
 }
 
 func (w *watch) byDomain(v string) error {
@@ -55,22 +73,20 @@ func (w *watch) byDomain(v string) error {
 	if domain == "" || strings.ContainsAny(domain, "*@/: ") {
 		return fmt.Errorf("domain %q is not a domain name", v)
 	}
-	// Certificates have domains in ASCII, names of other kinds as people write them.
-	ascii, err := idna.Lookup.ToASCII(domain)
-	if err != nil {
-		ascii = domain
-	}
-	unicode, err := idna.Lookup.ToUnicode(domain)
-	if err != nil {
-		unicode = domain
-	}
+	ascii, unicode := domainForms(domain)
 	w.matchNames(func(n Name) bool { return hostUnder(n, ascii) || hostUnder(n, unicode) })
-	w.literal(ascii)
+	w.literal(ascii, unicode)
 	w.needle.words = words(ascii, wildcardOver(ascii)) // a name as unicode is not ASCII
 	return nil
 }
 
 func (w *watch) bySAN(v string) error {
+	if _, err := netip.ParsePrefix(v); err == nil {
+		return fmt.Errorf("san %q is a network; want one address, or * for any run of characters", v)
+	}
+	if address, err := netip.ParseAddr(v); err == nil { // names of certificates have the usual form
+		v = address.Unmap().WithZone("").String()
+	}
 	re, err := glob(v)
 	if err != nil {
 		return fmt.Errorf("san %q: %w", v, err)
@@ -108,9 +124,14 @@ func (w *watch) byRegex(v string) error {
 
 func (w *watch) byGitHub(v string) error {
 	owner, repo, ok := strings.Cut(v, "/")
-	if !ok || owner == "" || repo == "" || strings.ContainsAny(owner, "*@: ") || strings.ContainsAny(repo, "/@: ") ||
-		repo != "*" && strings.Contains(repo, "*") {
+	switch {
+	case !ok || owner == "" || repo == "" || strings.ContainsAny(owner, "*@: ") || strings.ContainsAny(repo, "/@: ") ||
+		repo != "*" && strings.Contains(repo, "*"):
 		return fmt.Errorf("github %q is neither owner/repository nor owner/*", v)
+	case repo != "*" && !gitHubName(owner+repo) || !gitHubName(owner):
+		return fmt.Errorf("github %q: names there have letters of ASCII, digits, -, _ and . alone", v)
+	case strings.HasSuffix(strings.ToLower(repo), ".git"):
+		return fmt.Errorf("github %q: no repository is called so there; is %q meant?", v, v[:len(v)-len(".git")])
 	}
 	if repo == "*" {
 		w.byProject(&project{url: "https://github.com/" + owner, path: owner, owner: true})
@@ -118,6 +139,11 @@ func (w *watch) byGitHub(v string) error {
 	}
 	w.byProject(&project{url: "https://github.com/" + v, path: v})
 	return nil
+}
+
+// gitHubName reports whether v has only characters that names on github.com may have.
+func gitHubName(v string) bool {
+	return strings.Trim(strings.ToLower(v), "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
 func (w *watch) byGitLab(v string) error {
@@ -128,6 +154,9 @@ func (w *watch) byGitLab(v string) error {
 	u, err := url.Parse(at)
 	if err != nil || u.Host == "" || strings.Count(strings.Trim(u.Path, "/"), "/") == 0 || strings.Contains(v, "*") || strings.Contains(u.Path, "//") {
 		return fmt.Errorf("gitlab %q is neither group/project nor the URL of a project", v)
+	}
+	if bare, ok := strings.CutSuffix(v, ".git"); ok {
+		return fmt.Errorf("gitlab %q: no project is called so there; is %q meant?", v, bare)
 	}
 	w.byProject(&project{url: strings.TrimSuffix(at, "/"), path: strings.Trim(u.Path, "/")})
 	return nil
@@ -178,17 +207,18 @@ func (w *watch) byKubernetes(v string) error {
 }
 
 // matchNames matches certificates of which one name satisfies match: as it is, or up to its first
-// NUL, where a verifier written in C would end it.
+// NUL, where a verifier written in C would end it, or as a URI that is the same.
 func (w *watch) matchNames(match func(Name) bool) {
 	w.match = func(e *Signer) (string, bool) {
 		if e.Certificate == nil {
 			return "", false
 		}
 		for _, n := range e.Certificate.Names {
-			if match(n) {
+			short, _, _ := strings.Cut(n.Value, "\x00")
+			if match(n) || short != n.Value && match(Name{n.Type, short}) {
 				return n.Value, true
 			}
-			if short, _, ok := strings.Cut(n.Value, "\x00"); ok && match(Name{n.Type, short}) {
+			if plain := unescape(n.Value); plain != n.Value && match(Name{n.Type, plain}) {
 				return n.Value, true
 			}
 		}
@@ -199,9 +229,13 @@ func (w *watch) matchNames(match func(Name) bool) {
 // minLiteral is the length below which finding a literal in arbitrary bytes says nothing.
 const minLiteral = 4
 
-func (w *watch) literal(v string) {
-	lower := bytes.ToLower([]byte(v))
-	w.inBytes = func(b []byte) bool { return len(lower) >= minLiteral && bytes.Contains(b, lower) }
+// literal sets what must be in the bytes of whatever is w's, one of some texts.
+func (w *watch) literal(texts ...string) {
+	w.inBytes = func(b []byte) bool {
+		return slices.ContainsFunc(texts, func(text string) bool {
+			return len(text) >= minLiteral && bytes.Contains(b, bytes.ToLower([]byte(text)))
+		})
+	}
 }
 
 // glob compiles a pattern in which * stands for any run of characters and case does not matter.

@@ -157,8 +157,10 @@ func (s *Set) judge(w *watch, e *Entry, i int, name string) *Match {
 	m := &Match{watch: w, signer: i, Finding: Finding{Identity: w.Name, Notify: w.Identity.Notify, Subject: Clip(name), Expected: w.expected}}
 	f := &m.Finding
 	w.judgeIssuer(f, signer)
-	if s.cas != nil && signer.Certificate != nil && w.on(IDUnknownCA) && !s.fromKnownCA(signer.Certificate) {
-		f.add(Reason{Rule: IDUnknownCA, Text: fmt.Sprintf("certificate for %q does not chain to a pinned CA", f.Subject)})
+	if s.cas != nil && signer.Certificate != nil && w.on(IDUnknownCA) {
+		if why := s.unknownCA(signer.Certificate); why != "" {
+			f.add(Reason{Rule: IDUnknownCA, Text: fmt.Sprintf("certificate for %q %s", f.Subject, why)})
+		}
 	}
 	if w.callers(signer.Certificate) {
 		m.watch = w.called

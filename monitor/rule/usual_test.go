@@ -112,7 +112,7 @@ func TestWhatIsUsual(t *testing.T) {
 		"a branch moves":                  {refs, []use{tag(0, "refs/heads/main", a), tag(1, "refs/heads/main", b)}},
 		"another tag":                     {refs, []use{tag(0, "refs/tags/v1", a), tag(1, "refs/tags/v2", b)}},
 		"the tag of another repository":   {refs, []use{tag(0, "refs/tags/v1", a), repo(1, "tools", "14", "refs/tags/v1", "13", b)}},
-		"a tag of old certificates moves": {rule.Identity{Name: "us", Email: "a@b.c", Rules: on(rule.IDRefDrift, rule.Params{}), Expect: rule.Expect{Issuers: []string{good}}}, []use{oldTag, oldDrift}},
+		"a tag of old certificates moves": {rule.Identity{Name: "us", SAN: "a@b.c", Rules: on(rule.IDRefDrift, rule.Params{}), Expect: rule.Expect{Issuers: []string{good}}}, []use{oldTag, oldDrift}},
 
 		"becomes private":           {visibility, []use{shows("public"), shows("public"), private, shows("private"), public}},
 		"another one is private":    {visibility, []use{shows("public"), repo(1, "tools", "22", "private")}},

@@ -24,7 +24,7 @@ var details = map[rule.ID]string{
 	rule.IDUnauthorized:       "It needs `expect.authorize` with `required: true`; its `grace` is 15m.",
 	rule.IDSelfHosted:         "It needs `expect.runner`: `github-hosted` or `self-hosted`.",
 	rule.IDUnexpectedEnv:      "It needs `expect.environments`.",
-	rule.IDLookalike:          "`allow` are names that are known, with `*`. Two characters differ at most (one in names of three or four), or only such as look alike: `1` and `l`, `rn` and `m`, other scripts, accents.",
+	rule.IDLookalike:          "`allow` are names that are known, with `*`. Two characters differ at most (one in names of three or four), or only such as look alike: `1` and `l`, `rn` and `m`, other scripts, accents; or another domain begins with yours, such as `github.com.evil.example`.",
 	rule.IDFingerprintUsed:    "`keys` are the SHA-256, in hexadecimal, of retired keys and certificates. An identity that names the rule is told of their use by whoever it is. Named for all identities, the use is one alert: of the identity that signed, or of none if it was a stranger.",
 	rule.IDMissing:            "`grace` is how long after it was listed: 1h. It needs `expect.authorize`.",
 
