@@ -107,7 +107,7 @@ func TestRulesOfAConfiguration(t *testing.T) {
 }
 
 func TestSilentRulesAreExplained(t *testing.T) {
-	m, err := monitorOf(t, t.TempDir(), "identities: [{name: tool, github: a/b, expect: {issuers: [x], workflows: [x], triggers: [push], runner: self-hosted}}]\nrules: {id.unexpected-env: {off: true}}")
+	m, err := monitorOf(t, t.TempDir(), "identities: [{name: tool, github: a/b, expect: {issuers: [x], workflows: [x/x.yml], triggers: [push], runner: self-hosted}}]\nrules: {id.unexpected-env: {off: true}}")
 	if err != nil {
 		t.Fatal(err)
 	}
