@@ -192,8 +192,10 @@ func (w *Witness) load(ctx context.Context, e *entry, fresh bool) error {
 	s, version, err := w.read(ctx, e)
 	switch {
 	case err != nil:
+		e.setUnreadable(ctx.Err() == nil) // else nobody waits for it any more
 		return w.unreadable(e, err)
 	case e.isAheadOf(s):
+		e.setUnreadable(false)
 		return w.goneBack(e, s)
 	}
 	w.adopt(e, s, version)
@@ -221,6 +223,13 @@ func (w *Witness) goneBack(e *entry, s state) error {
 	return errFrozen
 }
 
+// setUnreadable notes whether the state could not be read the last time.
+func (e *entry) setUnreadable(is bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.snapshot.unreadable = is
+}
+
 // unreadable is the answer when the state of a log cannot be read.
 func (w *Witness) unreadable(e *entry, err error) error {
 	w.metrics.stateErrors.Add(1)
@@ -237,7 +246,7 @@ func (w *Witness) adopt(e *entry, s state, version storage.Version) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.durable = version
-	e.snapshot.loaded = true
+	e.snapshot.loaded, e.snapshot.unreadable = true, false
 	e.snapshot.size, e.snapshot.root, e.snapshot.timestamp = s.Size, s.Root, s.Timestamp
 	e.snapshot.frozen = s.Frozen != ""
 }

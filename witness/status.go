@@ -8,17 +8,21 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
+
+	"tallywood/witness/policy"
 )
 
 // A snapshot is what the status page shows of a log without touching its state.
 type snapshot struct {
-	loaded    bool // the fields below but lastSeen are known
-	size      int64
-	root      [32]byte
-	timestamp int64
-	frozen    bool
-	lastSeen  time.Time
+	loaded     bool // the fields below but unreadable and lastSeen are known
+	size       int64
+	root       [32]byte
+	timestamp  int64
+	frozen     bool
+	unreadable bool // when the state was last read, that failed
+	lastSeen   time.Time
 }
 
 func (e *entry) snap() snapshot {
@@ -49,11 +53,30 @@ type status struct {
 
 // keyStatus is a key and when it signs.
 type keyStatus struct {
+	Alg       string     `json:"algorithm"`
 	VKey      string     `json:"vkey"`
 	Signs     bool       `json:"signs"` // now
 	NotBefore *time.Time `json:"not_before,omitempty"`
 	NotAfter  *time.Time `json:"not_after,omitempty"`
 	Past      bool       `json:"past,omitempty"` // only recognized
+}
+
+// algorithms are the names of the types of own keys.
+var algorithms = map[byte]string{policy.AlgCosignatureV1: "Ed25519", policy.AlgMLDSA44: "ML-DSA-44"}
+
+// shownKey is how many characters of a vkey the page shows at once: one of Ed25519 is shown whole.
+const shownKey = 400
+
+// Long returns how many characters of the vkey are not in Short.
+func (k keyStatus) Long() int { return len(k.VKey) - len(k.Short()) }
+
+// Short returns the beginning of a vkey that is long, or all of it.
+func (k keyStatus) Short() string {
+	if len(k.VKey) <= shownKey {
+		return k.VKey
+	}
+	name, _, _ := strings.Cut(k.VKey, "+")
+	return k.VKey[:len(name)+40]
 }
 
 // A Reach is a bastion (c2sp.org/https-bastion) through which the witness is reached.
@@ -73,8 +96,10 @@ type logStatus struct {
 	Cosigned *time.Time `json:"cosigned,omitempty"`  // the last cosignature
 	LastSeen *time.Time `json:"last_seen,omitempty"` // the last checkpoint since the start
 	Frozen   bool       `json:"frozen"`
-	Disabled bool       `json:"disabled,omitempty"` // by the operator: not cosigned
-	Contact  string     `json:"contact,omitempty"`
+
+	Unreadable bool   `json:"unreadable,omitempty"` // its state cannot be read: it is answered 503
+	Disabled   bool   `json:"disabled,omitempty"`   // by the operator: not cosigned
+	Contact    string `json:"contact,omitempty"`
 
 	Source   string `json:"source,omitempty"`      // the file or list that names it
 	Lag      int64  `json:"lag_seconds,omitempty"` // since the last cosignature
@@ -115,7 +140,7 @@ func (w *Witness) status(ctx context.Context) status {
 			continue
 		}
 		snap := e.snap()
-		if !snap.loaded && loads < maxLoads {
+		if (!snap.loaded || snap.unreadable) && loads < maxLoads {
 			loads++
 			w.loadForStatus(ctx, e)
 			snap = e.snap()
@@ -133,7 +158,7 @@ func (w *Witness) status(ctx context.Context) status {
 func (s *signer) status(now int64) []keyStatus {
 	out := make([]keyStatus, len(s.keys))
 	for i, k := range s.keys {
-		out[i] = keyStatus{VKey: k.String(), Signs: k.validAt(now), Past: k.signer == nil || k.until != 0 && now >= k.until}
+		out[i] = keyStatus{Alg: algorithms[k.Alg()], VKey: k.String(), Signs: k.validAt(now), Past: k.signer == nil || k.until != 0 && now >= k.until}
 		if k.from != 0 {
 			t := time.Unix(k.from, 0).UTC()
 			out[i].NotBefore = &t
@@ -159,7 +184,7 @@ func (w *Witness) loadForStatus(ctx context.Context, e *entry) {
 func (w *Witness) logStatus(e *entry, s snapshot) logStatus {
 	l := e.log()
 	ls := logStatus{
-		Origin: e.origin, Hash: e.hash, Known: s.loaded, Size: s.size, Frozen: s.frozen,
+		Origin: e.origin, Hash: e.hash, Known: s.loaded, Size: s.size, Frozen: s.frozen, Unreadable: s.unreadable,
 		Contact: l.Contact, Source: publicSource(l.Source),
 	}
 	ls.Left, ls.QPD = e.quota.left(w.now())

@@ -10,7 +10,7 @@ import (
 
 // An alarm is something that the operator has to look at, as the status page shows it.
 type alarm struct {
-	Kind   string     `json:"kind"` // signing, export, frozen, evidence, key or list
+	Kind   string     `json:"kind"` // signing, export, state, frozen, evidence, key, list or more
 	Origin string     `json:"origin,omitempty"`
 	Text   string     `json:"text"`
 	Since  *time.Time `json:"since,omitempty"`
@@ -33,7 +33,11 @@ func (w *Witness) alarmsNow(ctx context.Context, evidence map[string]int) []alar
 		out = append(out, alarm{Kind: "export", Text: "What is cosigned cannot be exported now; signing goes on."})
 	}
 	for _, e := range w.entries() {
-		if e.snap().frozen {
+		snap := e.snap()
+		if snap.unreadable {
+			out = append(out, alarm{Kind: "state", Origin: e.origin, Text: "This log is not cosigned: its state cannot be read, and the witness's log says why."})
+		}
+		if snap.frozen {
 			out = append(out, alarm{Kind: "frozen", Origin: e.origin, Text: "This log is not cosigned: the witness has lost state of it, and its operator has to set a floor."})
 		}
 		if n := evidence[e.hash]; n > 0 {

@@ -130,6 +130,41 @@ func TestPageOfManyLogsAsksOnce(t *testing.T) {
 	}
 }
 
+// TestThePageTellsOfStateThatCannotBeRead damages the state of one log.
+func TestThePageTellsOfStateThatCannotBeRead(t *testing.T) {
+	l, other := newTestLog(t, origin), newTestLog(t, "other.example.org")
+	l.grow(t, 5, "entry")
+	bucket := mem.New()
+	serve(t, bucket, newClock(), l).mustAdd(t, l.request(t, 0, 5))
+	good, _, err := bucket.Get(t.Context(), stateKey(), storage.Range{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(data []byte) {
+		if _, err := bucket.Put(t.Context(), stateKey(), data, storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put([]byte("{"))
+	w := serve(t, bucket, newClock(), l, other)
+	if a := w.add(t, l.request(t, 5, 5)); a.status != http.StatusServiceUnavailable {
+		t.Errorf("its log is answered %d %s", a.status, a.body)
+	}
+	if s := readStatus(t, w); s.kinds() != "state" || s.Alarms[0].Origin != origin {
+		t.Errorf("alarms %+v", s.Alarms)
+	}
+	if page := do(t, http.MethodGet, w.url+"/", ""); !strings.Contains(page.body, "Something needs its operator") || !strings.Contains(page.body, "state cannot be read") {
+		t.Errorf("the page does not say so:\n%s", page.body)
+	}
+	put(good)
+	if s := readStatus(t, w); s.kinds() != "" {
+		t.Errorf("when it can be read again: %+v", s.Alarms)
+	}
+	if a := w.add(t, l.request(t, 5, 5)); a.status != http.StatusOK {
+		t.Errorf("then its log is answered %d %s", a.status, a.body)
+	}
+}
+
 func TestThePageKeepsPathsToItself(t *testing.T) {
 	w := serve(t, mem.New(), newClock())
 	lists := follow(t, w)
