@@ -102,7 +102,14 @@ func (p *listParser) vkey(value string) error {
 		return err
 	}
 	if !slices.Contains(p.algs, key.Alg()) {
-		return fmt.Errorf("vkey of %q has type %#02x, not %#02x", key.Name(), key.Alg(), p.algs)
+		if key.Alg() == policy.AlgCosignatureV1 {
+			return fmt.Errorf("vkey of %q has type %#02x and is a witness's; want a log's", key.Name(), key.Alg())
+		}
+		want := make([]string, len(p.algs))
+		for i, alg := range p.algs {
+			want[i] = fmt.Sprintf("%#02x", alg)
+		}
+		return fmt.Errorf("vkey of %q has type %#02x; want %s", key.Name(), key.Alg(), strings.Join(want, " or "))
 	}
 	p.log = Log{Origin: key.Name(), Keys: []policy.Key{key}}
 	p.open, p.named = true, false

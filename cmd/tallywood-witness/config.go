@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"tallywood/internal/keys"
+	"tallywood/internal/yamlerror"
 )
 
 // Names in the directory of a witness that init made.
@@ -51,25 +52,15 @@ type config struct {
 // readConfig reads DIR/config.yaml strictly: an unknown key is an error.
 func readConfig(dir string) (config, error) {
 	path := filepath.Join(dir, configFile)
-	data, err := os.ReadFile(path)
+	data, err := readFile(path, maxConfig)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return config{}, usageError("make it with: tallywood-witness init --dir "+dir+" --name NAME", "there is no witness in %s: %w", dir, err)
 	case err != nil:
 		return config{}, usageError("", "reading configuration: %w", err)
 	}
-	l, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithKnownFields())
-	if err != nil {
-		return config{}, usageError("", "reading %s: %w", path, err)
-	}
 	var c config
-	if err := l.Load(&c); err != nil && !errors.Is(err, io.EOF) {
-		return config{}, usageError("", "reading %s: %w", path, err)
-	}
-	if err := l.Load(new(config)); !errors.Is(err, io.EOF) {
-		return config{}, usageError("", "reading %s: it holds more than one document", path)
-	}
-	if err := c.check(); err != nil {
+	if err := c.parse(data); err != nil {
 		return config{}, usageError("", "reading %s: %w", path, err)
 	}
 	c.State = within(dir, c.State)
@@ -82,6 +73,23 @@ func readConfig(dir string) (config, error) {
 		c.Logs[i] = within(dir, c.Logs[i])
 	}
 	return c, nil
+}
+
+// parse parses and checks a configuration.
+func (c *config) parse(data []byte) error {
+	l, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithKnownFields())
+	if err != nil {
+		return yamlerror.Plain(err)
+	}
+	if err := l.Load(c); errors.Is(err, io.EOF) {
+		return errors.New("the file is empty")
+	} else if err != nil {
+		return yamlerror.Plain(err)
+	}
+	if err := l.Load(new(config)); !errors.Is(err, io.EOF) {
+		return errors.New("it holds more than one document")
+	}
+	return c.check()
 }
 
 func (c config) check() error {
@@ -99,6 +107,26 @@ func (c config) check() error {
 		errs = append(errs, errors.New("state: no directory given"))
 	}
 	return errors.Join(append(errs, c.checkReach(), c.rotationConfig.check())...)
+}
+
+// Limits of files that are read, in bytes. A list of 40,000 logs has 8 MB.
+const (
+	maxConfig   = 1 << 20
+	maxLogsFile = 32 << 20
+)
+
+// readFile reads the file at path, which must not be larger than limit.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return data, err
 }
 
 func within(dir, path string) string {

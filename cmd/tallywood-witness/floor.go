@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
 	"tallywood/witness"
 	"tallywood/witness/policy"
@@ -53,7 +52,7 @@ func floorCommand(args []string, stdout, stderr io.Writer) error {
 	var note []byte
 	if *file != "" {
 		var err error
-		if note, err = os.ReadFile(*file); err != nil {
+		if note, err = readFile(*file, maxConfig); err != nil {
 			return usageError("", "reading checkpoint: %w", err)
 		}
 	}

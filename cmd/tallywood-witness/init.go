@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -114,11 +113,7 @@ func (f *initFlags) check() error {
 	if f.listen == "" && len(f.bastions) == 0 {
 		f.listen = "127.0.0.1:7380"
 	}
-	if f.listen != "" {
-		if _, _, err := net.SplitHostPort(f.listen); err != nil {
-			errs = append(errs, fmt.Errorf("--listen: %w; want HOST:PORT", err))
-		}
-	}
+	errs = append(errs, checkAddresses(address{"--listen", f.listen}))
 	for i, b := range f.bastions {
 		address, err := bastion.ParseAddress(b)
 		if err != nil {
@@ -206,8 +201,12 @@ func (f *initFlags) refuseWitness() error {
 		if file == stateDir {
 			hint = "if its " + configFile + " was lost, restore that from a backup; choose another directory for another witness"
 		}
-		if _, err := os.Lstat(filepath.Join(f.dir, file)); !errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Lstat(filepath.Join(f.dir, file))
+		switch {
+		case err == nil:
 			return usageError(hint, "%s exists: there is a witness in %s already", filepath.Join(f.dir, file), f.dir)
+		case !errors.Is(err, fs.ErrNotExist):
+			return usageError("--dir wants a directory that is yours, or a name for a new one", "looking for a witness in %s: %w", f.dir, err)
 		}
 	}
 	return nil

@@ -33,7 +33,11 @@ func openKeys(c config, passphraseFile string) (keys.Witness, error) {
 		}
 		seed, err := readSeed(c.Seed, passphraseFile)
 		if err != nil {
-			return k, withHint("", "reading seed", err)
+			hint := ""
+			if errors.Is(err, fs.ErrNotExist) {
+				hint = "put it back from the copy that is kept of it: with another seed it is another witness"
+			}
+			return k, withHint(hint, "reading seed", err)
 		}
 		if k, err = keys.WitnessFromSeed(c.Name, seed); err != nil {
 			return k, usageError("", "deriving keys: %w", err)

@@ -17,7 +17,6 @@ import (
 	"unicode"
 
 	"tallywood/internal/keys"
-	"tallywood/storage/posix"
 	"tallywood/witness"
 )
 
@@ -43,7 +42,8 @@ be used while "serve" runs, which takes a change on within a second or two.
                     serve has read of it is known
   --origin ORIGIN   the log; for add only if it is not the name in the vkey
   --vkey VKEY       its public key
-  --qpd N           requests that it may make per day, 1 to 2^31-1 (default 86400)
+  --qpd N           requests that it may make per day, 1 to 2^31-1 (default 86400, or what
+                    a log that is known has)
   --contact TEXT    how to reach its operator
   --another-key     add a key to a log that is known under others: it may be signed with
                     any of them then. Ask its operator before you do
@@ -59,6 +59,7 @@ type logsFlags struct {
 	serveFlags
 	origin, vkey, contact string
 	qpd                   int64
+	qpdSet                bool // --qpd was given
 	anotherKey, json      bool
 }
 
@@ -74,7 +75,7 @@ func logsCommand(args []string, stdout, stderr io.Writer) error {
 			fmt.Fprint(stdout, logsHelp)
 			return nil
 		}
-		return usageError(`run "tallywood-witness logs --help"`, "logs needs one of list, add, disable, enable, diff, acknowledge")
+		return usageError(`run "tallywood-witness logs --help"`, "logs needs one of list, add, disable, enable, diff, acknowledge, and flags after it")
 	}
 	run, ok := logsCommands[args[0]]
 	if !ok {
@@ -105,8 +106,8 @@ func openRegister(f serveFlags, logger *slog.Logger) (*service, error) {
 	if o.Keys, err = keys.WitnessFromSeed(c.Name, seed); err != nil {
 		return nil, usageError("", "%w", err)
 	}
-	if o.Bucket, err = posix.Open(c.State); err != nil {
-		return nil, operational("", fmt.Errorf("opening state: %w", err))
+	if o.Bucket, err = c.openState(); err != nil {
+		return nil, err
 	}
 	return newService(f, c, o, logger)
 }
@@ -129,20 +130,22 @@ func parseLogsFlags(name string, args []string, stdout io.Writer) (logsFlags, er
 		set.StringVar(&f.origin, "origin", "", "")
 	case "diff":
 		set.SetOutput(io.Discard)
-		if err := set.Parse(args); err == nil && set.NArg() == 1 {
-			f.vkey, args = set.Arg(0), args[:len(args)-1] // the source
+		if err := set.Parse(args); err == nil && set.NArg() > 0 { // the source is before, between or after the flags
+			at := len(args) - set.NArg()
+			f.vkey, args = set.Arg(0), slices.Concat(args[:at], args[at+1:])
 		}
 		f.logs, f.lists = nil, nil // they are parsed again
 	}
 	if err := parseFlags(set, args, logsHelp, stdout); err != nil {
 		return f, err
 	}
+	set.Visit(func(g *flag.Flag) { f.qpdSet = f.qpdSet || g.Name == "qpd" })
 	hint := `run "tallywood-witness logs --help"`
 	switch {
 	case f.dir == "":
 		return f, usageError(hint, "logs %s needs --dir", name)
 	case name == "diff" && f.vkey == "":
-		return f, usageError(hint, "logs diff needs a list: a URL or a file, at the end")
+		return f, usageError(hint, "logs diff needs a list: a URL or a file")
 	case name == "add" && (f.vkey == "" || f.contact == ""):
 		return f, usageError(hint, "logs add needs --vkey and --contact")
 	case slices.Contains([]string{"disable", "enable", "acknowledge"}, name) && f.origin == "":
@@ -245,16 +248,21 @@ func logsDiff(ctx context.Context, s *service, f logsFlags, stdout io.Writer) er
 	var logs []witness.Log
 	var err error
 	if strings.Contains(source, "://") {
-		logs, err = s.lists.Fetch(ctx, source)
+		if err := witness.CheckListURL(source); err != nil {
+			return usageError("", "%w", err)
+		}
+		if logs, err = s.lists.Fetch(ctx, source); err != nil {
+			return operational("", err)
+		}
 	} else {
-		var at sources
-		if at, err = newSources(f.dir, []string{source}); err == nil {
+		at, err := newSources(f.dir, []string{source})
+		if err == nil {
 			source = at.files[0].source
 			logs, err = readLogFile(at.files[0])
 		}
-	}
-	if err != nil {
-		return operational("", err)
+		if err != nil {
+			return usageError("", "%w", err)
+		}
 	}
 	changes, err := s.lists.Diff(ctx, source, logs)
 	if err != nil {
@@ -286,5 +294,13 @@ func printChanges(stdout io.Writer, n int, changes []witness.Change) {
 			fmt.Fprintf(stdout, "dropped  %s: it stays\n", origin)
 		}
 	}
-	fmt.Fprintf(stdout, "%d logs in the list, %d differences\n", n, len(changes))
+	fmt.Fprintf(stdout, "%s in the list, %s\n", counted(n, "log", "logs"), counted(len(changes), "difference", "differences"))
+}
+
+// counted is a number and the word for one or for many.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

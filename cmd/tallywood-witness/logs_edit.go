@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"tallywood/witness"
@@ -25,30 +27,43 @@ func changed(stdout io.Writer, f logsFlags, what, origin string) error {
 }
 
 // newLog is the log that the flags of "logs add" describe. It is rendered and parsed, so that what
-// is written can be read again.
-func newLog(f logsFlags) (witness.Log, error) {
+// is written can be read again. A log that is known keeps its requests per day unless --qpd is given.
+func newLog(f logsFlags, known []witness.Log) (witness.Log, error) {
 	key, err := policy.ParseVKey(f.vkey)
 	if err != nil {
-		return witness.Log{}, fmt.Errorf("--vkey: %w", err)
+		return witness.Log{}, usageError("the vkey is what the log's operator publishes, such as log.example.org+1d7dbb14+AR…", "--vkey: %w", err)
+	}
+	if f.qpd < 1 || f.qpd > math.MaxInt32 {
+		return witness.Log{}, usageError("", "--qpd %d is not a number from 1 to 2^31-1", f.qpd)
 	}
 	l := witness.Log{Origin: f.origin, Keys: []policy.Key{key}, QPD: f.qpd, Contact: f.contact}
 	if l.Origin == "" {
 		l.Origin = key.Name()
 	}
+	for _, k := range known {
+		if k.Origin == l.Origin && k.QPD != 0 && !f.qpdSet {
+			l.QPD = k.QPD
+		}
+	}
+	for name, text := range map[string]string{"--origin": l.Origin, "--contact": l.Contact} {
+		if text != strings.TrimSpace(text) || strings.Contains(text, "\n") {
+			return witness.Log{}, usageError("", "%s %q must be one line, without space at its ends", name, text)
+		}
+	}
 	logs, err := witness.ParseLogs(witness.FormatList([]witness.Log{l}))
 	if err != nil {
-		return witness.Log{}, err
+		return witness.Log{}, usageError("", "%w", err)
 	}
 	if len(logs) != 1 || logs[0].Origin != l.Origin || logs[0].QPD != l.QPD || logs[0].Contact != l.Contact {
-		return witness.Log{}, errors.New("--origin and --contact must be one line each, without space at its ends")
+		return witness.Log{}, usageError("", "--origin and --contact cannot be written into a list of logs, and read again")
 	}
 	return l, nil
 }
 
 func logsAdd(ctx context.Context, s *service, f logsFlags, stdout io.Writer) error {
-	l, err := newLog(f)
+	l, err := newLog(f, s.witness.Logs())
 	if err != nil {
-		return usageError("the vkey is what the log's operator publishes, such as log.example.org+1d7dbb14+AR…", "%w", err)
+		return err
 	}
 	what := "added"
 	var other *witness.KeyError

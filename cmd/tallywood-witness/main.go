@@ -138,9 +138,21 @@ func parseFlags(fs *flag.FlagSet, args []string, help string, stdout io.Writer) 
 		fmt.Fprint(stdout, help)
 		return err
 	case err != nil:
-		return usageError(fmt.Sprintf(`run "tallywood-witness %s --help" for its flags`, fs.Name()), "%w", err)
+		return usageError(fmt.Sprintf(`run "tallywood-witness %s --help" for its flags`, fs.Name()), "%w", flagError(err))
 	case fs.NArg() > 0:
 		return usageError(fmt.Sprintf(`run "tallywood-witness %s --help" for its flags`, fs.Name()), "unexpected argument %q", fs.Arg(0))
 	}
 	return nil
+}
+
+// flagError says what package flag says about a flag, with two hyphens as in the help.
+func flagError(err error) error {
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		return fmt.Errorf("there is no flag --%s", strings.TrimLeft(name, "-"))
+	}
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return fmt.Errorf("flag --%s needs a value", strings.TrimLeft(name, "-"))
+	}
+	return errors.New(strings.Replace(text, " flag -", " flag --", 1))
 }

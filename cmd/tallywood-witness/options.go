@@ -1,7 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"tallywood/storage/posix"
 	"tallywood/witness"
@@ -16,10 +21,40 @@ func (c config) options(dir, passphraseFile string) (witness.Options, error) {
 	if o.Export, err = openExport(c, dir); err != nil {
 		return o, err
 	}
-	if o.Bucket, err = posix.Open(c.State); err != nil {
-		return o, operational("", fmt.Errorf("opening state: %w", err))
+	o.Bucket, err = c.openState()
+	return o, err
+}
+
+// openState opens the directory of the state.
+func (c config) openState() (*posix.Bucket, error) {
+	if err := c.checkStateName(); err != nil {
+		return nil, err
 	}
-	return o, nil
+	b, err := posix.Open(c.State)
+	if err != nil {
+		return nil, operational("", fmt.Errorf("opening state: %w", err))
+	}
+	return b, nil
+}
+
+// checkStateName refuses the state of a witness of another name: an Ed25519 key that an agent holds is
+// the same under any name, and would begin anew there, with everything forgotten that it has signed.
+func (c config) checkStateName() error {
+	root := filepath.Join(c.State, "state") // see package witness
+	if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(c.Name))); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil { // there is none yet, or the bucket says what is wrong
+		return nil
+	}
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			return usageError("a witness keeps its name for ever: put it back, or make another witness in another directory",
+				"%s is the state of the witness %q, and the name in %s is %q", c.State, e.Name(), configFile, c.Name)
+		}
+	}
+	return nil
 }
 
 // keyOptions opens the keys alone. One passphrase is for all seeds that are encrypted.
@@ -31,6 +66,9 @@ func (c config) keyOptions(dir, passphraseFile string) (witness.Options, error) 
 	}
 	if passphraseFile == "" {
 		passphraseFile = c.PassphraseFile
+	}
+	if _, err := os.Stat(passphraseFile); passphraseFile != "" && err != nil { // also where no seed needs it
+		return o, usageError("", "reading passphrase: %w", err)
 	}
 	return o, c.rotationConfig.open(&o, dir, passphraseFile)
 }

@@ -39,10 +39,31 @@ type bastionConfig struct {
 	CA      string `yaml:"ca,omitempty"`  // PEM file of the authority of its certificate; default: the system's
 }
 
+// An address is one to listen on, or none, with the name under which it was given.
+type address struct{ name, text string }
+
+// checkAddresses checks the form of addresses.
+func checkAddresses(all ...address) error {
+	var errs []error
+	for _, a := range all {
+		if a.text == "" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(a.text)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q is not HOST:PORT, such as 127.0.0.1:7380", a.name, a.text))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // checkReach checks what says how the witness is reached. Without a listener and without a bastion
 // there must be flags that give one.
 func (c config) checkReach() error {
-	var errs []error
+	errs := []error{checkAddresses(address{"listen", c.Listen}, address{"metrics_address", c.Metrics})}
 	if c.TLS != nil && (c.TLS.Certificate == "" || c.TLS.Key == "") {
 		errs = append(errs, errors.New("tls: want a certificate and a key"))
 	}

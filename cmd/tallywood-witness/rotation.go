@@ -136,7 +136,7 @@ func newKeys(name, dir, file string, stdout io.Writer) error {
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // never fails
 	if err := keys.WriteSeed(within(dir, file), seed); err != nil {
-		return usageError("name a file that does not exist yet", "writing seed: %w", err)
+		return notWritten(err)
 	}
 	k, err := keys.WitnessFromSeed(name, seed)
 	if err != nil {

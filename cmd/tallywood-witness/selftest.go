@@ -10,15 +10,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
+	"net/url"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"tallywood/internal/keys"
 	"tallywood/witness"
 	"tallywood/witness/conformance"
+	"tallywood/witness/policy"
 )
 
 const selftestHelp = `tallywood-witness selftest asks a witness that is serving every question that the
@@ -95,12 +97,34 @@ func selftestCommand(args []string, stdout, stderr io.Writer) error {
 	case f.list == "" && len(f.vkeys) > 0:
 		return usageError(hint, "--vkey goes with --list; a witness's own directory says its keys")
 	}
+	if err := f.checkTarget(); err != nil {
+		return err
+	}
 	if f.writeList != "" {
 		return writeThrowAway(f.writeList, stdout)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	return f.run(ctx, stdout, stderr)
+}
+
+// checkTarget checks the URLs and keys of the witness that is asked.
+func (f selftestFlags) checkTarget() error {
+	var errs []error
+	for name, text := range map[string]string{"--url": f.url, "--monitoring-url": f.monitoring} {
+		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			errs = append(errs, fmt.Errorf("%s %q is not a URL such as https://witness.example.org", name, text))
+		}
+	}
+	for _, vkey := range f.vkeys {
+		if _, err := policy.ParseVKey(vkey); err != nil {
+			errs = append(errs, fmt.Errorf("--vkey %q: %w", vkey, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return usageError("", "%w", err)
+	}
+	return nil
 }
 
 // run runs the suite and prints what came of it.
@@ -121,7 +145,12 @@ func (f selftestFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 			}
 		}()
 	}
-	total, done := len(conformance.Cases()), 0
+	total, done := 0, 0
+	for _, c := range conformance.Cases() {
+		if len(f.only) == 0 || slices.ContainsFunc(f.only, func(prefix string) bool { return strings.HasPrefix(c.ID, prefix) }) {
+			total++
+		}
+	}
 	o.Each = func(r conformance.Result) {
 		if done++; done%50 == 0 {
 			fmt.Fprintf(stderr, "tallywood-witness: %d of %d cases\n", done, total)
@@ -156,6 +185,9 @@ func (f selftestFlags) print(r conformance.Report, stdout io.Writer) error {
 // borrow has the serving process of f.dir cosign new throw-away logs until the loan ends, and fills in
 // what it says of itself.
 func (f selftestFlags) borrow(ctx context.Context, o *conformance.Options) (*loan, error) {
+	if _, err := readConfig(f.dir); err != nil {
+		return nil, err
+	}
 	logs, err := newThrowAway(witness.TemporaryPrefix)
 	if err != nil {
 		return nil, err
@@ -200,13 +232,21 @@ func writeThrowAway(path string, stdout io.Writer) error {
 	}
 	// The seed comes first: a list without it is of no use.
 	if err := keys.WriteSeed(path+".seed", seed); err != nil {
-		return operational("choose another file", fmt.Errorf("writing seed: %w", err))
+		return notWritten(err)
 	}
 	if err := keys.WriteNew(path, logs.List(), 0o644); err != nil {
-		return operational("choose another file", fmt.Errorf("writing list: %w", err))
+		return notWritten(err)
 	}
 	fmt.Fprintf(stdout, "%d throw-away logs in %s, the seed of their keys in %s.seed\n", len(logs.All(conformance.Listed()...)), path, path)
 	return nil
+}
+
+// notWritten is the error of a new file that could not be written.
+func notWritten(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return usageError("name a file that does not exist yet", "%w", err)
+	}
+	return operational("", err)
 }
 
 // readThrowAway reads what writeThrowAway wrote.
@@ -218,7 +258,7 @@ func readThrowAway(path string) (*conformance.Logs, error) {
 	if err != nil {
 		return nil, usageError("", "reading seed of throw-away logs: %w", err)
 	}
-	list, err := os.ReadFile(path)
+	list, err := readFile(path, maxLogsFile)
 	if err != nil {
 		return nil, usageError("", "reading list: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -37,8 +38,8 @@ DIR/config.yaml, which explains its keys.
   --bastion ADDR       be reached through the bastion (c2sp.org/https-bastion) that takes
                        backends at ADDR, HOST or HOST:PORT; may be repeated. Its operator
                        must allow our key's hash, which the status page and the log show.
-                       Without --listen no port is open. SIGHUP reads the bastions of
-                       config.yaml again
+                       Without a listener (--listen, or listen in config.yaml) no port is
+                       open. SIGHUP reads the bastions of config.yaml again
   --logs FILE          logs to cosign, in the witness network's format; may be repeated.
                        It is read again when it changes, or at SIGHUP, and what is
                        new is added. See also "tallywood-witness logs"
@@ -119,6 +120,9 @@ func serveCommand(args []string, stdout, stderr io.Writer) error {
 	if f.dir == "" {
 		return usageError("for example: tallywood-witness serve --dir ./witness", "serve needs --dir")
 	}
+	if err := checkAddresses(address{"--listen", f.listen}, address{"--metrics-address", f.metrics}); err != nil {
+		return usageError("", "%w", err)
+	}
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	s, err := openService(f, logger)
 	if err != nil {
@@ -181,6 +185,9 @@ func newService(f serveFlags, c config, o witness.Options, logger *slog.Logger) 
 	if o.Logs, err = s.sources.readLogs(); err != nil {
 		return nil, usageError("the format is shown by: tallywood-witness serve --help", "%w", err)
 	}
+	if !slices.ContainsFunc(append([]keys.Witness{o.Keys}, o.Rotation...), signsNow) {
+		logger.Warn("no key of the witness is valid now, so that nothing is signed; see not_before and not_after in " + configFile)
+	}
 	o.Log = logger
 	if s.witness, err = witness.New(o); err != nil {
 		return nil, usageError("", "%w", err)
@@ -193,6 +200,12 @@ func newService(f serveFlags, c config, o witness.Options, logger *slog.Logger) 
 		return nil, err
 	}
 	return s, nil
+}
+
+// signsNow reports whether the keys are valid now.
+func signsNow(k keys.Witness) bool {
+	now := time.Now()
+	return !now.Before(k.NotBefore) && (k.NotAfter.IsZero() || now.Before(k.NotAfter))
 }
 
 // remember makes known what the lists have named before, and what "logs" has written.

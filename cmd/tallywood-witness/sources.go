@@ -87,7 +87,7 @@ func (s sources) readLogs() ([]witness.Log, error) {
 }
 
 func readLogFile(f logFile) ([]witness.Log, error) {
-	data, err := os.ReadFile(f.path)
+	data, err := readFile(f.path, maxLogsFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading logs: %w", err)
 	}
@@ -118,18 +118,17 @@ type disabledLog struct {
 
 // readDisabled reads the logs that "logs disable" has disabled.
 func (s sources) readDisabled() ([]disabledLog, error) {
-	data, err := os.ReadFile(s.disabled)
+	data, err := readFile(s.disabled, maxLogsFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading disabled logs: %w", err)
 	}
 	var logs []disabledLog
-	if err == nil {
-		d := json.NewDecoder(bytes.NewReader(data))
-		d.DisallowUnknownFields()
-		err = d.Decode(&logs)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading disabled logs: %s: %w", s.disabled, err)
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&logs); err != nil || len(bytes.TrimSpace(data[d.InputOffset():])) > 0 {
+		return nil, fmt.Errorf("reading disabled logs: %s is not as \"logs disable\" writes it; want a list of {\"origin\": ORIGIN, \"since\": TIME}", s.disabled)
 	}
 	return logs, nil
 }
@@ -226,7 +225,7 @@ func (s *service) reload(ctx context.Context) {
 func (s *service) takeFiles(ctx context.Context) (int, error) {
 	n := 0
 	for _, f := range s.sources.files {
-		data, err := os.ReadFile(f.path)
+		data, err := readFile(f.path, maxLogsFile)
 		if err != nil {
 			return n, fmt.Errorf("reading logs: %w", err)
 		}

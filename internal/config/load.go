@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"tallywood/internal/yamlerror"
 )
 
 // maxFile bounds a configuration file, in bytes.
@@ -27,23 +29,21 @@ const maxFile = 1 << 20
 
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
-var goType = regexp.MustCompile(`field (\S+) not found in type \S+`)
-
 // decode parses data strictly into out, which is a pointer to a struct, with variables replaced
 // by what getenv gives for their names.
 func decode(data []byte, getenv func(string) (string, bool), out any) error {
 	if len(data) > maxFile {
-		return fmt.Errorf("configuration of %d bytes is larger than %d", len(data), maxFile)
+		return fmt.Errorf("the file is larger than %d bytes", maxFile)
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(data))
 	if err != nil {
-		return err
+		return yamlerror.Plain(err)
 	}
 	var doc, second yaml.Node
 	if err := loader.Load(&doc); errors.Is(err, io.EOF) {
 		return errors.New("the file is empty")
 	} else if err != nil {
-		return err
+		return yamlerror.Plain(err)
 	}
 	if err := loader.Load(&second); !errors.Is(err, io.EOF) {
 		return errors.New("a second YAML document follows the first; want one")
@@ -51,11 +51,7 @@ func decode(data []byte, getenv func(string) (string, bool), out any) error {
 	if err := expand(&doc, getenv); err != nil {
 		return err
 	}
-	if err := doc.Load(out, yaml.WithKnownFields()); err != nil {
-		// The library names our Go types, which mean nothing to who wrote the file.
-		return errors.New(goType.ReplaceAllString(err.Error(), `unknown key "$1"`))
-	}
-	return nil
+	return yamlerror.Plain(doc.Load(out, yaml.WithKnownFields()))
 }
 
 // expand replaces the variables in all scalar values below n; keys stay as they are.
@@ -115,9 +111,14 @@ func plainTag(value string) string {
 	return text
 }
 
-// readFile reads the file at path with a hint where there is none.
+// readFile reads the file at path, and no more of it than shows that it is too large.
 func readFile(path string) ([]byte, error) {
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading configuration: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -163,11 +164,14 @@ func ReadSeed(path string) ([32]byte, error) {
 // ParseSeed returns the seed that is the text of a seed file.
 func ParseSeed(data []byte) (seed [32]byte, err error) {
 	text := bytes.TrimSuffix(data, []byte("\n"))
-	if len(text) != 2*len(seed) {
+	switch {
+	case bytes.HasSuffix(text, []byte("\r")):
+		return seed, fmt.Errorf("ends in CR LF, as files on Windows do; want %d hexadecimal digits and LF", 2*len(seed))
+	case len(text) != 2*len(seed):
 		return seed, fmt.Errorf("has %d characters; want %d hexadecimal digits", len(text), 2*len(seed))
 	}
-	if _, err := hex.Decode(seed[:], text); err != nil {
-		return [32]byte{}, fmt.Errorf("is no seed: %w", err)
+	if _, err := hex.Decode(seed[:], text); err != nil { // whose text would show what is in there
+		return [32]byte{}, fmt.Errorf("has a character that is no hexadecimal digit; want %d of them", 2*len(seed))
 	}
 	return seed, nil
 }
@@ -213,8 +217,20 @@ func readPrivate(path string) ([]byte, error) {
 	if perm := info.Mode().Perm(); runtime.GOOS != "windows" && perm&shared != 0 {
 		return nil, fmt.Errorf("private file %s has mode %#o; want 0600 (chmod 600 it)", path, perm)
 	}
-	return os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxPrivate+1))
+	if err == nil && len(data) > maxPrivate {
+		err = fmt.Errorf("private file %s is larger than %d bytes, which no key is", path, maxPrivate)
+	}
+	return data, err
 }
+
+// maxPrivate bounds a private file, in bytes.
+const maxPrivate = 1 << 20
 
 // WriteNew creates the file at path with data and mode and returns once file and directory
 // entry are durable. It never replaces: an existing file wraps fs.ErrExist. The file appears
@@ -238,8 +254,13 @@ func WriteNew(path string, data []byte, mode fs.FileMode) error {
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Link(f.Name(), path) // unlike a rename it fails where a file is
 	}
+	if errors.Is(err, fs.ErrExist) {
+		err = &fs.PathError{Op: "writing", Path: path, Err: fs.ErrExist}
+	} else if err != nil {
+		err = fmt.Errorf("writing %s: %w", path, err)
+	}
 	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
+		return err
 	}
 	return syncDir(dir)
 }

@@ -160,13 +160,17 @@ func TestSeedRoundTrip(t *testing.T) {
 	if err != nil || got != seed {
 		t.Errorf("got %x, %v", got, err)
 	}
-	for _, text := range []string{"", "00", strings.Repeat("g", 64), strings.Repeat("0", 64) + "\n\n"} {
+	for text, want := range map[string]string{
+		"": "has 0 characters; want 64", "00": "has 2 characters", strings.Repeat("0", 64) + "\n\n": "has 65 characters",
+		strings.Repeat("g", 64): "no hexadecimal digit; want 64", strings.Repeat("0", 64) + "\r\n": "ends in CR LF",
+	} {
 		bad := filepath.Join(t.TempDir(), "bad")
 		if err := os.WriteFile(bad, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := keys.ReadSeed(bad); err == nil {
-			t.Errorf("seed %q: no error", text)
+		_, err := keys.ReadSeed(bad)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "'g'") {
+			t.Errorf("seed %q: %v; want an error with %q, and nothing of the file", text, err, want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"tallywood/internal/yamlerror"
 	"tallywood/log/entry"
 )
 
@@ -75,11 +76,11 @@ type Planted struct {
 func ReadPlan(data []byte) (Plan, error) {
 	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithKnownFields())
 	if err != nil {
-		return Plan{}, fmt.Errorf("reading plan: %w", err)
+		return Plan{}, fmt.Errorf("reading plan: %w", yamlerror.Plain(err))
 	}
 	var p Plan
 	if err := loader.Load(&p); err != nil {
-		return Plan{}, fmt.Errorf("reading plan: %w", err)
+		return Plan{}, fmt.Errorf("reading plan: %w", yamlerror.Plain(err))
 	}
 	if err := loader.Load(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return Plan{}, errors.New("reading plan: something follows the document")

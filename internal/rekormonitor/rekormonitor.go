@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"tallywood/internal/yamlerror"
 )
 
 // maxConfig bounds a configuration, in bytes.
@@ -123,9 +125,6 @@ func (i *importer) refuse(format string, args ...any) {
 	i.errs = append(i.errs, fmt.Errorf(format, args...))
 }
 
-// goType is how the library names the Go type of a struct, which means nothing to who wrote the file.
-var goType = regexp.MustCompile(`field (\S+) not found in type \S+`)
-
 // decode reads the configuration strictly: a key that is not known may be one that watches something.
 func (i *importer) decode() error {
 	if len(i.o.Config) > maxConfig {
@@ -133,7 +132,7 @@ func (i *importer) decode() error {
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(i.o.Config))
 	if err != nil {
-		return fmt.Errorf("reading configuration of rekor-monitor: %w", err)
+		return fmt.Errorf("reading configuration of rekor-monitor: %w", yamlerror.Plain(err))
 	}
 	var doc, second yaml.Node
 	if err = loader.Load(&doc); errors.Is(err, io.EOF) {
@@ -143,7 +142,7 @@ func (i *importer) decode() error {
 		err = doc.Load(&i.peer, yaml.WithKnownFields())
 	}
 	if err != nil {
-		return fmt.Errorf("reading configuration of rekor-monitor: %s", goType.ReplaceAllString(err.Error(), `unknown key "$1"`))
+		return fmt.Errorf("reading configuration of rekor-monitor: %w", yamlerror.Plain(err))
 	}
 	if err := loader.Load(&second); !errors.Is(err, io.EOF) {
 		return errors.New("reading configuration of rekor-monitor: a second YAML document follows the first")

@@ -121,6 +121,9 @@ type parser struct {
 
 func (ps *parser) line(line []byte) error {
 	if i := bytes.IndexFunc(line, func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }); i >= 0 {
+		if line[i] == '\r' {
+			return errors.New("octet 0x0d (CR) is not allowed: lines end with LF alone, not as on Windows")
+		}
 		return fmt.Errorf("octet %#02x is not allowed", line[i])
 	}
 	fields := strings.FieldsFunc(string(line), func(r rune) bool { return r == ' ' || r == '\t' })
