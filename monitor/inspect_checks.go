@@ -24,7 +24,11 @@ const noCAs = "not checked: nothing says which authorities are to be trusted"
 func (i *Inspection) checkSignature(b entry.Body, n int) {
 	const what = "signature"
 	if b.Kind != entry.Kind {
-		i.check(what, Skipped, "not checked: it is over an envelope that the log does not hold")
+		if err := b.Signatures[n].CheckForm(); err != nil && !errors.Is(err, entry.ErrUnverifiable) {
+			i.check(what, Failed, "%v", err)
+			return
+		}
+		i.check(what, Skipped, "not checked: it is over an envelope that the log does not hold; the key can have made it")
 		return
 	}
 	switch err := b.Signatures[n].Verify(b.HashAlg, b.Digest); {

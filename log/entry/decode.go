@@ -248,6 +248,8 @@ func (b *Body) checkParts() error {
 	switch {
 	case len(b.Digest) == 0:
 		return invalid("entry", "has no digest")
+	case b.Kind != Kind && b.HashAlg != 0 && len(b.Digest) != b.HashAlg.Size():
+		return invalid("entry", "has a payload hash of %d bytes, %s has %d", len(b.Digest), b.HashAlg, b.HashAlg.Size())
 	case len(b.Signatures) == 0:
 		return invalid("entry", "has no signature")
 	}

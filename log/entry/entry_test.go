@@ -325,15 +325,16 @@ func TestParseForeignEntries(t *testing.T) {
 		t.Errorf("foreign kind: %v", err)
 	}
 	for name, text := range map[string]string{
-		"empty":         "",
-		"no JSON":       "\x30\x82",
-		"trailing data": dsseEntry + " 1",
-		"deep":          `{"spec":` + strings.Repeat("[", 5000),
-		"no spec":       `{"apiVersion":"0.0.2","kind":"dsse"}`,
-		"empty spec":    `{"apiVersion":"0.0.2","kind":"dsse","spec":{}}`,
-		"other spec":    `{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"dsseV002":{}}}`,
-		"no digest":     strings.Replace(dsseEntry, `"digest"`, `"digest":null,"x"`, 1),
-		"no signatures": `{"apiVersion":"0.0.2","kind":"dsse","spec":{"dsseV002":{"payloadHash":{"digest":"AA=="}}}}`,
+		"empty":                          "",
+		"no JSON":                        "\x30\x82",
+		"trailing data":                  dsseEntry + " 1",
+		"deep":                           `{"spec":` + strings.Repeat("[", 5000),
+		"no spec":                        `{"apiVersion":"0.0.2","kind":"dsse"}`,
+		"empty spec":                     `{"apiVersion":"0.0.2","kind":"dsse","spec":{}}`,
+		"other spec":                     `{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"dsseV002":{}}}`,
+		"no digest":                      strings.Replace(dsseEntry, `"digest"`, `"digest":null,"x"`, 1),
+		"payload hash of another length": `{"apiVersion":"0.0.2","kind":"dsse","spec":{"dsseV002":{"payloadHash":{"algorithm":"SHA2_256","digest":"AA=="},"signatures":[{"content":"c2ln","verifier":{"keyDetails":"PKIX_ED25519","publicKey":{"rawBytes":"a2V5"}}}]}}}`,
+		"no signatures":                  `{"apiVersion":"0.0.2","kind":"dsse","spec":{"dsseV002":{"payloadHash":{"digest":"AA=="}}}}`,
 		"eleven signatures": strings.Replace(dsseEntry, `"signatures":[`, `"signatures":[`+
 			strings.Repeat(`{"content":"c2ln","verifier":{"publicKey":{"rawBytes":"a2V5"}}},`, 9), 1),
 		"no content": strings.ReplaceAll(dsseEntry, `"content":"c2ln",`, ""),

@@ -137,7 +137,7 @@ func (m *maker) entry(u use) *rule.Entry {
 	if u.digest == "" {
 		rand.Read(digest[:])
 	}
-	e := &rule.Entry{Digest: digest[:], Certified: u.certified, Envelope: true} // so that nobody asks for the signature
+	e := &rule.Entry{Digest: digest[:], Certified: u.certified, Envelope: true}
 	switch {
 	case u.bare:
 		spki := m.spki(u.key)
@@ -148,6 +148,7 @@ func (m *maker) entry(u use) *rule.Entry {
 		m.last = m.certificate(u)
 		e.Signers = []rule.Signer{{Certificate: m.last}}
 	}
+	e.Signers[0].Signature = overEnvelope
 	if u.certified {
 		e.Digest = nil
 	}

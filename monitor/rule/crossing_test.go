@@ -29,7 +29,7 @@ func promise(t testing.TB, logID [32]byte) pkix.Extension {
 // promised is an entry of a signature log whose certificate has an SCT.
 func (m *maker) promised(u use, logID [32]byte) *rule.Entry {
 	u.ext = map[int]string{8: good}
-	return &rule.Entry{Digest: []byte{1}, Envelope: true, Signers: []rule.Signer{{Certificate: m.certificate(u, promise(m.t, logID))}}}
+	return &rule.Entry{Digest: []byte{1}, Envelope: true, Signers: []rule.Signer{{Signature: overEnvelope, Certificate: m.certificate(u, promise(m.t, logID))}}}
 }
 
 func TestWhatWaitsForAnotherLog(t *testing.T) {

@@ -18,8 +18,10 @@ import (
 // judgeEntry runs the rules about certificates and entries that are on for w on signer i of e.
 func (s *Set) judgeEntry(w *watch, f *Finding, e *Entry, i int) {
 	signer := &e.Signers[i]
-	if w.on(EntryBadSignature) && !signer.verifies(e) {
-		f.add(Reason{Rule: EntryBadSignature, Text: fmt.Sprintf("the signature that the log holds for %q does not verify over the entry's digest", f.Subject)})
+	if w.on(EntryBadSignature) {
+		if wrong := signer.wrong(e); wrong != "" {
+			f.add(Reason{Rule: EntryBadSignature, Text: fmt.Sprintf("the signature that the log holds for %q %s", f.Subject, wrong)})
+		}
 	}
 	if p, on := w.rule(EntryWeakKey); on {
 		allowed := p.Allow
@@ -48,13 +50,27 @@ func (s *Signer) name() string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// verifies reports whether s signed what e says it did, as far as e alone can tell.
-func (s *Signer) verifies(e *Entry) bool {
-	if e.Certified || e.Envelope || len(e.Digest) == 0 {
-		return true // nothing was signed, or something that is not in the entry
+// wrong says why s cannot have signed what e says it did, as far as e alone can tell; empty: it can.
+// Where what was signed is not in the entry, it can be told of a few that they are no signatures.
+func (s *Signer) wrong(e *Entry) string {
+	if e.Certified || len(e.Digest) == 0 {
+		return "" // nothing was signed
 	}
-	err := entry.Signature{Content: s.Signature, PublicKey: s.spki(), KeyDetails: s.Details}.Verify(e.Hash, e.Digest)
-	return err == nil || errors.Is(err, entry.ErrUnverifiable)
+	sig := entry.Signature{Content: s.Signature, PublicKey: s.spki(), KeyDetails: s.Details}
+	err := entry.ErrUnverifiable
+	if !e.Envelope {
+		err = sig.Verify(e.Hash, e.Digest)
+	}
+	switch {
+	case err == nil:
+		return ""
+	case !errors.Is(err, entry.ErrUnverifiable):
+		return "does not verify over the entry's digest"
+	}
+	if err := sig.CheckForm(); err != nil && !errors.Is(err, entry.ErrUnverifiable) {
+		return "cannot be one by its key, whatever was signed"
+	}
+	return ""
 }
 
 // spki returns the SubjectPublicKeyInfo of s, nil if it could not be read.

@@ -81,6 +81,8 @@ func TestBadSignature(t *testing.T) {
 		"no type of key":               {good, func(e *rule.Entry) { e.Signers[0].Details = 0 }, false},
 		"no type of key, and bad":      {good, func(e *rule.Entry) { e.Signers[0].Details = 0; e.Digest[0] ^= 1 }, true},
 		"a type that nobody can check": {good, func(e *rule.Entry) { e.Signers[0].Details = 7; e.Digest[0] ^= 1 }, false},
+		"none, over an envelope":       {good, func(e *rule.Entry) { e.Envelope, e.Signers[0].Signature = true, []byte("signature") }, true},
+		"none, by a type unknown":      {good, func(e *rule.Entry) { e.Signers[0].Details, e.Signers[0].Signature = 7, []byte("signature") }, true},
 		"over an envelope":             {good, func(e *rule.Entry) { e.Envelope = true; e.Digest[0] ^= 1 }, false},
 	} {
 		t.Run(name, func(t *testing.T) {

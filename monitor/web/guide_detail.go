@@ -38,7 +38,7 @@ var details = map[rule.ID]string{
 	rule.IDOffHours:         "`hours` (\"09:00-18:00\"; \"22:00-06:00\" ends on the next day), `days` (`[mon, tue]`), in `zone`, an IANA name, by default UTC. At least one of hours and days must be said.",
 	rule.EntryDuplicate:     "256 entries of an identity are remembered.",
 	rule.EntryOutsideCert:   "By the cosignatures of the checkpoints before and with it; clocks may be two minutes apart. Where one of them is not known it is silent.",
-	rule.EntryBadSignature:  "A signature over an envelope, or by a scheme that signs no digest, cannot be verified from the entry, and is not reported.",
+	rule.EntryBadSignature:  "An entry of kind `dsse` (Rekor v2) holds the hash of the payload, each signature and its key or certificate, but not what was signed: the payload with its type, length and name. So of such a signature, and of one by a scheme that signs no digest, it is only told whether the key can have made it at all: an RSA signature (PKCS #1 v1.5) must hold some hash, one of ECDSA or Ed25519 numbers of its curve. Whether it is over this payload only whoever has the envelope can verify.",
 	rule.EntryWeakKey:       "`allow` are the kinds that are good: by default `ecdsa-p256`, `ecdsa-p384`, `ecdsa-p521`, `ed25519`, and `rsa-2048` or longer.",
 	rule.CertLongLived:      "`window` is the tolerance: 10s.",
 	rule.CertNoSCT:          "Not asked in certificate logs.",
