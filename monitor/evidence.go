@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tallywood/internal/disk"
 )
 
 // A file is one piece of evidence.
@@ -41,9 +43,9 @@ const temporaryPrefix = ".tmp-"
 func writeEvidence(dir string, e Event, files []file) (string, error) {
 	path := filepath.Join(dir, e.ID)
 	if _, err := os.Stat(path); err == nil {
-		return path, syncDir(dir)
+		return path, disk.SyncDir(dir)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := disk.MakeDir(dir, 0o700); err != nil {
 		return "", fmt.Errorf("writing evidence: %w", err)
 	}
 	tmp, err := os.MkdirTemp(dir, temporaryPrefix)
@@ -69,14 +71,14 @@ func writeEvidence(dir string, e Event, files []file) (string, error) {
 			return "", fmt.Errorf("writing evidence: %w", err)
 		}
 	}
-	if err := syncDir(tmp); err != nil {
+	if err := disk.SyncDir(tmp); err != nil {
 		return "", fmt.Errorf("writing evidence: %w", err)
 	}
 	// Another monitor on the same state may have come first.
 	if err := os.Rename(tmp, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("writing evidence: %w", err)
 	}
-	return path, syncDir(dir)
+	return path, disk.SyncDir(dir)
 }
 
 func writeSynced(path string, data []byte) error {
@@ -86,14 +88,6 @@ func writeSynced(path string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // sweepEvidence removes what a process left that died while it wrote evidence.

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"tallywood/internal/disk"
 	"tallywood/witness"
 )
 
@@ -248,7 +249,7 @@ func (s sources) writeAdded(logs []witness.Log) error {
 	if _, err := witness.ParseLogs([]byte(text)); err != nil {
 		return err
 	}
-	return replace(s.added, []byte(text))
+	return disk.Replace(s.added, []byte(text))
 }
 
 // writeDisabled replaces the file of "logs disable".
@@ -258,36 +259,7 @@ func (s sources) writeDisabled(logs []disabledLog) error {
 	if err != nil {
 		return fmt.Errorf("encoding disabled logs: %w", err)
 	}
-	return replace(s.disabled, append(data, '\n'))
-}
-
-// replace puts a file in place of another, whole, and makes it last.
-func replace(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, derr := os.Open(dir)
-	if derr != nil {
-		return fmt.Errorf("making %s durable: %w", path, derr)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("making %s durable: %w", path, err)
-	}
-	return nil
+	return disk.Replace(s.disabled, append(data, '\n'))
 }
 
 // lock keeps other processes from editing the files in dir until unlock is called, or this one ends.

@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 
+	"tallywood/internal/disk"
 	"tallywood/internal/keys"
 )
 
@@ -39,7 +39,7 @@ func replaceFile(path string, data []byte) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(tmp.Name()))
 	}
-	if err := syncDir(dir); err != nil {
+	if err := disk.SyncDir(dir); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
@@ -59,18 +59,6 @@ func replaced(path string) (string, fs.FileMode, error) {
 		return "", 0, err
 	}
 	return target, info.Mode().Perm(), nil
-}
-
-// syncDir makes the entries of a directory durable. Windows cannot sync directories.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 var temporary = regexp.MustCompile(`^\.(.+)\.[0-9]+$`)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"tallywood/internal/config"
+	"tallywood/internal/disk"
 )
 
 // A move rewrites several files, which no file system does in one step. So its two addresses are
@@ -142,7 +143,7 @@ func finishMove(dir string, files []movedFile) ([]string, error) {
 	if err := os.Remove(filepath.Join(dir, moveJournal)); err != nil {
 		return changed, err
 	}
-	return changed, syncDir(dir)
+	return changed, disk.SyncDir(dir)
 }
 
 // replaceAddress replaces old (HOST:PORT) where it stands whole: a longer port, or a longer host

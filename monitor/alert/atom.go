@@ -12,12 +12,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"tallywood/internal/disk"
 	"tallywood/monitor"
 )
 
@@ -144,7 +144,7 @@ func (a *Atom) add(e monitor.Event) error {
 	case len(data) > a.most:
 		return fmt.Errorf("the event alone takes more than %d bytes", a.most)
 	}
-	return replaceFile(a.o.Path, data)
+	return disk.Replace(a.o.Path, data)
 }
 
 func (f *atomFeed) render() ([]byte, error) {
@@ -218,29 +218,4 @@ func uuid(digits string) string {
 		return digits
 	}
 	return strings.Join([]string{digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]}, "-")
-}
-
-// replaceFile replaces the file at path, on disk before it returns, and leaves its mode as it was.
-func replaceFile(path string, data []byte) error {
-	mode := fs.FileMode(0o644)
-	if info, err := os.Stat(path); err == nil {
-		mode = info.Mode().Perm()
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"tallywood/internal/disk"
 	"tallywood/internal/keys"
 	"tallywood/witness/policy"
 )
@@ -155,23 +156,7 @@ func (a Additions) write(m Manifest) (err error) {
 	if _, err := Parse(m.Text()); err != nil {
 		return fmt.Errorf("checking new manifest: %w", err)
 	}
-	mode := fs.FileMode(0o644) // it is to be published
-	if info, err := os.Stat(a.Path); err == nil {
-		mode = info.Mode().Perm()
-	}
-	dir := filepath.Dir(a.Path)
-	f, err := os.CreateTemp(dir, ".tmp-"+filepath.Base(a.Path)+".*")
-	if err != nil {
-		return fmt.Errorf("writing manifest: %w", err)
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), a.Path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("writing manifest: %w", err), os.Remove(f.Name()))
-	}
-	if err := syncDir(dir); err != nil {
+	if err := disk.Replace(a.Path, data); err != nil { // readable for all, if it is new: it is to be published
 		return fmt.Errorf("writing manifest: %w", err)
 	}
 	return nil

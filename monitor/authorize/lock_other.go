@@ -30,6 +30,3 @@ func lock(dir string) (unlock func(), err error) {
 		}
 	}
 }
-
-// syncDir does nothing: this system cannot sync directories.
-func syncDir(string) error { return nil }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"tallywood/internal/disk"
 )
 
 const (
@@ -53,7 +55,7 @@ func (t *tree) put(name string, data []byte, durable bool) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err == nil && durable {
-		err = syncDir(filepath.Dir(path))
+		err = disk.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("writing page: %w", err)
@@ -165,11 +167,11 @@ func (t *tree) copyEvidence(from, name string) error {
 			return fmt.Errorf("copying evidence: %w", err)
 		}
 	}
-	err = errors.Join(os.Chmod(tmp, dirPerm), syncDir(tmp))
+	err = errors.Join(os.Chmod(tmp, dirPerm), disk.SyncDir(tmp))
 	if err == nil {
 		err = os.Rename(tmp, to)
 	}
-	if err = errors.Join(err, syncDir(filepath.Dir(to))); err != nil {
+	if err = errors.Join(err, disk.SyncDir(filepath.Dir(to))); err != nil {
 		return fmt.Errorf("copying evidence: %w", err)
 	}
 	return nil
@@ -220,12 +222,4 @@ func (t *tree) copies(name string) ([]copied, error) {
 		out = append(out, copied{Name: e.Name(), Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:])})
 	}
 	return out, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

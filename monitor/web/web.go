@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"tallywood/internal/disk"
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
 )
@@ -150,7 +151,7 @@ func (p *Pages) load() error {
 	if p.loaded {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Join(p.o.Dir, "alerts"), dirPerm); err != nil {
+	if err := disk.MakeDir(filepath.Join(p.o.Dir, "alerts"), dirPerm); err != nil {
 		return fmt.Errorf("making directory of pages: %w", err)
 	}
 	p.tree.sweep()
