@@ -2,6 +2,9 @@ package stack
 
 import (
 	"crypto/ed25519"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -105,6 +108,29 @@ func TestParsePeerTakesWhatIsPublished(t *testing.T) {
 		if _, err := parsePeer([]byte(text), b.URL); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v; want %q", name, err, c.want)
 		}
+	}
+}
+
+// TestAddPeerOverwritesNoEdit has somebody edit the configuration while a peer waits to be confirmed.
+func TestAddPeerOverwritesNoEdit(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config.yaml")
+	text := "address: 127.0.0.1:0\nstorage: file:./objects\nwitnesses:\n  - {name: w.own.example.org, seed: file:w.seed}\n"
+	if err := errors.Join(keys.WriteSeed(filepath.Join(dir, "w.seed"), [32]byte{1}), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p := peerOf(t, "b.example.org")
+	p.Witness, p.WitnessURL = "", ""
+	edited := text + "# edited\n"
+	_, err := AddPeer(path, p, func() error { return os.WriteFile(path, []byte(edited), 0o600) })
+	if err == nil || !strings.Contains(err.Error(), "changed meanwhile") {
+		t.Errorf("AddPeer = %v", err)
+	}
+	if now, err := os.ReadFile(path); err != nil || string(now) != edited {
+		t.Errorf("the edit is gone: %v\n%s", err, now)
+	}
+	if c, err := AddPeer(path, p, func() error { return nil }); err != nil || len(c.Peers) != 1 {
+		t.Errorf("once more: %v", err)
 	}
 }
 
