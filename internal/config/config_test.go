@@ -264,6 +264,9 @@ func TestParseMonitor(t *testing.T) {
 		"severity":       {"min_severity: critical", "min_severity: high", "not info"},
 		"policy":         {"policy: client/policy.txt", "policy: ''", "policy: none"},
 		"url":            {"url: http://127.0.0.1:8080", "url: 127.0.0.1:8080", "http(s) URL"},
+		"no burst":       {"id.seen: {}", "id.burst: {max: 0}", "line 6: max: want more than 0"},
+		"no time":        {"id.seen: {}", "id.burst: {window: 0m}", "line 6: window: want more than 0m"},
+		"no poll":        {"state: monitor-state", "state: monitor-state\npoll: 0s", "line 3: poll: want more than 0s"},
 		"negative start": {"vkey: v", "vkey: v, start: -1", "not the number of an entry"},
 	} {
 		text := strings.Replace(monitor, c.old, c.new, 1)

@@ -30,8 +30,8 @@ const maxFile = 1 << 20
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
 // decode parses data strictly into out, which is a pointer to a struct, with variables replaced
-// by what getenv gives for their names.
-func decode(data []byte, getenv func(string) (string, bool), out any) error {
+// by what getenv gives for their names. What the checks refuse is an error too.
+func decode(data []byte, getenv func(string) (string, bool), out any, checks ...func(*yaml.Node) error) error {
 	if len(data) > maxFile {
 		return fmt.Errorf("the file is larger than %d bytes", maxFile)
 	}
@@ -51,7 +51,15 @@ func decode(data []byte, getenv func(string) (string, bool), out any) error {
 	if err := expand(&doc, getenv); err != nil {
 		return err
 	}
-	return yamlerror.Plain(doc.Load(out, yaml.WithKnownFields()))
+	if err := doc.Load(out, yaml.WithKnownFields()); err != nil {
+		return yamlerror.Plain(err)
+	}
+	for _, check := range checks {
+		if err := check(&doc); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // expand replaces the variables in all scalar values below n; keys stay as they are.
