@@ -73,7 +73,7 @@ func (t *tail) absent(ctx context.Context, st *state, cp policy.Checkpoint, newe
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(last)) {
-		if newest.Sub(last[name]) <= after || len(p.Witnesses) > 0 && !slices.Contains(p.Witnesses, name) {
+		if newest.Sub(last[name]) <= after || !t.survey.complete() || len(p.Witnesses) > 0 && !slices.Contains(p.Witnesses, name) {
 			continue
 		}
 		tr := &trouble{rule: rule.WitnessMissing, key: fmt.Sprintf("%s %d", name, st.Witnesses[name].Unix()), index: NoIndex, size: cp.Size(),
@@ -86,8 +86,8 @@ func (t *tail) absent(ctx context.Context, st *state, cp policy.Checkpoint, newe
 	return nil
 }
 
-// lastSeen returns when the witnesses of the policy were last seen to cosign: in cp, in what they show
-// themselves, or before.
+// lastSeen returns when the witnesses of the policy were last seen to cosign: in cp, in what they or the
+// log show besides, or before.
 func (t *tail) lastSeen(st *state, cp policy.Checkpoint, newest time.Time) map[string]time.Time {
 	last := map[string]time.Time{}
 	for _, w := range t.policy.Witnesses() {
@@ -109,19 +109,20 @@ func (t *tail) lastSeen(st *state, cp policy.Checkpoint, newest time.Time) map[s
 	return last
 }
 
-// cosigned returns when witnesses cosigned what they show themselves.
+// cosigned returns when witnesses cosigned what they show themselves, and what the log shows beside its
+// checkpoint, which appears as soon as there is a quorum.
 func (s *survey) cosigned(p *policy.Policy) map[string]time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[string]time.Time{}
 	for o, v := range s.shown {
 		cp, err := p.OpenLog(v.note)
-		if err != nil || !o.Witness {
+		if err != nil || !o.Witness && !o.full {
 			continue
 		}
 		for _, c := range cp.Cosignatures() {
-			if c.Witness == o.Name {
-				out[o.Name] = c.Time
+			if (o.full || c.Witness == o.Name) && c.Time.After(out[c.Witness]) {
+				out[c.Witness] = c.Time
 			}
 		}
 	}

@@ -22,11 +22,19 @@ type Onlooker struct {
 	Name    string // of a witness, as in the policy of the log; of a monitor any
 	URL     string // a witness's monitoring prefix, or the directory of a monitor's pages
 	Witness bool
+
+	full bool // it is the log itself, with the cosignatures that came after the quorum
 }
 
+// fullCheckpoint is where our logs show those cosignatures, below their URL.
+const fullCheckpoint = "checkpoint.full"
+
 // path returns where below its URL an onlooker shows the checkpoint of the log with an origin: a
-// witness by c2sp.org/tlog-witness, a monitor with its pages.
+// witness by c2sp.org/tlog-witness, a monitor with its pages, the log beside its checkpoint.
 func (o Onlooker) path(origin string) string {
+	if o.full {
+		return fullCheckpoint
+	}
 	sum := sha256.Sum256([]byte(origin))
 	if o.Witness {
 		return fmt.Sprintf("%x/checkpoint", sum)
@@ -54,6 +62,7 @@ type survey struct {
 
 	mu    sync.Mutex
 	shown map[Onlooker]*sight // those that have shown one
+	asked bool                // all were, at least once
 }
 
 // ask has all onlookers asked at once.
@@ -78,6 +87,16 @@ func (s *survey) ask(ctx context.Context, t *tail) {
 		})
 	}
 	wg.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = true
+}
+
+// complete reports whether all that onlookers can show has been asked for, at least once.
+func (s *survey) complete() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked || len(s.onlookers) == 0
 }
 
 // open returns what is still to be judged.
@@ -201,6 +220,9 @@ func newSurvey(l Log, o Options) (*survey, error) {
 			errs = append(errs, fmt.Errorf("witness %q is not in the policy", other.Name))
 		}
 		s.onlookers = append(s.onlookers, other)
+	}
+	if limitsOf(o.LogRules).on(rule.WitnessMissing) && l.Policy != nil {
+		s.onlookers = append(s.onlookers, Onlooker{Name: fullCheckpoint, URL: l.URL, full: true})
 	}
 	for _, peer := range o.Peers {
 		s.onlookers = append(s.onlookers, Onlooker{Name: peer, URL: peer})

@@ -240,6 +240,49 @@ func TestWitnessThatDoesNotCosignAnyMore(t *testing.T) {
 	s.expect(rule.Operational, rule.WitnessMissing) // a new absence
 }
 
+// TestWitnessThatIsLate cosigns when the log has published already: that is in its full checkpoint.
+func TestWitnessThatIsLate(t *testing.T) {
+	ca, l, s := settled(t, 5)
+	s.named(rule.WitnessMissing, rule.Params{After: 30 * time.Minute})
+	s.options.Logs[0].Freshness = monitor.Freshness{Warn: -1, Critical: -1}
+	all, began := l.cosigners, time.Now().Add(-3*time.Hour)
+	at := func(minutes int, full bool) {
+		l.stamp = began.Add(time.Duration(minutes) * time.Minute)
+		l.cosigners = all
+		note := l.sign(l.published, l.root(l.published))
+		if !full {
+			note = nil
+		}
+		l.replace("checkpoint.full", note)
+		l.cosigners = all[1:]
+		l.publish()
+	}
+	for _, minutes := range []int{0, 20, 40, 60} {
+		at(minutes, true)
+		s.expect(rule.Clean)
+	}
+	at(80, false) // there is none any more, as at logs of others
+	s.expect(rule.Clean)
+	at(100, false)
+	if e := s.expect(rule.Operational, rule.WitnessMissing).Events[0]; !strings.Contains(e.Summary, "w0.example.org") {
+		t.Errorf("event %+v", e)
+	}
+	// It is signed by the log, and counts against it like any other checkpoint.
+	f := l.fork(4)
+	f.add(ca.entry(bob, goodIssuer))
+	l.replace("checkpoint.full", f.file("checkpoint"))
+	if e := s.expect(rule.Misbehaved, rule.LogSplitView).Events[0]; !strings.Contains(e.Summary, "as checkpoint.full shows") {
+		t.Errorf("event %+v", e)
+	}
+	// Without the rule nobody asks.
+	s.options.LogRules = nil
+	l.gets = nil
+	s.expect(rule.Clean)
+	if slices.Contains(l.gets, "checkpoint.full") {
+		t.Errorf("asked for %q", l.gets)
+	}
+}
+
 func TestWitnessWhoseClockIsOff(t *testing.T) {
 	_, l, s := settled(t, 5)
 	s.options.Logs[0].Freshness = monitor.Freshness{Warn: -1, Critical: -1}

@@ -9,7 +9,7 @@ var details = map[rule.ID]string{
 	rule.LogUnreachable:    "`after` is how long the log has not answered: 5m. `monitor check` does not wait unless it is said.",
 	rule.LogBehind:         "`after` is how long there have always been entries to match: 15m. `max`, if said: that many of them, for more than a minute.",
 	rule.AuthorizeUnusable: "`after` is how long it has lasted: 5m. `monitor check` does not wait.",
-	rule.WitnessMissing:    "`after` is for how long others have cosigned without it: 1h. `witnesses` are the names of those that are meant, by default all. A fresh checkpoint that the witness itself shows counts too.",
+	rule.WitnessMissing:    "`after` is for how long others have cosigned without it: 1h. `witnesses` are the names of those that are meant, by default all. A cosignature in a checkpoint that the witness itself shows, or in the log's `checkpoint.full`, counts too.",
 	rule.WitnessClockSkew:  "`window` is the tolerance: 15m.",
 	rule.TUFExpiring:       "`window` is how long before: 24h.",
 	rule.LogMalformedEntry: "One event stands for all such entries of an entry bundle, unless one of them holds what is watched.",
