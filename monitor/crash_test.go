@@ -337,6 +337,51 @@ func TestTwoMonitorsShareAState(t *testing.T) {
 	}
 }
 
+// TestStateThatIsRolledBackRepeatsIDs puts an older state back, as from a backup: what was told since
+// is told again, as the same events, of entries and of the log.
+func TestStateThatIsRolledBackRepeatsIDs(t *testing.T) {
+	t.Parallel()
+	ca, l, s := settled(t, 3)
+	s.options.Rules = watching(t, map[rule.ID]rule.Params{rule.IDSeen: {}, rule.IDBurst: {Max: 3}})
+	l.add(ca.entry(alice, goodIssuer))
+	s.check()
+	backup := map[string][]byte{}
+	for key := range s.options.State.List(t.Context(), "") {
+		data, _, err := s.options.State.Get(t.Context(), key, storage.Range{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		backup[key] = data
+	}
+	f := l.fork(2)
+	f.add(filler(ca, 1)...)
+	told := func() (ids []string) {
+		before := len(s.sink.all())
+		undo := l.setCheckpoint(f.file("checkpoint"))
+		s.check()
+		undo()
+		s.check()
+		for _, e := range s.sink.all()[before:] {
+			ids = append(ids, fmt.Sprint(e.Rule, " ", e.Index, " ", e.ID))
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	for _, issuer := range []string{goodIssuer, evilIssuer, goodIssuer, goodIssuer} {
+		l.add(ca.entry(alice, issuer))
+	}
+	first := told()
+	for key, data := range backup {
+		if _, err := s.options.State.Put(t.Context(), key, data, storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := told()
+	if len(first) < 5 || !slices.Equal(first, again) {
+		t.Errorf("told first:\n%s\ntold again:\n%s", strings.Join(first, "\n"), strings.Join(again, "\n"))
+	}
+}
+
 func TestNoEvidenceNoEvent(t *testing.T) {
 	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
 	s := newStation(t, l.config(monitor.KindRekor))
