@@ -38,7 +38,7 @@ type emulator struct {
 // startLocalKMS starts an emulator that ends with the test.
 func startLocalKMS(t testing.TB) *emulator {
 	t.Helper()
-	e := &emulator{program: storagetest.Install(t, localKMS, "-gcflags=all=-N -l"), port: "0", dir: t.TempDir(), out: new(lockedBuffer)}
+	e := &emulator{program: storagetest.Install(t, localKMS), port: "0", dir: t.TempDir(), out: new(lockedBuffer)}
 	e.start(t)
 	e.endpoint = "http://127.0.0.1:" + e.port
 	e.client = awskms.New(awskms.Options{Region: localRegion, BaseEndpoint: &e.endpoint,

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"tallywood/internal/loopback"
 )
 
 // Versions of the servers that buckets are tried against. They are installed as programs, apart
@@ -24,8 +26,10 @@ const (
 	s3rver        = "s3rver@3.7.1"
 )
 
-// unoptimised makes a program compile faster that does not have to be fast.
-const unoptimised = "-gcflags=all=-N -l"
+// QuickBuild is a flag of "go install" for a program that does not have to be fast: nothing is inlined,
+// and there is nothing for debuggers. That is little more than half of the work. Programs built with it
+// share what they have in common.
+const QuickBuild = "-gcflags=all=-l -dwarf=false"
 
 // Credentials of the S3 servers.
 const (
@@ -34,13 +38,13 @@ const (
 )
 
 // startTimeout bounds the wait for a server's first answer.
-const startTimeout = 60 * time.Second
+const startTimeout = 3 * time.Minute
 
 // Versitygw starts an S3 server over the directory dir, with options of its own if any, and returns
 // its endpoint. Several may share one directory. The server ends with the test.
 func Versitygw(t testing.TB, dir string, options ...string) (endpoint string) {
 	t.Helper()
-	address := freeAddress(t)
+	address := loopback.Address(t)
 	args := slices.Concat([]string{"--port", address}, options, []string{"posix", dir})
 	exited := start(t, exec.Command(Install(t, versitygw), args...), "ROOT_ACCESS_KEY="+AccessKey, "ROOT_SECRET_KEY="+SecretKey)
 	return await(t, address, exited)
@@ -65,12 +69,12 @@ func VersitygwProgram(t testing.TB) string {
 // FakeGCSServer starts a GCS server with its objects in memory and returns its endpoint.
 func FakeGCSServer(t testing.TB) (endpoint string) {
 	t.Helper()
-	address := freeAddress(t)
+	address := loopback.Address(t)
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	exited := start(t, exec.Command(Install(t, fakeGCSServer, unoptimised), "-scheme", "http", "-backend", "memory",
+	exited := start(t, exec.Command(Install(t, fakeGCSServer), "-scheme", "http", "-backend", "memory",
 		"-host", host, "-port", port, "-public-host", address, "-log-level", "error"))
 	return await(t, address, exited)
 }
@@ -87,7 +91,7 @@ func S3rver(t testing.TB, bucket string) (endpoint string) {
 			t.Fatalf("installing %s: %v\n%s", s3rver, err, out)
 		}
 	}
-	address := freeAddress(t)
+	address := loopback.Address(t)
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
@@ -99,9 +103,9 @@ func S3rver(t testing.TB, bucket string) (endpoint string) {
 
 var installMu sync.Mutex
 
-// Install returns the path of a program of the Go module proxy, PATH@VERSION, which it installs, with
-// flags, unless an earlier test has.
-func Install(t testing.TB, module string, flags ...string) string {
+// Install returns the path of a program of the Go module proxy, PATH@VERSION, which it installs with
+// QuickBuild, unless an earlier test has.
+func Install(t testing.TB, module string) string {
 	t.Helper()
 	installMu.Lock()
 	defer installMu.Unlock()
@@ -116,7 +120,7 @@ func Install(t testing.TB, module string, flags ...string) string {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(fresh)
-	cmd := exec.Command("go", append([]string{"install", "-ldflags=-s -w"}, append(flags, module)...)...)
+	cmd := exec.Command("go", "install", QuickBuild, "-ldflags=-s -w", module)
 	cmd.Env = append(os.Environ(), "GOBIN="+fresh, "GOFLAGS=-buildvcs=false")
 	cmd.Dir = fresh // outside the module: its go.mod must not decide the program's versions
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -141,16 +145,6 @@ func toolDir(t testing.TB, tool string) string {
 		t.Fatal(err)
 	}
 	return dir
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // start starts a server and ends it with the test. The channel is closed when it has ended.
