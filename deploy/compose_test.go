@@ -19,6 +19,7 @@ import (
 	"github.com/transparency-dev/tessera/api/layout"
 	"go.yaml.in/yaml/v4"
 
+	"tallywood/internal/loopback"
 	"tallywood/storage/storagetest"
 	"tallywood/witness/policy"
 )
@@ -86,7 +87,7 @@ func compose(t *testing.T) *composition {
 	}
 	must(t, yaml.Load(text, c, yaml.WithKnownFields()))
 	for name, s := range c.Services {
-		c.hosts[name+":"+s.port(t)] = freeAddress(t)
+		c.hosts[name+":"+s.port(t)] = loopback.Address(t)
 	}
 	return c
 }

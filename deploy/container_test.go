@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -30,7 +29,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // A container is a program in a root of its own that it cannot write, as a user without privileges:
 // what a container engine makes of an image, without namespaces for network and processes.
@@ -228,14 +227,6 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 var s3Credentials = []string{"AWS_ACCESS_KEY_ID=" + storagetest.AccessKey, "AWS_SECRET_ACCESS_KEY=" + storagetest.SecretKey}
 
 // startS3 starts an S3 server with one bucket, named bucket, and returns its endpoint.
@@ -253,12 +244,21 @@ type entry struct {
 	checkpoint string
 }
 
-// addEntry adds a new entry at base.
+// addEntry adds a new entry at base. On a slow machine witnesses may take longer than the log waits for
+// them: then another one is added.
 func addEntry(t *testing.T, base string) entry {
 	t.Helper()
-	e, err := tryAdd(base)
-	must(t, err)
-	return e
+	for deadline := time.Now().Add(patience); ; {
+		began := time.Now()
+		e, err := tryAdd(base)
+		if err == nil {
+			return e
+		}
+		late := time.Since(began) > 3*time.Second && strings.Contains(err.Error(), "503 Service Unavailable")
+		if !late || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func tryAdd(base string) (e entry, err error) {

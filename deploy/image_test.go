@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"tallywood/internal/loopback"
 )
 
 // repository is the top of the repository, from here.
@@ -246,7 +248,7 @@ func TestImageRunsAsAnyUser(t *testing.T) {
 	const user = 1000650000
 	dir, s3 := newDir(t), startS3(t)
 	vkey := field(t, runProgram(t, dir, "tallywood", "key", "generate", "log.pem", "--origin", "log.example.org"), "vkey ")
-	address := freeAddress(t)
+	address := loopback.Address(t)
 	writeFile(t, dir, "config.yaml", "address: "+address+"\nstorage: s3://bucket/log?endpoint="+s3+"\ncache_dir: /cache\nlogs:\n"+
 		"  - {name: signatures, kind: rekor, origin: log.example.org, key: file:log.pem, policy: policy.txt}\n")
 	writeFile(t, dir, "policy.txt", "log "+vkey+"\nquorum none\n")

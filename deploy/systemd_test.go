@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"tallywood/internal/loopback"
 )
 
 // A unit is a file of settings; a setting may be there several times.
@@ -186,7 +188,7 @@ func (m *machine) told(t *testing.T, name, want string, between ...string) {
 func TestUnitsRun(t *testing.T) {
 	m := &machine{root: newDir(t), conn: map[string]*net.UnixConn{}, calls: map[string]string{}}
 	must(t, os.MkdirAll(m.root+"/etc/systemd/system", 0o755), os.MkdirAll(m.root+"/var/lib", 0o755)) // they are there
-	server, witness := freeAddress(t), freeAddress(t)
+	server, witness := loopback.Address(t), loopback.Address(t)
 	replace := strings.NewReplacer("127.0.0.1:8090", server, "127.0.0.1:7380", witness)
 	log := m.install(t, `install -D -m 0755 "$(go env GOPATH)/bin/tallywood" `, "tallywood")
 	about := m.install(t, `install -D -m 0755 "$(go env GOPATH)/bin/tallywood-witness" `, "tallywood-witness")

@@ -14,7 +14,6 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +24,8 @@ import (
 	"time"
 
 	"filippo.io/torchwood/bastion"
+
+	"tallywood/internal/loopback"
 )
 
 // deadline bounds what happens at once on an idle machine.
@@ -159,7 +160,7 @@ func TestServeThroughABastionAlone(t *testing.T) {
 	address := one.Listener.Addr().String()
 	dir := create(t, "--bastion", address)
 	edit(t, dir, fmt.Sprintf("- address: %q", address), fmt.Sprintf("- {address: %q, ca: %q}", address, ca))
-	metrics := freeAddress(t)
+	metrics := loopback.Address(t)
 	edit(t, dir, "# metrics_address: 127.0.0.1:7381", "metrics_address: "+metrics)
 	s, url := start(t, serveFlags{dir: dir})
 	if !strings.HasPrefix(url, one.URL+"/") || len(url) != len(one.URL)+1+64 {
@@ -231,16 +232,6 @@ func TestServeThroughABastionAlone(t *testing.T) {
 			t.Fatalf("readyz: %d %s", status, body)
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // TestServeTLS has a certificate in files, of another server.

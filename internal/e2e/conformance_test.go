@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"tallywood/internal/keys"
+	"tallywood/internal/loopback"
 	"tallywood/witness/conformance"
 )
 
@@ -57,7 +58,7 @@ func (j *judged) kill() {
 func judge(t *testing.T, logs *conformance.Logs, j *judged) conformance.Report {
 	t.Helper()
 	out := &lockedBuffer{}
-	starting, cancel := context.WithTimeout(t.Context(), time.Minute)
+	starting, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := j.start(starting, out); err != nil {
 		t.Fatalf("starting %v: %v\n%s", j.command, err, out)
@@ -67,7 +68,7 @@ func judge(t *testing.T, logs *conformance.Logs, j *judged) conformance.Report {
 		URL: "http://" + j.address, VKeys: j.vkeys, Logs: logs, Kinds: j.kinds, Timeout: 10 * time.Second,
 		Restart: func(ctx context.Context) error {
 			j.kill()
-			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
 			return j.start(ctx, out)
 		},
@@ -94,7 +95,7 @@ func judgedOurs(t *testing.T, logs *conformance.Logs) *judged {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "w")
 	vkeys := strings.SplitN(must(t, filepath.Dir(dir), "tallywood-witness", "init", "--dir", dir, "--name", "witness.example.org"), "\n", 3)
-	j := &judged{address: freeAddress(t), vkeys: vkeys[:2], kinds: conformance.Listed(), env: cleanEnv(t)}
+	j := &judged{address: loopback.Address(t), vkeys: vkeys[:2], kinds: conformance.Listed(), env: cleanEnv(t)}
 	j.command = []string{filepath.Join(bin, "tallywood-witness"), "serve", "--dir", dir, "--listen", j.address,
 		"--logs", writeFile(t, filepath.Dir(dir), "logs.txt", string(logs.List()))}
 	return j
@@ -138,7 +139,7 @@ func judgedOmniwitness(t *testing.T, logs *conformance.Logs) *judged {
 		list += fmt.Sprintf("  - Origin: %s\n    URL: https://log.invalid/\n    PublicKey: %s\n    Feeder: none\n", l.Origin, l.VKeys[0])
 	}
 	j := &judged{
-		address: freeAddress(t), vkeys: []string{keys.VKey(name, keys.AlgCosignatureV1, public), mldsaVKey},
+		address: loopback.Address(t), vkeys: []string{keys.VKey(name, keys.AlgCosignatureV1, public), mldsaVKey},
 		kinds: []conformance.Kind{conformance.Plain, conformance.Renamed},
 		// Its way to the public logs that it knows of is a closed port: it is to ask nobody.
 		env: cleanEnv(t, "HTTP_PROXY=http://127.0.0.1:9", "HTTPS_PROXY=http://127.0.0.1:9"),
@@ -169,7 +170,7 @@ func judgedLitewitness(t *testing.T, logs *conformance.Logs) *judged {
 	for _, l := range logs.All(conformance.Rotated) { // of a list it takes one key per log
 		must(t, dir, "witnessctl", "add-key", "-db", db, "-origin", l.Origin, "-key", l.VKeys[1])
 	}
-	j := &judged{address: freeAddress(t), vkeys: []string{keys.VKey(name, keys.AlgCosignatureV1, public)}, kinds: conformance.Listed(), env: cleanEnv(t)}
+	j := &judged{address: loopback.Address(t), vkeys: []string{keys.VKey(name, keys.AlgCosignatureV1, public)}, kinds: conformance.Listed(), env: cleanEnv(t)}
 	j.command = []string{filepath.Join(bin, "litewitness"), "-listen", j.address, "-name", name, "-db", db, "-ssh-agent", serveAgent(t, private), "-key", ssh.FingerprintSHA256(sshKey)}
 	return j
 }

@@ -187,7 +187,7 @@ func TestInteractiveLogin(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", name, err, out)
 			}
-		case <-time.After(60 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("%s did not end: %v\n%s", name, cmd.Process.Kill(), out)
 			continue
 		}
@@ -212,7 +212,7 @@ func fakeBrowser(t *testing.T, address string) string {
 
 func awaitAddress(t *testing.T, path string, out *lockedBuffer) string {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if data, err := os.ReadFile(path); err == nil {
 			return string(data)
 		}
@@ -231,7 +231,7 @@ func logIn(t *testing.T, address, email string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Jar: jar, Timeout: 30 * time.Second}
+	client := &http.Client{Jar: jar, Timeout: patience}
 	resp, err := client.Get(address)
 	if err != nil {
 		t.Fatal(err)
@@ -360,7 +360,7 @@ func TestDeviceLogin(t *testing.T) {
 		if err != nil {
 			t.Fatalf("cosign: %v\n%s", err, out)
 		}
-	case <-time.After(60 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("cosign did not end: %v\n%s", cmd.Process.Kill(), out)
 	}
 	if out, code := cosignVerify(t, s, work, "device.bundle", file, "erin@example.com"); code != 0 {

@@ -39,7 +39,7 @@ func newMemory(t *testing.T, seed uint64) *memory {
 	}
 	return &memory{signer: signer,
 		// As many connections as adders, and no answer that never comes.
-		client:  &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: crashAdders + 8}},
+		client:  &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: crashAdders + 8}},
 		byEntry: map[int64]int64{}, byIndex: map[int64]int64{}, entries: map[int64]signedEntry{},
 		seen: map[tree]string{}, bySize: map[int64]tree{}, notes: map[string]bool{}}
 }
@@ -76,8 +76,7 @@ func (c *crash) addOne(ctx context.Context, n int64, e signedEntry) {
 			return
 		}
 		// The stack is dead, or is being killed, or asks to come back later. Any other answer is wrong.
-		if status, answered := errors.AsType[*statusError](err); answered &&
-			(status.status != http.StatusServiceUnavailable || status.retryAfter == "") {
+		if refused, answered := errors.AsType[*statusError](err); answered && !refused.comeBack() {
 			c.fault(err)
 			return
 		}
@@ -224,11 +223,11 @@ func (c *crash) settled(t *testing.T, s *stack) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := add(t.Context(), c.client, s.url, 1<<40, e)
+	first, err := insistOnAdding(t.Context(), c.client, s.url, 1<<40, e)
 	if err != nil {
 		t.Fatalf("adding after the last kill: %v", err)
 	}
-	again, err := add(t.Context(), c.client, s.url, 1<<40, e)
+	again, err := insistOnAdding(t.Context(), c.client, s.url, 1<<40, e)
 	if err != nil || again.index != first.index {
 		t.Errorf("a retry got index %d, %v; want %d", again.index, err, first.index)
 	}

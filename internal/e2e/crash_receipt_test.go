@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -174,6 +175,37 @@ func add(ctx context.Context, c *http.Client, base string, n int64, e signedEntr
 		return receipt{}, &statusError{resp.StatusCode, resp.Header.Get("Retry-After"), string(body)}
 	}
 	return openReceipt(n, e, body)
+}
+
+// quorumTimeout is how long a log waits for its witnesses, unless its configuration says otherwise.
+const quorumTimeout = 3 * time.Second
+
+// insist makes a request, and makes it again while the answer is to come back later and came late
+// itself, as clients do: on a slow machine witnesses may take longer than the log waits for them. A
+// refusal that comes at once is an error like any other.
+func insist(request func() error) error {
+	for end := time.Now().Add(patience); ; {
+		began := time.Now()
+		err := request()
+		refused, ok := errors.AsType[*statusError](err)
+		if !ok || !refused.comeBack() || time.Since(began) < quorumTimeout || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+// comeBack reports whether the answer asks for the same request later.
+func (e *statusError) comeBack() bool {
+	return e.status == http.StatusServiceUnavailable && e.retryAfter != ""
+}
+
+// insistOnAdding is add, by insist.
+func insistOnAdding(ctx context.Context, c *http.Client, base string, n int64, e signedEntry) (r receipt, err error) {
+	err = insist(func() error {
+		r, err = add(ctx, c, base, n, e)
+		return err
+	})
+	return r, err
 }
 
 // fetch gets the body of a URL.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"tallywood/internal/loopback"
 	"tallywood/witness/policy"
 )
 
@@ -72,7 +73,7 @@ type crash struct {
 
 func newCrash(t *testing.T, seed uint64) *crash {
 	t.Helper()
-	address := freeAddress(t)
+	address := loopback.Address(t)
 	return &crash{memory: newMemory(t, seed), data: filepath.Join(t.TempDir(), "data"), address: address, base: "http://" + address,
 		rand: rand.New(rand.NewPCG(seed, 0)), pace: time.Duration(*kills) * 10 * time.Millisecond}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"tallywood/internal/config"
+	"tallywood/internal/loopback"
 	"tallywood/witness/policy"
 )
 
@@ -180,7 +180,7 @@ const (
 // TestReadme does what the README says, from the first command to the last.
 func TestReadme(t *testing.T) {
 	p := openPage(t, "README.md")
-	stack, login, witness := freeAddress(t), freeAddress(t), freeAddress(t)
+	stack, login, witness := loopback.Address(t), loopback.Address(t), loopback.Address(t)
 	p.swap = strings.NewReplacer("127.0.0.1:8080", stack, "127.0.0.1:8090", login, "127.0.0.1:7380", witness)
 
 	// Try it. The repository's directory is not written to; "go run" is the program under test.
@@ -213,7 +213,7 @@ func TestReadme(t *testing.T) {
 	stop()
 
 	// Host a log of anything.
-	p.swap = strings.NewReplacer("127.0.0.1:8091", freeAddress(t), "127.0.0.1:7380", witness, exampleLog, vkey)
+	p.swap = strings.NewReplacer("127.0.0.1:8091", loopback.Address(t), "127.0.0.1:7380", witness, exampleLog, vkey)
 	p.shell(t, p.next(t, "sh", "tallywood key generate releases.pem"))
 	p.file(t, "releases.yaml", "yaml", "address: ")
 	_, stop = p.server(t, strings.TrimSpace(p.next(t, "sh", "tallywood serve --config releases.yaml")), 0)
@@ -265,7 +265,7 @@ func (p *page) vkey(t *testing.T, out string) string {
 // TestWitnessPage runs a witness as the page says, and has it cosign a log with the page's policy.
 func TestWitnessPage(t *testing.T) {
 	p := openPage(t, "docs/witness.md")
-	witness := freeAddress(t)
+	witness := loopback.Address(t)
 	logVKey := p.vkey(t, p.shell(t, "tallywood key generate log.pem --origin log.example.org"))
 	p.swap = strings.NewReplacer("127.0.0.1:7380", witness, exampleLog, logVKey)
 	initialize, serve, _ := strings.Cut(p.next(t, "sh", "tallywood-witness init"), "\n")
@@ -485,16 +485,4 @@ func TestPathsInThePagesAnswer(t *testing.T) {
 	if asked < 12 {
 		t.Errorf("found %d paths in docs/operate.md; the test does not read it", asked)
 	}
-}
-
-func statusOf(t *testing.T, url string) int {
-	t.Helper()
-	resp, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := resp.Body.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode
 }

@@ -17,10 +17,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"tallywood/storage/storagetest"
 )
 
 // bin is the directory of the programs under test and of the clients, built once.
 var bin string
+
+// patience bounds every wait for something that happens soon: on a machine that does much else, "soon"
+// may be a hundred times later. Only a test that fails waits for so long.
+const patience = 3 * time.Minute
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
@@ -62,8 +68,8 @@ func installIn(t *testing.T, dir, pkg, version string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	// Compiling takes most of the time, so it is not made to optimise.
-	cmd := exec.Command("go", "install", "-gcflags=all=-N -l", "-ldflags=-s -w", pkg+"@"+version)
+	// Compiling takes most of the time: nothing is inlined, and there is nothing for debuggers.
+	cmd := exec.Command("go", "install", storagetest.QuickBuild, "-ldflags=-s -w", pkg+"@"+version)
 	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-buildvcs=false")
 	cmd.Dir = bin // outside the module: its go.mod must not decide the client's versions
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -133,7 +139,7 @@ func tryStart(more int, args ...string) (*process, error) {
 		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()
-	deadline := time.After(max(60*time.Second, time.Duration(*longLog)*time.Millisecond)) // an index may be rebuilt
+	deadline := time.After(max(patience, time.Duration(*longLog)*time.Millisecond)) // an index may be rebuilt
 	for seen := -1; seen < more; {
 		select {
 		case line, ok := <-lines:
@@ -180,9 +186,9 @@ func (p *process) stop(t *testing.T) {
 		if p.err != nil {
 			t.Errorf("%v ended with %v after SIGTERM\n%s", p.cmd.Args, p.err, p.stderr)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		p.kill()
-		t.Errorf("%v did not end within 30 s after SIGTERM\n%s", p.cmd.Args, p.stderr)
+		t.Errorf("%v did not end within %v after SIGTERM\n%s", p.cmd.Args, patience, p.stderr)
 	}
 }
 
@@ -235,6 +241,24 @@ func get(t *testing.T, url string, status int) string {
 	return string(body)
 }
 
+func statusOf(t *testing.T, url string) int {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode
+}
+
+// awaitReady waits until a server says that it is ready.
+func awaitReady(t *testing.T, base string) {
+	t.Helper()
+	eventually(t, "readiness of "+base, func() bool { return statusOf(t, base+"/readyz") == http.StatusOK })
+}
+
 // command runs a program of bin in a home of its own and returns its output and exit code.
 func command(t *testing.T, dir string, args ...string) (string, int) {
 	t.Helper()
@@ -244,7 +268,7 @@ func command(t *testing.T, dir string, args ...string) (string, int) {
 // commandIn is command in an environment of the caller's.
 func commandIn(t *testing.T, dir string, env []string, args ...string) (string, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, args[0]), args[1:]...)
 	cmd.Dir, cmd.Env = dir, env
@@ -286,9 +310,9 @@ func writeFile(t *testing.T, dir, name, text string) string {
 // eventually waits for something that happens soon.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("no %s in time", what)
+			t.Fatalf("no %s in %v", what, patience)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/transparency-dev/tessera"
 	"golang.org/x/mod/sumdb/note"
 
+	"tallywood/internal/loopback"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/posix"
@@ -46,7 +47,7 @@ func TestTesserasOwnToolsJudgeOurLogs(t *testing.T) {
 			}
 			r, err := driver.OpenReplica(t.Context(), driver.Options{
 				Bucket: b, Name: "log", Origin: "log.example.org", Layout: driver.TlogTiles(),
-				Signers: []note.Signer{signer}, VKeys: []string{vkey},
+				Signers: []note.Signer{signer}, VKeys: []string{vkey}, QuorumTimeout: patience, // the tool takes each refusal for a fault
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -58,10 +59,10 @@ func TestTesserasOwnToolsJudgeOurLogs(t *testing.T) {
 			defer server.Close()
 			eventually(t, "checkpoint", func() bool { _, ok := r.Published(); return ok })
 
-			run, stop := context.WithTimeout(t.Context(), 3*time.Minute)
+			run, stop := context.WithTimeout(t.Context(), 11*time.Minute)
 			defer stop()
 			out, err := exec.CommandContext(run, hammer, "--log_url", server.URL+"/", "--log_public_key", vkey, "--show_ui=false",
-				"--max_read_ops", "200", "--num_writers", "64", "--max_write_ops", "500", "--leaf_write_goal", "2000", "--max_runtime", "2m").CombinedOutput()
+				"--max_read_ops", "200", "--num_writers", "64", "--max_write_ops", "500", "--leaf_write_goal", "2000", "--max_runtime", "10m").CombinedOutput()
 			if err != nil || strings.Contains(string(out), "WARN") {
 				t.Errorf("hammer: %v\n%s", err, out)
 			}
@@ -106,7 +107,7 @@ func TestAnyFileServerServesALog(t *testing.T) {
 			vkey = words[1]
 		}
 	}
-	address := freeAddress(t)
+	address := loopback.Address(t)
 	conf := writeFile(t, work, "nginx.conf", fmt.Sprintf(`daemon off; user root; worker_processes 1; pid %[1]s/pid; error_log stderr;
 events {}
 http { access_log off; client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b; fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;

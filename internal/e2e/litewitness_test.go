@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"tallywood/internal/keys"
+	"tallywood/internal/loopback"
 )
 
 // The witness of torchwood's authors, with the program that tells it of logs.
@@ -40,7 +41,7 @@ func startLitewitness(t *testing.T, dir, origin, vkey string) *litewitness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, address := filepath.Join(dir, "litewitness.db"), freeAddress(t)
+	db, address := filepath.Join(dir, "litewitness.db"), loopback.Address(t)
 	must(t, dir, "witnessctl", "add-log", "-db", db, "-origin", origin)
 	must(t, dir, "witnessctl", "add-key", "-db", db, "-origin", origin, "-key", vkey)
 	cmd := exec.Command(filepath.Join(bin, "litewitness"), "-name", name, "-db", db, "-listen", address,

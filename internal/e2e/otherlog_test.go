@@ -82,7 +82,7 @@ func TestTesseraLogIsCosigned(t *testing.T) {
 // the checkpoint published with the last one.
 func tesseraLife(t *testing.T, dir string, signer note.Signer, group tessera.WitnessGroup, life int, between func()) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	driver, err := tposix.New(ctx, tposix.Config{Path: dir})
 	if err != nil {
@@ -167,7 +167,7 @@ func TestSpicyLogIsCosigned(t *testing.T) {
 	}
 	for i, files := range []int{1, 2, 0, 7, 30} {
 		l.add(t, files)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		cosigned, err := feeder.Cosign(ctx, []byte(readFile(t, l.dir, "assets/latest")), l.prove)
 		cancel()
 		if err != nil {

@@ -113,7 +113,7 @@ func addMany(t *testing.T, base string, n int64) {
 		go func() {
 			e, err := s.entry(i)
 			if err == nil {
-				_, err = add(t.Context(), http.DefaultClient, base, i, e)
+				_, err = insistOnAdding(t.Context(), http.DefaultClient, base, i, e)
 			}
 			errs <- err
 		}()

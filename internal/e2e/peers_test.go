@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"tallywood/internal/loopback"
 	"tallywood/log/verify"
 	"tallywood/witness/policy"
 )
@@ -101,7 +102,7 @@ func (s *peerServer) add(t *testing.T, entry string) {
 // TestPeersWitnessEachOther has two servers, in a process each, follow docs/network.md; then one of
 // them is killed, and stopped, and started again.
 func TestPeersWitnessEachOther(t *testing.T) {
-	addresses := map[string]string{"a.example.org": freeAddress(t), "b.example.org": freeAddress(t)}
+	addresses := map[string]string{"a.example.org": loopback.Address(t), "b.example.org": loopback.Address(t)}
 	a := newPeer(t, "a.example.org", "b.example.org", addresses)
 	b := newPeer(t, "b.example.org", "a.example.org", addresses)
 	await(t, a.begin(t), b.begin(t))
@@ -140,7 +141,7 @@ func TestPeersWitnessEachOther(t *testing.T) {
 // TestPeerSaysWhatIsWrong tries what an operator gets wrong.
 func TestPeerSaysWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
-	addresses := map[string]string{"a.example.org": freeAddress(t), "b.example.org": freeAddress(t)}
+	addresses := map[string]string{"a.example.org": loopback.Address(t), "b.example.org": loopback.Address(t)}
 	a := newPeer(t, "a.example.org", "b.example.org", addresses)
 	await(t, a.begin(t))
 	t.Cleanup(func() { a.process.stop(t) })

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"tallywood/internal/loopback"
 	"tallywood/storage/storagetest"
 	"tallywood/witness/policy"
 )
@@ -25,6 +26,7 @@ type replica struct {
 	store             *valve
 	witnesses         []*valve
 	process           *process
+	led               leadership // as it said when it was last found to lead
 
 	// A request to the replica holds posting for reading, and a start after an orderly end for
 	// writing: whoever was refused can see that nobody listens.
@@ -52,7 +54,7 @@ func newCluster(t *testing.T, seed uint64) *cluster {
 	dir := t.TempDir()
 	data := filepath.Join(dir, "server")
 	c := &cluster{memory: newMemory(t, seed), bucket: filepath.Join(data, "bucket"),
-		asking: &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{}}}
+		asking: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{}}}
 	if err := os.MkdirAll(c.bucket, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +95,7 @@ func (c *cluster) policyText(vkey string, url func(n int) string) string {
 
 func (c *cluster) newReplica(t *testing.T, dir string, n int, endpoint, vkey string) *replica {
 	t.Helper()
-	address := freeAddress(t)
+	address := loopback.Address(t)
 	r := &replica{name: string(rune('a' + n)), url: "http://" + address, store: newValve(t, strings.TrimPrefix(endpoint, "http://"))}
 	for _, w := range c.witnesses {
 		r.witnesses = append(r.witnesses, newValve(t, strings.TrimPrefix(w.url, "http://")))
@@ -184,7 +186,7 @@ func (c *cluster) calm(t *testing.T) *replica {
 				return false
 			}
 			if l.Leading {
-				leader = r
+				leader, r.led = r, l
 				leading++
 			}
 		}

@@ -62,7 +62,7 @@ func restarted(t *testing.T, c *cluster, r *replica) (m measured) {
 }
 
 func stopped(t *testing.T, c *cluster, r *replica) (m measured) {
-	was := c.mustProbe(t, r)
+	was := r.led
 	event := time.Now()
 	r.signal(t, syscall.SIGSTOP)
 	m.first, m.all = c.recover(t, event, c.others(r))
@@ -75,7 +75,7 @@ func stopped(t *testing.T, c *cluster, r *replica) (m measured) {
 
 // cutOff turns valves of r off for a while.
 func cutOff(t *testing.T, c *cluster, r *replica, valves func(flow), f flow) (m measured) {
-	was := c.mustProbe(t, r)
+	was := r.led
 	event := time.Now()
 	valves(f)
 	m.first, m.all = c.recover(t, event, c.others(r))
@@ -98,15 +98,6 @@ func (c *cluster) steppedDown(t *testing.T, r *replica, was leadership, since ti
 	return back
 }
 
-func (c *cluster) mustProbe(t *testing.T, r *replica) leadership {
-	t.Helper()
-	l, err := c.probe(r)
-	if err != nil || !l.Leading {
-		t.Fatalf("the leader %s: %+v, %v", r.name, l, err)
-	}
-	return l
-}
-
 func handedOver(t *testing.T, c *cluster, r *replica) (m measured) {
 	for _, o := range c.others(r) {
 		o.strict.Store(true)
@@ -120,7 +111,7 @@ func handedOver(t *testing.T, c *cluster, r *replica) (m measured) {
 		if r.process.err != nil {
 			t.Fatalf("%s ended with %v after SIGTERM\n%s", r.name, r.process.err, last(r.process.stderr.String(), 30))
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("%s did not end after SIGTERM", r.name)
 	}
 	m.back = time.Since(event) // here: until it had ended

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -21,7 +20,7 @@ const (
 	// addPatience is how long a client waits for an answer; npm's give up after 5 s.
 	addPatience = 5 * time.Second
 	// recoveryLimit is generous: the machine may be busy. The figures are logged.
-	recoveryLimit = 15 * time.Second
+	recoveryLimit = patience
 )
 
 // addSomewhere posts an entry to one replica after the other until one takes it.
@@ -56,7 +55,8 @@ func (c *cluster) post(ctx context.Context, r *replica, n int64, e signedEntry) 
 }
 
 // attempt makes one request to a replica and reports whether it succeeded. It notes failures that
-// must not be.
+// must not be. One that comes no sooner than a log waits for its witnesses may be the machine's: what
+// takes long is for recover to judge.
 func (c *cluster) attempt(ctx context.Context, r *replica, what string, request func(ctx context.Context) error) bool {
 	r.posting.RLock()
 	defer r.posting.RUnlock()
@@ -67,11 +67,13 @@ func (c *cluster) attempt(ctx context.Context, r *replica, what string, request 
 	if err == nil || ctx.Err() != nil { // the test ended it
 		return err == nil
 	}
-	at := fmt.Sprintf("%s at %s, after %v", what, r.name, time.Since(began).Round(time.Millisecond))
+	took := time.Since(began)
+	at := fmt.Sprintf("%s at %s, after %v", what, r.name, took.Round(time.Millisecond))
 	refused, answered := errors.AsType[*statusError](err)
 	switch {
-	case answered && (refused.status != http.StatusServiceUnavailable || refused.retryAfter == ""):
+	case answered && !refused.comeBack():
 		c.fault(fmt.Errorf("%s: %w", at, err))
+	case took >= quorumTimeout:
 	case r.strict.Load():
 		c.fault(fmt.Errorf("%s: failed by the handover of another replica: %w", at, err))
 	case r.leaving.Load() && (answered || listens(r)):

@@ -43,7 +43,7 @@ func TestARequestMayBeSentAgain(t *testing.T) {
 	for _, form := range []struct{ envelope, certificate bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
 		for name, before := range map[string]func(*testing.T, string, signedEntry){
 			"after its answer": func(t *testing.T, base string, e signedEntry) {
-				if _, err := add(t.Context(), http.DefaultClient, base, 0, e); err != nil {
+				if _, err := insistOnAdding(t.Context(), http.DefaultClient, base, 0, e); err != nil {
 					t.Error(err)
 				}
 			},
@@ -90,12 +90,12 @@ func sendAgain(t *testing.T, base string, p *policy.Policy, e signedEntry) int64
 	for i := range 64 {
 		group.Go(func() {
 			<-begin
-			receipts[i], errs[i] = add(t.Context(), client, base, int64(i), e)
+			receipts[i], errs[i] = insistOnAdding(t.Context(), client, base, int64(i), e)
 		})
 	}
 	close(begin)
 	group.Wait()
-	receipts[64], errs[64] = add(t.Context(), client, base, 64, e)
+	receipts[64], errs[64] = insistOnAdding(t.Context(), client, base, 64, e)
 	for i, r := range receipts {
 		if errs[i] != nil {
 			t.Fatalf("repetition %d: %v", i, errs[i])
@@ -118,7 +118,7 @@ func sendAgain(t *testing.T, base string, p *policy.Policy, e signedEntry) int64
 func wantEntries(t *testing.T, s *stack, p *policy.Policy, logged [][]byte) {
 	t.Helper()
 	end := freshEntry(t, false, false)
-	r, err := add(t.Context(), http.DefaultClient, s.url, 0, end)
+	r, err := insistOnAdding(t.Context(), http.DefaultClient, s.url, 0, end)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,8 +204,8 @@ func TestRequestsOfClientsMayBeSentAgain(t *testing.T) {
 				before := len(between.seen())
 				sign(t, s, g)
 				requests := between.seen()[before:]
-				if len(requests) != 1 {
-					t.Fatalf("the client sent %d requests; want one", len(requests))
+				if len(slices.Compact(requests)) != 1 { // some are impatient, and send it again
+					t.Fatalf("the client sent the requests %q; want one", requests)
 				}
 				index, canonical := loggedEntry(t, g.bundle)
 				logged = append(logged, canonical)

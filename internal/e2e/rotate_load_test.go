@@ -38,7 +38,7 @@ func newRotation(t *testing.T, seed uint64, policy func() (*policy.Policy, error
 		t.Fatal(err)
 	}
 	return &rotation{signer: signer, logs: map[string]*memory{}, policy: policy,
-		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+		client: &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 }
 
 func (r *rotation) fault(format string, args ...any) {
@@ -83,22 +83,19 @@ func (r *rotation) post(t *testing.T, ctx context.Context, log, at string, n int
 		r.fault("%w", err)
 		return "", false
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at+"/api/v2/log/entries", strings.NewReader(e.request))
-	if err != nil {
-		r.fault("%w", err)
-		return "", false
-	}
-	resp, err := r.client.Do(req)
-	if err != nil {
-		r.fault("entry %d at %s: %w", n, at, err)
-		return "", false
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	var status int
+	var header http.Header
+	var body []byte
+	err = insist(func() error {
+		if status, header, body, err = r.send(ctx, at, e.request); err == nil && status == http.StatusServiceUnavailable {
+			return &statusError{status, header.Get("Retry-After"), string(body)}
+		}
+		return err
+	})
 	switch {
 	case err != nil:
 		r.fault("entry %d at %s: %w", n, at, err)
-	case resp.StatusCode == http.StatusCreated:
+	case status == http.StatusCreated:
 		got, err := openReceipt(n, e, body)
 		if err != nil {
 			r.fault("%w", err)
@@ -106,19 +103,34 @@ func (r *rotation) post(t *testing.T, ctx context.Context, log, at string, n int
 		}
 		r.of(t, log).take(got, e)
 		return "", true
-	case resp.StatusCode == http.StatusMethodNotAllowed:
-		m := regexp.MustCompile(`^<(http[^>]+)>; rel="successor-version"$`).FindStringSubmatch(resp.Header.Get("Link"))
+	case status == http.StatusMethodNotAllowed:
+		m := regexp.MustCompile(`^<(http[^>]+)>; rel="successor-version"$`).FindStringSubmatch(header.Get("Link"))
 		lines := strings.Split(string(body), "\n")
 		if m == nil || lines[0] != frozenLine || len(lines) != 3 || !strings.Contains(lines[1], m[1]) || lines[2] != "" {
-			r.fault("entry %d at %s: the frozen log says %q, Link %q", n, at, body, resp.Header.Get("Link"))
+			r.fault("entry %d at %s: the frozen log says %q, Link %q", n, at, body, header.Get("Link"))
 			return "", false
 		}
 		r.pointed.Add(1)
 		return m[1], false
 	default:
-		r.fault("entry %d at %s: status %d: %s", n, at, resp.StatusCode, body)
+		r.fault("entry %d at %s: status %d: %s", n, at, status, body)
 	}
 	return "", false
+}
+
+// send posts a request to a log.
+func (r *rotation) send(ctx context.Context, at, request string) (status int, header http.Header, body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at+entriesPath, strings.NewReader(request))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, resp.Header, body, err
 }
 
 // signingURL is where a signing config sends signatures.

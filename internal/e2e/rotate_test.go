@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tallywood/internal/config"
+	"tallywood/internal/loopback"
 )
 
 const frozenLine = "This log has been frozen, please switch to the latest log."
@@ -167,9 +168,7 @@ func TestFreezeAndUndo(t *testing.T) {
 	config := writeFile(t, dir, "config.yaml", "address: 127.0.0.1:0\nstorage: file:./objects\nlogs:\n"+
 		"  - {name: signatures, kind: rekor, origin: log.example.org, key: file:log.pem, policy: policy.txt} # mine\n")
 	log := serveLog(t, config)
-	if status, _, body := postEntry(t, log.url); status != http.StatusCreated {
-		t.Fatalf("status %d: %s", status, body)
-	}
+	addEntry(t, log.url)
 	out := must(t, dir, "tallywood", "log", "freeze", "signatures", "--config", config)
 	if !strings.Contains(out, "signatures is frozen since ") || !strings.Contains(out, "with 1 entries") {
 		t.Errorf("log freeze printed %q", out)
@@ -181,7 +180,7 @@ func TestFreezeAndUndo(t *testing.T) {
 		if text := get(t, log.url+"/checkpoint", http.StatusOK); !strings.HasPrefix(text, "log.example.org\n1\n") {
 			t.Errorf("its checkpoint is %q", text)
 		}
-		get(t, log.url+"/readyz", http.StatusOK)
+		awaitReady(t, log.url)
 		if st := shardStatuses(t, config)["signatures"]; st.State != "frozen" || st.End == nil || st.Size != 1 {
 			t.Errorf("status %+v", st)
 		}
@@ -205,9 +204,7 @@ func TestFreezeAndUndo(t *testing.T) {
 		t.Errorf("the configuration is:\n%s", got)
 	}
 	log = serveLog(t, config)
-	if status, _, body := postEntry(t, log.url); status != http.StatusCreated {
-		t.Errorf("after it was taken back: %d %s", status, body)
-	}
+	addEntry(t, log.url) // after it was taken back
 	if st := shardStatuses(t, config)["signatures"]; st.State != "active" || st.End != nil {
 		t.Errorf("status %+v", st)
 	}
@@ -230,11 +227,11 @@ func TestRotationWaitsForWitnessesAndReplicas(t *testing.T) {
 		witnesses = append(witnesses, w)
 	}
 	writeFile(t, dir, "policy.txt", text+group+"\nquorum two-of-three\n")
-	a, b := freeAddress(t), freeAddress(t)
+	a, b := loopback.Address(t), loopback.Address(t)
 	of := func(text, address, name string) string {
-		return strings.NewReplacer("127.0.0.1:1", address, "./client", "./client-"+name).Replace(text)
+		return strings.NewReplacer("ADDRESS", address, "./client", "./client-"+name).Replace(text)
 	}
-	template := "address: 127.0.0.1:1\nurl: http://" + a + "\nreplica_url: http://127.0.0.1:1\nclient_dir: ./client\nstorage: file:./objects\nlogs:\n" +
+	template := "address: ADDRESS\nurl: http://" + a + "\nreplica_url: http://ADDRESS\nclient_dir: ./client\nstorage: file:./objects\nlogs:\n" +
 		"  - {name: log2026, kind: rekor, origin: log.example.org, key: file:log.pem, policy: policy.txt}\n"
 	configs := []string{writeFile(t, dir, "a.yaml", of(template, a, "a")), writeFile(t, dir, "b.yaml", of(template, b, "b"))}
 	first := start(t, 0, "tallywood", "serve", "--config", configs[0])
@@ -262,7 +259,7 @@ func TestRotationWaitsForWitnessesAndReplicas(t *testing.T) {
 	for range 5 {
 		time.Sleep(time.Second)
 		for i, at := range []string{a, b} {
-			get(t, "http://"+at+"/readyz", http.StatusOK)
+			awaitReady(t, "http://"+at)
 			for _, url := range []string{"http://" + at, "http://" + at + "/logs/log2026"} {
 				if _, ok := r.post(t, t.Context(), old, url, r.next.Add(1)-1); !ok {
 					t.Errorf("%s takes nothing while witnesses do not know its successor", url)
@@ -322,7 +319,7 @@ func TestRotatingALogAsThePageSays(t *testing.T) {
 		}
 	}
 	rotate, status, _ := strings.Cut(commands, "\n")
-	p.server(t, "tallywood up --address "+freeAddress(t), 0)
+	p.server(t, "tallywood up --address "+loopback.Address(t), 0)
 	if out := p.shell(t, rotate); !strings.Contains(out, "signatures is followed by signatures-2") {
 		t.Errorf("rotate printed:\n%s", out)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"tallywood/internal/loopback"
 	"tallywood/storage/storagetest"
 )
 
@@ -30,7 +31,7 @@ func TestStoragePage(t *testing.T) {
 	}
 	endpoint := storagetest.Versitygw(t, dir, "--iam-dir", t.TempDir())
 	storagetest.VersitygwAdmin(t, endpoint, "create-user", "--access", "server", "--secret", "serversecret", "--role", "user")
-	address := freeAddress(t)
+	address := loopback.Address(t)
 	vkey := p.vkey(t, p.shell(t, "tallywood key generate log.pem --origin log.example.org"))
 	writeFile(t, p.dir, "policy.txt", "log "+vkey+"\nquorum none\n")
 	p.swap = strings.NewReplacer(pageStore, "s3://example-logs/prod?endpoint="+url.QueryEscape(endpoint), "127.0.0.1:8091", address)

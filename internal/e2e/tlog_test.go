@@ -73,14 +73,24 @@ func post(url, token, host, entry string) (status int, header http.Header, body 
 	return res.StatusCode, res.Header, string(data), err
 }
 
+// insistOnPosting is post, by insist, that must be answered 201.
+func insistOnPosting(url, token, entry string) (body string, err error) {
+	err = insist(func() error {
+		var status int
+		var header http.Header
+		if status, header, body, err = post(url, token, "", entry); err == nil && status != http.StatusCreated {
+			err = &statusError{status, header.Get("Retry-After"), body}
+		}
+		return err
+	})
+	return body, err
+}
+
 // add adds an entry at a replica, by its path, and verifies what comes back.
 func (g *genericLog) add(at servedLog, entry string) (proof string, index int64, err error) {
-	status, _, body, err := post(at.url+"/logs/releases/add", genericToken, "", entry)
+	body, err := insistOnPosting(at.url+"/logs/releases/add", genericToken, entry)
 	if err != nil {
-		return "", 0, err
-	}
-	if status != http.StatusCreated {
-		return "", 0, fmt.Errorf("adding %q: %d %s", entry, status, body)
+		return "", 0, fmt.Errorf("adding %q: %w", entry, err)
 	}
 	in, err := verify.Proof([]byte(body), strings.NewReader(entry), g.policy)
 	if err != nil {
@@ -127,7 +137,7 @@ func TestGenericLog(t *testing.T) {
 			page := get(t, at.url+"/", 200)
 			return strings.Contains(page, "records what is sent to it") && strings.Contains(page, fmt.Sprint(len(entry), " bytes, SHA-256 "))
 		})
-		get(t, at.url+"/readyz", 200)
+		awaitReady(t, at.url)
 	}
 	g.duplicates(t)
 	theirs, err := torchwood.ParsePolicy([]byte(g.text))
@@ -206,6 +216,7 @@ func (g *genericLog) lose(t *testing.T) {
 		return err == nil && index == 2
 	})
 	g.mustAdd(t, g.b, "the same", 1)
+	awaitSize(t, g.b.url+"/logs/releases", 3)
 	g.witnesses[0].stop(t)
 	g.witnesses[1].stop(t)
 	status, header, body, err := post(g.b.url+"/logs/releases/add", genericToken, "", "without a quorum")

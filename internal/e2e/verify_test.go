@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tallywood/internal/loopback"
 )
 
 // keyedCosign runs cosign in dir with its keys' password, which is empty, and wants it to succeed.
@@ -144,7 +146,7 @@ func TestVerifyAttestationsOfCosign(t *testing.T) {
 func TestVerifyPage(t *testing.T) {
 	install(t, cosignPackage, cosignVersion)
 	p := openPage(t, "docs/verify.md")
-	lines, _ := p.server(t, "tallywood up --address "+freeAddress(t), 2)
+	lines, _ := p.server(t, "tallywood up --address "+loopback.Address(t), 2)
 	p.shell(t, lines[1]) // which makes hello.txt
 	p.shell(t, `. ./tallywood-data/client/env
 cosign sign-blob --yes --signing-config "$TALLYWOOD_TRUST/signing_config.v0.2.json" \

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"tallywood/internal/loopback"
 	"tallywood/witness/policy"
 )
 
@@ -39,7 +40,7 @@ type litebastion struct {
 // startLitebastion starts a bastion with a certificate of ca for 127.0.0.1.
 func startLitebastion(t *testing.T, ca *privateCA) *litebastion {
 	t.Helper()
-	b := &litebastion{address: freeAddress(t), dir: t.TempDir()}
+	b := &litebastion{address: loopback.Address(t), dir: t.TempDir()}
 	ca.renew(t, b.dir)
 	b.start(t)
 	t.Cleanup(func() {
@@ -109,7 +110,7 @@ func TestWitnessReadme(t *testing.T) {
 	ca.trust(t)
 	p.env = append(p.env, "SSL_CERT_FILE="+ca.file)
 	p.install(t, p.next(t, "sh", "go install ./cmd/tallywood-witness"))
-	address, bastion := freeAddress(t), startLitebastion(t, ca)
+	address, bastion := loopback.Address(t), startLitebastion(t, ca)
 	vkey := p.vkey(t, p.shell(t, "tallywood key generate log.pem --origin log.example.org"))
 	swap := []string{"127.0.0.1:7380", address, exampleLog, vkey, "bastion.example.org", bastion.address}
 	p.swap = strings.NewReplacer(swap...)
@@ -245,7 +246,7 @@ func TestWitnessBehindBastions(t *testing.T) {
 	one.allow(t, keyHash(t, out, one.address))
 	two.allow(t, keyHash(t, out, two.address))
 	url := func(b *litebastion) string { return "https://" + b.address + "/" + keyHash(t, out, b.address) }
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool()}}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.pool()}}, Timeout: time.Minute}
 	reached := func(b *litebastion) func() bool {
 		return func() bool {
 			resp, err := client.Get(url(b) + "/status.json")
@@ -256,8 +257,8 @@ func TestWitnessBehindBastions(t *testing.T) {
 			return resp.StatusCode == 200
 		}
 	}
-	within(t, "witness behind the first bastion", time.Minute, reached(one))
-	within(t, "witness behind the second bastion", time.Minute, reached(two))
+	eventually(t, "witness behind the first bastion", reached(one))
+	eventually(t, "witness behind the second bastion", reached(two))
 	if got := stdout.String(); got != "ready "+url(one)+"\n" && got != "ready "+url(two)+"\n" {
 		t.Errorf("it said %q", got)
 	}
@@ -282,8 +283,8 @@ func TestWitnessBehindBastions(t *testing.T) {
 		t.Error("the other bastion does not reach the witness")
 	}
 	one.start(t)
-	within(t, "witness after the bastion's restart", 90*time.Second, reached(one))
-	within(t, "entry after the bastion's restart", time.Minute, func() bool {
+	eventually(t, "witness after the bastion's restart", reached(one))
+	eventually(t, "entry after the bastion's restart", func() bool {
 		status, _, _ := postEntry(t, log.url)
 		return status == http.StatusCreated
 	})
@@ -294,21 +295,11 @@ func TestWitnessBehindBastions(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "end of the second bastion", time.Minute, func() bool { return !reached(two)() })
+	eventually(t, "end of the second bastion", func() bool { return !reached(two)() })
 	if !reached(one)() {
 		t.Error("the bastion that stays does not reach the witness")
 	}
 	if _, err := pol.Open([]byte(addEntry(t, log.url))); err != nil {
 		t.Error(err)
-	}
-}
-
-// within is eventually with another patience.
-func within(t *testing.T, what string, patience time.Duration, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no %s in %v", what, patience)
-		}
 	}
 }
