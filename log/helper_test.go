@@ -105,7 +105,7 @@ func (f *fixture) lead(l *log.Log) (stop func()) {
 }
 
 // patience is how long eventually waits.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()

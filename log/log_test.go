@@ -123,43 +123,45 @@ func TestFlightsLeaveOnceIndexed(t *testing.T) {
 // TestQuorumLostThenBack: without the quorum nothing becomes public and adds fail within the
 // timeout; the entries are logged once all the same.
 func TestQuorumLostThenBack(t *testing.T) {
-	f := newFixture(t)
-	w := newCosigner(t)
-	f.witnessed(w)
-	f.options.QuorumTimeout = 300 * time.Millisecond
-	l, _ := f.run()
-	mustAdd(t, l, "before")
-	before, _ := l.Published()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		w := newCosigner(t)
+		f.witnessed(w)
+		l, stop := f.run()
+		defer stop()
+		mustAdd(t, l, "before")
+		before, _ := l.Published()
 
-	w.silent.Store(true)
-	start := time.Now()
-	_, err := l.Add(t.Context(), tlogEntry("during"))
-	if !errors.Is(err, log.ErrNoQuorum) {
-		t.Fatalf("got %v", err)
-	}
-	if d := time.Since(start); d > 3*time.Second {
-		t.Errorf("answered after %v", d)
-	}
-	if c, ok := l.Published(); !ok || c.Size() != before.Size() {
-		t.Errorf("published size %d without quorum", c.Size())
-	}
-	data, _, err := f.bucket.Get(t.Context(), "logs/signatures/checkpoint", storage.Range{})
-	if err != nil || !strings.HasPrefix(string(data), origin+"\n1\n") {
-		t.Errorf("bucket has %q, %v", data, err)
-	}
-	// What is covered already is still answered, from memory and under the old checkpoint.
-	if r := mustAdd(t, l, "before"); !r.Duplicate || r.Checkpoint.Size() != 1 {
-		t.Errorf("duplicate: index %d under size %d", r.Index, r.Checkpoint.Size())
-	}
+		w.silent.Store(true)
+		start := time.Now()
+		_, err := l.Add(t.Context(), tlogEntry("during"))
+		if !errors.Is(err, log.ErrNoQuorum) {
+			t.Fatalf("got %v", err)
+		}
+		if d := time.Since(start); d != 3*time.Second {
+			t.Errorf("answered after %v", d)
+		}
+		if c, ok := l.Published(); !ok || c.Size() != before.Size() {
+			t.Errorf("published size %d without quorum", c.Size())
+		}
+		data, _, err := f.bucket.Get(t.Context(), "logs/signatures/checkpoint", storage.Range{})
+		if err != nil || !strings.HasPrefix(string(data), origin+"\n1\n") {
+			t.Errorf("bucket has %q, %v", data, err)
+		}
+		// What is covered already is still answered, from memory and under the old checkpoint.
+		if r := mustAdd(t, l, "before"); !r.Duplicate || r.Checkpoint.Size() != 1 {
+			t.Errorf("duplicate: index %d under size %d", r.Index, r.Checkpoint.Size())
+		}
 
-	w.silent.Store(false)
-	eventually(t, "the quorum to return", func() bool {
-		r, err := l.Add(t.Context(), tlogEntry("during"))
-		return err == nil && r.Index == 1 && r.Duplicate
+		w.silent.Store(false)
+		eventually(t, "the quorum to return", func() bool {
+			r, err := l.Add(t.Context(), tlogEntry("during"))
+			return err == nil && r.Index == 1 && r.Duplicate
+		})
+		if r := mustAdd(t, l, "after"); r.Index != 2 || len(r.Checkpoint.Cosignatures()) != 1 {
+			t.Errorf("index %d with %d cosignatures", r.Index, len(r.Checkpoint.Cosignatures()))
+		}
 	})
-	if r := mustAdd(t, l, "after"); r.Index != 2 || len(r.Checkpoint.Cosignatures()) != 1 {
-		t.Errorf("index %d with %d cosignatures", r.Index, len(r.Checkpoint.Cosignatures()))
-	}
 }
 
 // TestLongWithoutQuorumLogsNothing: the refusal of an entry is told from a late receipt, after which

@@ -430,7 +430,7 @@ func TestRunAlertsWhileItRuns(t *testing.T) {
 	go func() { done <- m.Run(ctx) }()
 	waitFor := func(id rule.ID) {
 		t.Helper()
-		deadline := time.After(10 * time.Second)
+		deadline := time.After(time.Minute)
 		for !slices.ContainsFunc(s.sink.all(), func(e monitor.Event) bool { return e.Rule == id }) {
 			select {
 			case <-s.sink.got:

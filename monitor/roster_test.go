@@ -189,7 +189,7 @@ func TestShardThatAppearsWhileRunning(t *testing.T) {
 	first.add(ca.entry(alice, evilIssuer))
 	await := func(origin string, index int64) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); !slices.ContainsFunc(s.sink.all(), func(e monitor.Event) bool {
+		for deadline := time.Now().Add(time.Minute); !slices.ContainsFunc(s.sink.all(), func(e monitor.Event) bool {
 			return e.Origin == origin && e.Index == index
 		}); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {

@@ -284,7 +284,7 @@ func runUntil(t *testing.T, lists *witness.Lists, done func() bool) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { ended <- lists.Run(ctx) }()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Error("the lists are not read")
 			break

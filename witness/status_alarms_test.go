@@ -199,7 +199,7 @@ func TestManyLogsHaveBoundedSeries(t *testing.T) {
 // eventually waits for what is cached for a moment.
 func eventually(t testing.TB, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it has not happened")
 		}

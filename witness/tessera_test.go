@@ -76,7 +76,7 @@ func TestTesseraIsCosigned(t *testing.T) {
 // checkpoint, and shuts down. Tessera publishes nothing without the quorum.
 func tesseraLife(t *testing.T, dir string, signer note.Signer, group tessera.WitnessGroup, life int) int64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	driver, err := tposix.New(ctx, tposix.Config{Path: dir})
 	if err != nil {

@@ -338,8 +338,9 @@ func TestHugeNumbersAreRefusedAtOnce(t *testing.T) {
 		"DER OID of 10^5 arcs":      {query, derRequest(t, "", func(r *timestamp.Request) { r.TSAPolicyOID = arcs }), 413},
 		"DER nonce of 10^6 digits":  {query, derRequest(t, "", func(r *timestamp.Request) { r.Nonce = new(big.Int).Lsh(big.NewInt(1), 3_321_928) }), 413},
 	} {
-		best := time.Hour // of a few: the machine has other work
-		for range 5 {
+		const most = 5 * time.Millisecond
+		best := time.Hour // of some: the machine has other work
+		for n := 0; n < 5 || n < 50 && best > most; n++ {
 			began := time.Now()
 			w := post(h, tc.mediaType, tc.body)
 			best = min(best, time.Since(began))
@@ -347,7 +348,7 @@ func TestHugeNumbersAreRefusedAtOnce(t *testing.T) {
 				t.Errorf("%s: %d %s", name, w.Code, w.Body)
 			}
 		}
-		if best > 5*time.Millisecond {
+		if best > most {
 			t.Errorf("%s: took %v", name, best)
 		}
 	}

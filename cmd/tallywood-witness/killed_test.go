@@ -166,7 +166,7 @@ func TestKilledWitnessServesWhatItAnswered(t *testing.T) {
 		total += l.size
 		// What was exported catches up, whatever the kills have cut short.
 		var exported []byte
-		for range 1000 {
+		for range 3000 {
 			if exported, _ = os.ReadFile(filepath.Join(top, "published", l.hash, "checkpoint")); string(exported) == l.note {
 				break
 			}

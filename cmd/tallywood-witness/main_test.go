@@ -220,7 +220,7 @@ func hangUp(ts *testscript.TestScript, neg bool, args []string) {
 
 func logged(ts *testscript.TestScript, _ bool, args []string) {
 	p := running(ts)
-	for range 1000 {
+	for range 3000 {
 		text := ts.ReadFile(p.log)[p.at:]
 		if i := strings.Index(text, args[0]); i >= 0 {
 			p.at += i + len(args[0])

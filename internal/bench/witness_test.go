@@ -154,7 +154,7 @@ func TestWrongCosignaturesFailTheRun(t *testing.T) {
 		"of an hour ago": {func() time.Time { return time.Now().Add(-time.Hour) },
 			func(w http.ResponseWriter, body []byte) { write(w, string(body)) }, "it was signed at"},
 	} {
-		target := serveWitness(t, c.now, answered(10, c.change))
+		target := serveWitness(t, c.now, answered(3, c.change))
 		_, err := bench.Witness(t.Context(), target, shortWitness())
 		var wrong *bench.WrongError
 		if !errors.As(err, &wrong) || wrong.Answers == 0 || !strings.Contains(err.Error(), c.want) {

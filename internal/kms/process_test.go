@@ -315,11 +315,13 @@ func TestSCTsThroughAFarKMS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
-		delay      time.Duration
-		concurrent int
-		each       int
-	}{{0, 1, 20}, {50 * time.Millisecond, 1, 10}, {50 * time.Millisecond, 32, 5}} {
+	type load struct {
+		delay            time.Duration
+		concurrent, each int
+	}
+	loads := []load{{0, 1, 20}, {50 * time.Millisecond, 1, 10}, {50 * time.Millisecond, 32, 5}}
+	for i := 0; i < len(loads); i++ {
+		c := loads[i]
 		d.far.set(c.delay)
 		var mu sync.Mutex
 		var took []time.Duration
@@ -345,7 +347,9 @@ func TestSCTsThroughAFarKMS(t *testing.T) {
 		t.Logf("SCTs at a distance of %v, %d at a time: median %v, 90 %% %v, %s/s; %d signatures, at most %d at a time", c.delay, c.concurrent,
 			took[len(took)/2].Round(time.Millisecond), took[len(took)*9/10].Round(time.Millisecond),
 			strconv.FormatFloat(float64(len(took))/all.Seconds(), 'f', 1, 64), signed, most)
-		if most < c.concurrent/2 {
+		if most < c.concurrent/2 && i < 3 { // a slow machine makes few requests within so short a time
+			loads = append(loads, load{10 * c.delay, c.concurrent, 1})
+		} else if most < c.concurrent/2 {
 			t.Errorf("of %d submissions at a time, at most %d were being signed: they wait for each other", c.concurrent, most)
 		}
 	}

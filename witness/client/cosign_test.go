@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tallywood/witness/client"
@@ -31,7 +32,7 @@ func TestCosignFollowsAGrowingLog(t *testing.T) {
 	p := newPolicy(t, 3, ws...)
 	c := newClient(t, p)
 	for _, size := range []int64{0, 1, 5, 5, 64, 70} {
-		note, err := c.Cosign(within(t, 5*time.Second), h.checkpoint(t, size), h.prove)
+		note, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, size), h.prove)
 		if err != nil {
 			t.Fatalf("size %d: %v", size, err)
 		}
@@ -79,13 +80,9 @@ func TestCosignReturnsAtQuorum(t *testing.T) {
 			w2.replaceAll(broken)
 			c := newClient(t, newPolicy(t, 2, w1, w2, w3))
 			for _, size := range []int64{5, 9} {
-				start := time.Now()
-				note, err := c.Cosign(within(t, 5*time.Second), h.checkpoint(t, size), h.prove)
+				note, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, size), h.prove)
 				if err != nil {
 					t.Fatal(err)
-				}
-				if d := time.Since(start); d > time.Second {
-					t.Errorf("waited %v for a broken witness", d)
 				}
 				if strings.Contains(string(note), "— w2 ") {
 					t.Errorf("a line of the broken witness:\n%s", note)
@@ -93,6 +90,22 @@ func TestCosignReturnsAtQuorum(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCosignWaitsForNoMoreThanAQuorum has a witness that never answers, and no time pass.
+func TestCosignWaitsForNoMoreThanAQuorum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t, 9, "entry")
+		w1, w2, w3 := newWitness(t, "w1"), newWitness(t, "w2"), newWitness(t, "w3")
+		w2.replaceAll(silent)
+		c := newMemoryClient(t, newPolicy(t, 2, w1, w2, w3), w1, w2, w3)
+		if d := rounds(t, c, h, 5); d != 0 {
+			t.Errorf("the first round took %v", d)
+		}
+		if d := rounds(t, c, h, 9); d != 0 {
+			t.Errorf("the second round took %v", d)
+		}
+	})
 }
 
 // TestCosignRefusesForgedAnswers has a quorum that only the forger could complete.
@@ -110,30 +123,35 @@ func TestCosignRefusesForgedAnswers(t *testing.T) {
 		"answer over the limit":      func(_ *witnessServer, s string) string { return s + "— x " + strings.Repeat("AAAA", 1<<15) + "\n" },
 		"cosignature of another tree": func(w2 *witnessServer, _ string) string {
 			r, _ := http.NewRequest(http.MethodPost, "/add-checkpoint", strings.NewReader("old 0\n\n"+string(forged.checkpoint(t, 5))))
-			return startWitness(t, "w2").ask(r).Body.String()
+			return newWitness(t, "w2").ask(r).Body.String()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // each waits to the end
-			w1, w2 := startWitness(t, "w1"), startWitness(t, "w2")
-			honest := sync.OnceValue(func() string { // what w2 really answers
-				r, _ := http.NewRequest(http.MethodPost, "/add-checkpoint", strings.NewReader("old 0\n\n"+string(h.checkpoint(t, 5))))
-				return w2.ask(r).Body.String()
-			})
-			w2.replace(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, change(w2, honest())) })
-			c := newClient(t, newPolicy(t, 2, w1, w2))
-			note, err := c.Cosign(within(t, time.Second), h.checkpoint(t, 5), h.prove)
-			var qe *client.QuorumError
-			if !errors.As(err, &qe) || note != nil {
-				t.Fatalf("Cosign = %q, %v, want a QuorumError", note, err)
-			}
-			if !slices.Equal(qe.Cosigned, []string{"w1"}) || len(qe.Witnesses) != 1 || qe.Witnesses[0].Name != "w2" {
-				t.Errorf("QuorumError = %+v", qe)
-			}
-			if !strings.Contains(err.Error(), "w1: cosigned") || !strings.Contains(err.Error(), "w2: ") {
-				t.Errorf("error %q does not name the witnesses' states", err)
-			}
+			synctest.Test(t, func(t *testing.T) { refusesForged(t, h, change) })
 		})
+	}
+}
+
+// refusesForged has w2 change what it answers, without a network: it is waited for to the end.
+func refusesForged(t *testing.T, h *history, change func(w2 *witnessServer, body string) string) {
+	t.Helper()
+	w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
+	honest := sync.OnceValue(func() string { // what w2 really answers
+		r, _ := http.NewRequest(http.MethodPost, "/add-checkpoint", strings.NewReader("old 0\n\n"+string(h.checkpoint(t, 5))))
+		return w2.ask(r).Body.String()
+	})
+	w2.replace(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, change(w2, honest())) })
+	c := newMemoryClient(t, newPolicy(t, 2, w1, w2), w1, w2)
+	note, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, 5), h.prove)
+	var qe *client.QuorumError
+	if !errors.As(err, &qe) || note != nil {
+		t.Fatalf("Cosign = %q, %v, want a QuorumError", note, err)
+	}
+	if !slices.Equal(qe.Cosigned, []string{"w1"}) || len(qe.Witnesses) != 1 || qe.Witnesses[0].Name != "w2" {
+		t.Errorf("QuorumError = %+v", qe)
+	}
+	if !strings.Contains(err.Error(), "w1: cosigned") || !strings.Contains(err.Error(), "w2: ") {
+		t.Errorf("error %q does not name the witnesses' states", err)
 	}
 }
 
@@ -160,7 +178,7 @@ func TestCosignCopiesNoDuplicateAndNoStranger(t *testing.T) {
 		lines := w1.ask(r).Body.String()
 		fmt.Fprint(w, lines+lines+"— stranger AAAAAAA=\n")
 	})
-	note, err := newClient(t, newPolicy(t, 1, w1)).Cosign(within(t, time.Second), h.checkpoint(t, 5), h.prove)
+	note, err := newClient(t, newPolicy(t, 1, w1)).Cosign(within(t, time.Minute), h.checkpoint(t, 5), h.prove)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,8 +196,12 @@ func TestCosignRefusesTimestampsFarFromOurClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = c.Cosign(within(t, 200*time.Millisecond), h.checkpoint(t, 5), h.prove)
-		if refused := err != nil; refused != (skew.Abs() > 5*time.Minute) {
+		wrong := skew.Abs() > 5*time.Minute
+		patience := time.Minute
+		if wrong { // it is asked until the end
+			patience = 200 * time.Millisecond
+		}
+		if _, err = c.Cosign(within(t, patience), h.checkpoint(t, 5), h.prove); (err != nil) != wrong {
 			t.Errorf("clock off by %v: %v", skew, err)
 		}
 		_ = c.Close()
@@ -193,7 +215,7 @@ func TestCosignOrdersLinesAndTakesBothKeysOfAURL(t *testing.T) {
 		"\nwitness pq2 "+w2.vkeys[1]+" "+w2.url+"/\nwitness pq1 "+w1.vkeys[1]+" "+w1.url+
 		"\nwitness ed2 "+w2.vkeys[0]+" "+w2.url+"\nwitness ed1 "+w1.vkeys[0]+" "+w1.url+
 		"\ngroup g all pq2 pq1 ed2 ed1\nquorum g\n")
-	note, err := newClient(t, p).Cosign(within(t, time.Second), h.checkpoint(t, 5), h.prove)
+	note, err := newClient(t, p).Cosign(within(t, time.Minute), h.checkpoint(t, 5), h.prove)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,10 +243,10 @@ func TestCosignRecoversFromConflict(t *testing.T) {
 	h := newHistory(t, 9, "entry")
 	w1, w2 := startWitness(t, "w1"), startWitness(t, "w2")
 	p := newPolicy(t, 2, w1, w2)
-	if _, err := newClient(t, newPolicy(t, 1, w1)).Cosign(within(t, time.Second), h.checkpoint(t, 5), h.prove); err != nil {
+	if _, err := newClient(t, newPolicy(t, 1, w1)).Cosign(within(t, time.Minute), h.checkpoint(t, 5), h.prove); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newClient(t, newPolicy(t, 1, w2)).Cosign(within(t, time.Second), h.checkpoint(t, 5), h.prove); err != nil {
+	if _, err := newClient(t, newPolicy(t, 1, w2)).Cosign(within(t, time.Minute), h.checkpoint(t, 5), h.prove); err != nil {
 		t.Fatal(err)
 	}
 	// A new process knows no sizes and cannot read them: both answer 409, and one proof serves both.
@@ -235,7 +257,7 @@ func TestCosignRecoversFromConflict(t *testing.T) {
 		proofs.Add(1)
 		return h.prove(ctx, old, size)
 	}
-	if _, err := newClient(t, p).Cosign(within(t, time.Second), h.checkpoint(t, 9), prove); err != nil {
+	if _, err := newClient(t, p).Cosign(within(t, time.Minute), h.checkpoint(t, 9), prove); err != nil {
 		t.Fatal(err)
 	}
 	if n := proofs.Load(); n != 1 {
@@ -291,7 +313,7 @@ func TestCosignReportsAWitnessAhead(t *testing.T) {
 	h := newHistory(t, 9, "entry")
 	w1 := startWitness(t, "w1")
 	p := newPolicy(t, 1, w1)
-	if _, err := newClient(t, p).Cosign(within(t, time.Second), h.checkpoint(t, 9), h.prove); err != nil {
+	if _, err := newClient(t, p).Cosign(within(t, time.Minute), h.checkpoint(t, 9), h.prove); err != nil {
 		t.Fatal(err)
 	}
 	// The log was rolled back to 5.
@@ -306,13 +328,13 @@ func TestCosignReportsAForkAtOnce(t *testing.T) {
 	h, fork := newHistory(t, 9, "entry"), newHistory(t, 9, "forged entry")
 	w1 := startWitness(t, "w1")
 	c := newClient(t, newPolicy(t, 1, w1))
-	if _, err := c.Cosign(within(t, time.Second), h.checkpoint(t, 5), h.prove); err != nil {
+	if _, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, 5), h.prove); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	_, err := c.Cosign(within(t, 10*time.Second), fork.checkpoint(t, 9), fork.prove)
+	_, err := c.Cosign(within(t, time.Minute), fork.checkpoint(t, 9), fork.prove)
 	var refused *client.RefusedError
-	if !errors.As(err, &refused) || refused.Status != http.StatusUnprocessableEntity || time.Since(start) > 2*time.Second {
+	if !errors.As(err, &refused) || refused.Status != http.StatusUnprocessableEntity || time.Since(start) > 30*time.Second {
 		t.Errorf("Cosign = %v after %v", err, time.Since(start))
 	}
 }
@@ -343,40 +365,36 @@ func TestCosignSeesAWitnessReturn(t *testing.T) {
 	if _, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, 5), h.prove); err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(start); d < 600*time.Millisecond || d > 4*time.Second {
+	if d := time.Since(start); d < 600*time.Millisecond || d > 30*time.Second {
 		t.Errorf("took %v", d)
 	}
 }
 
 func TestCosignHasOneRequestPerWitnessInFlight(t *testing.T) {
-	h := newHistory(t, 20, "entry")
-	fast, slow := startWitness(t, "fast"), startWitness(t, "slow")
-	slow.replace(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(60 * time.Millisecond)
-		slow.witness.ServeHTTP(w, r)
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t, 20, "entry")
+		fast, slow := newWitness(t, "fast"), newWitness(t, "slow")
+		fast.takes(usual)
+		slow.takes(3 * usual)
+		c := newMemoryClient(t, newPolicy(t, 1, fast, slow), fast, slow)
+		for size := int64(1); size <= 20; size++ {
+			rounds(t, c, h, size)
+		}
+		if slow.most.Load() > 1 {
+			t.Error("two requests to one witness at once")
+		}
+		// The slow witness was not starved: it takes the newest checkpoint whenever it is free.
+		for range 2 {
+			time.Sleep(3 * usual)
+			rounds(t, c, h, 20)
+		}
+		if !strings.Contains(string(c.Full(origin)), "— slow ") {
+			t.Errorf("no late cosignature:\n%s", c.Full(origin))
+		}
+		if n := slow.requests.Load(); n >= 20 {
+			t.Errorf("%d requests to the slow witness; it should get the newest checkpoint only", n)
+		}
 	})
-	c := newClient(t, newPolicy(t, 1, fast, slow))
-	for size := int64(1); size <= 20; size++ {
-		if _, err := c.Cosign(within(t, time.Second), h.checkpoint(t, size), h.prove); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if slow.most.Load() > 1 {
-		t.Error("two requests to one witness at once")
-	}
-	// The slow witness was not starved: it takes the newest checkpoint whenever it is free.
-	for deadline := time.Now().Add(3 * time.Second); !strings.Contains(string(c.Full(origin)), "— slow "); {
-		if time.Now().After(deadline) {
-			t.Fatalf("no late cosignature:\n%s", c.Full(origin))
-		}
-		if _, err := c.Cosign(within(t, time.Second), h.checkpoint(t, 20), h.prove); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	if n := slow.requests.Load(); n >= 20 {
-		t.Errorf("%d requests to the slow witness; it should get the newest checkpoint only", n)
-	}
 }
 
 func TestCosignRefusesWhatTheLogDidNotSign(t *testing.T) {
@@ -393,7 +411,7 @@ func TestCosignDoesNotBlameWitnessesForAMissingProof(t *testing.T) {
 	h := newHistory(t, 9, "entry")
 	w1 := startWitness(t, "w1")
 	c := newClient(t, newPolicy(t, 1, w1))
-	if _, err := c.Cosign(within(t, time.Second), h.checkpoint(t, 5), h.prove); err != nil {
+	if _, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, 5), h.prove); err != nil {
 		t.Fatal(err)
 	}
 	broken := errors.New("store is away")
@@ -401,7 +419,7 @@ func TestCosignDoesNotBlameWitnessesForAMissingProof(t *testing.T) {
 	if !errors.Is(err, broken) {
 		t.Errorf("Cosign = %v", err)
 	}
-	if _, err := c.Cosign(within(t, time.Second), h.checkpoint(t, 9), h.prove); err != nil {
+	if _, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, 9), h.prove); err != nil {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tallywood/witness/client"
@@ -11,56 +12,59 @@ import (
 )
 
 func TestSizes(t *testing.T) {
-	h, fork := newHistory(t, 20, "entry"), newHistory(t, 20, "forged entry")
-	at, behind, ahead, forked, fresh, silentOne := startWitness(t, "at"), startWitness(t, "behind"), startWitness(t, "ahead"),
-		startWitness(t, "forked"), startWitness(t, "fresh"), startWitness(t, "silent")
-	for w, size := range map[*witnessServer]int64{at: 9, behind: 5, ahead: 12} {
-		if _, err := newClient(t, newPolicy(t, 1, w)).Cosign(within(t, time.Second), h.checkpoint(t, size), h.prove); err != nil {
+	synctest.Test(t, func(t *testing.T) { // it waits to the end for who is silent
+		h, fork := newHistory(t, 20, "entry"), newHistory(t, 20, "forged entry")
+		at, behind, ahead, forked, fresh, silentOne := newWitness(t, "at"), newWitness(t, "behind"), newWitness(t, "ahead"),
+			newWitness(t, "forked"), newWitness(t, "fresh"), newWitness(t, "silent")
+		for w, size := range map[*witnessServer]int64{at: 9, behind: 5, ahead: 12} {
+			if _, err := newMemoryClient(t, newPolicy(t, 1, w), w).Cosign(within(t, time.Second), h.checkpoint(t, size), h.prove); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := newMemoryClient(t, newPolicy(t, 1, forked), forked).Cosign(within(t, time.Second), fork.checkpoint(t, 9), fork.prove); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if _, err := newClient(t, newPolicy(t, 1, forked)).Cosign(within(t, time.Second), fork.checkpoint(t, 9), fork.prove); err != nil {
-		t.Fatal(err)
-	}
-	silentOne.replace(silent)
-	noURL := startWitness(t, "no-url")
-	text := "log " + logVKey() + "\nwitness no-url " + noURL.vkeys[0] + "\n"
-	for _, w := range []*witnessServer{at, behind, ahead, forked, fresh, silentOne} {
-		text += "witness " + w.name + " " + w.vkeys[0] + " " + w.url + "\n"
-	}
-	c := newClient(t, parsePolicy(t, text+"quorum at\n"))
-	sizes, err := c.Sizes(within(t, time.Second), h.checkpoint(t, 9))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]policy.WitnessSize{}
-	for _, s := range sizes {
-		got[s.Name] = s
-	}
-	if len(sizes) != 7 || sizes[0].Name != "no-url" || sizes[1].Name != "at" {
-		t.Errorf("Sizes = %+v, want all seven in the policy's order", sizes)
-	}
-	for name, want := range map[string]int64{"at": 9, "behind": 5, "ahead": 12, "forked": 9, "fresh": 0} {
-		if s := got[name]; s.Err != nil || s.Size != want {
-			t.Errorf("%s: %+v, want size %d", name, s, want)
+		silentOne.replace(silent)
+		noURL := newWitness(t, "no-url")
+		text := "log " + logVKey() + "\nwitness no-url " + noURL.vkeys[0] + "\n"
+		all := []*witnessServer{at, behind, ahead, forked, fresh, silentOne}
+		for _, w := range all {
+			text += "witness " + w.name + " " + w.vkeys[0] + " " + w.url + "\n"
 		}
-	}
-	if root := got["at"].Root; root == nil || *root != h.root(t, 9) {
-		t.Error("at: another root")
-	}
-	if root := got["ahead"].Root; root == nil || *root != h.root(t, 12) {
-		t.Error("ahead: the monitoring prefix was not read")
-	}
-	if root := got["forked"].Root; root == nil || *root != fork.root(t, 9) {
-		t.Error("forked: the fork's root is not told")
-	}
-	if got["silent"].Err == nil || got["no-url"].Err == nil {
-		t.Error("silence is not told")
-	}
-	// None but the one at this size was moved, and that one only in time.
-	if s, err := c.Sizes(within(t, time.Second), h.checkpoint(t, 9)); err != nil || s[2].Size != 5 {
-		t.Errorf("Sizes again = %+v, %v", s, err)
-	}
+		c := newMemoryClient(t, parsePolicy(t, text+"quorum at\n"), all...)
+		sizes, err := c.Sizes(within(t, time.Second), h.checkpoint(t, 9))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]policy.WitnessSize{}
+		for _, s := range sizes {
+			got[s.Name] = s
+		}
+		if len(sizes) != 7 || sizes[0].Name != "no-url" || sizes[1].Name != "at" {
+			t.Errorf("Sizes = %+v, want all seven in the policy's order", sizes)
+		}
+		for name, want := range map[string]int64{"at": 9, "behind": 5, "ahead": 12, "forked": 9, "fresh": 0} {
+			if s := got[name]; s.Err != nil || s.Size != want {
+				t.Errorf("%s: %+v, want size %d", name, s, want)
+			}
+		}
+		if root := got["at"].Root; root == nil || *root != h.root(t, 9) {
+			t.Error("at: another root")
+		}
+		if root := got["ahead"].Root; root == nil || *root != h.root(t, 12) {
+			t.Error("ahead: the monitoring prefix was not read")
+		}
+		if root := got["forked"].Root; root == nil || *root != fork.root(t, 9) {
+			t.Error("forked: the fork's root is not told")
+		}
+		if got["silent"].Err == nil || got["no-url"].Err == nil {
+			t.Error("silence is not told")
+		}
+		// None but the one at this size was moved, and that one only in time.
+		if s, err := c.Sizes(within(t, time.Second), h.checkpoint(t, 9)); err != nil || s[2].Size != 5 {
+			t.Errorf("Sizes again = %+v, %v", s, err)
+		}
+	})
 }
 
 // TestSizesBelievesNoClaim asks witnesses that say they are at odds with the checkpoint, and show no
@@ -104,7 +108,7 @@ func TestSizesOfUnknownLog(t *testing.T) {
 	h := newHistory(t, 20, "entry")
 	w := startWitness(t, "w")
 	w.replace(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "unknown log", http.StatusNotFound) })
-	s, err := newClient(t, newPolicy(t, 1, w)).Sizes(within(t, time.Second), h.checkpoint(t, 0))
+	s, err := newClient(t, newPolicy(t, 1, w)).Sizes(within(t, time.Minute), h.checkpoint(t, 0))
 	if err != nil || s[0].Err != nil || s[0].Size != 0 {
 		t.Errorf("Sizes = %+v, %v; want never seen", s, err)
 	}
