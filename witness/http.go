@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"tallywood/internal/httpx"
@@ -104,6 +105,7 @@ func (w *Witness) writeError(rw http.ResponseWriter, endpoint string, err error)
 // serveCheckpoint serves the monitoring prefix: the last note, with the log's verified lines and
 // our last cosignatures, and nothing else of what was in the request.
 func (w *Witness) serveCheckpoint(rw http.ResponseWriter, r *http.Request) {
+	rw.Header().Set("Access-Control-Allow-Origin", "*") // a web page may know that there is none, too
 	e := w.lookupHash(r.PathValue("hash"))
 	if e == nil {
 		http.Error(rw, "no log of this origin hash is known here", http.StatusNotFound)
@@ -184,13 +186,27 @@ func serve(rw http.ResponseWriter, r *http.Request, contentType, cache string, d
 	h.Set("Cache-Control", cache)
 	h.Set("Etag", etag)
 	h.Set("X-Content-Type-Options", "nosniff")
-	if r.Header.Get("If-None-Match") == etag {
+	if hasETag(r.Header, etag) {
 		rw.WriteHeader(http.StatusNotModified)
 		return
 	}
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(data)))
 	_, _ = rw.Write(data) // the client is gone
+}
+
+// hasETag reports whether the client has what etag names. It may have several answers, and a proxy that
+// compresses makes the ETag a weak one: RFC 9110, section 13.1.2, compares weakly.
+func hasETag(h http.Header, etag string) bool {
+	for _, list := range h.Values("If-None-Match") {
+		for tag := range strings.SplitSeq(list, ",") {
+			tag = strings.TrimSpace(tag)
+			if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // counted counts the answers of a handler under an endpoint's name.

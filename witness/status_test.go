@@ -69,18 +69,24 @@ func TestCheckpointIsCacheableByAnyone(t *testing.T) {
 		a.header.Get("Etag") == "" || a.header.Get("Cache-Control") == "" {
 		t.Errorf("header %v", a.header)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("If-None-Match", a.header.Get("Etag"))
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusNotModified {
-		t.Errorf("with the ETag: %d", resp.StatusCode)
+	etag := a.header.Get("Etag")
+	for has, want := range map[string]int{
+		etag: 304, "W/" + etag: 304, `"other", ` + etag: 304, etag + `,"other"`: 304, "*": 304,
+		`"other"`: 200, strings.Trim(etag, `"`): 200, "": 200,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("If-None-Match", has)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("If-None-Match: %s: %d, want %d", has, resp.StatusCode, want)
+		}
 	}
 }
 
