@@ -100,9 +100,9 @@ func (w *Witness) authenticate(e *entry, r addRequest) (addition, error) {
 			a.lines += line
 		}
 	}
-	ed, pq, bogus := w.signer.own(n)
-	a.own = ed || pq
-	if bogus > 0 && !e.temporary {
+	own := w.signer.own(n)
+	a.own = own.ed || own.pq
+	if own.bogus > 0 && !e.temporary {
 		w.log.Warn("request with a forged line of this witness", "origin", e.origin, "size", a.tree.Size)
 	}
 	return a, nil

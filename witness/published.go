@@ -93,7 +93,7 @@ func (w *Witness) checkPublished(e *entry, size int64, root [32]byte, data []byt
 	case tree.Size < size || tree.Size == size && tree.Root == root:
 		return nil, nil
 	}
-	if ed, pq, _ := w.signer.own(n); !ed && !pq {
+	if own := w.signer.own(n); !own.ed && !own.pq {
 		return nil, fmt.Errorf("%s of size %d has no cosignature of this witness and is not in its state; list its past keys, or remove that object",
 			exportKey(e.hash), tree.Size)
 	}

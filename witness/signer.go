@@ -138,9 +138,17 @@ func (s *signer) signsSubtrees() bool {
 	return false
 }
 
-// own reports with which kinds of our keys, past ones too, n is validly cosigned. A line of ours
-// that does not verify is ignored, and counted in bogus.
-func (s *signer) own(n policy.Note) (ed, pq bool, bogus int) {
+// An ownCount says with which kinds of our keys, past ones too, a checkpoint is validly cosigned.
+type ownCount struct {
+	ed      bool // Ed25519
+	pq      bool // ML-DSA-44, with a time
+	untimed bool // ML-DSA-44 without one: an answer of sign-subtree about the whole tree
+	bogus   int  // lines with the name and ID of a key of ours that do not verify
+}
+
+// own counts our lines in n.
+func (s *signer) own(n policy.Note) ownCount {
+	var c ownCount
 	for _, sig := range n.Signatures {
 		for _, k := range s.keys {
 			if !k.Matches(sig) {
@@ -149,15 +157,17 @@ func (s *signer) own(n policy.Note) (ed, pq bool, bogus int) {
 			t, err := k.Verify(n.Text, sig.Sig)
 			switch {
 			case err != nil:
-				bogus++
+				c.bogus++
 			case k.Alg() == policy.AlgCosignatureV1:
-				ed = true
-			case !t.IsZero(): // else it is an answer of sign-subtree
-				pq = true
+				c.ed = true
+			case t.IsZero():
+				c.untimed = true
+			default:
+				c.pq = true
 			}
 		}
 	}
-	return ed, pq, bogus
+	return c
 }
 
 // ownLines returns our valid cosignature lines in n, the keys they are of, and their latest timestamp.

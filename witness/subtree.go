@@ -33,8 +33,10 @@ func (w *Witness) signSubtree(body []byte) (string, error) {
 	case err != nil:
 		return "", refuse(http.StatusBadRequest, "malformed note: %w", err)
 	}
-	// A broken Ed25519 key must not buy statements by the other one: the line must be ML-DSA's.
-	if _, pq, bogus := w.signer.own(n); !pq || bogus > 0 {
+	// > The witness MUST verify that the checkpoint includes a valid cosignature from one of its own keys.
+	// A broken Ed25519 key must not buy statements by the other one: the line must be ML-DSA's. One of
+	// sign-subtree about [0, size) is as good: it says of that tree all that a subtree needs.
+	if own := w.signer.own(n); !own.pq && !own.untimed || own.bogus > 0 {
 		return "", refuse(http.StatusForbidden, "the reference checkpoint has no valid ML-DSA-44 cosignature of this witness")
 	}
 	tree, err := policy.ParseTree(n.Text)

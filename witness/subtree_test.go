@@ -59,6 +59,7 @@ func TestSignSubtreeRefuses(t *testing.T) {
 	with := func(old, new string) string { return strings.Replace(good, old, new, 1) }
 	answer := do(t, http.MethodPost, w.url+"/sign-subtree", func() string { s, _ := l.subtreeRequest(t, 0, 70, 70, note); return s }()).body
 	sub := "subtree 64 68\n"
+	tail := do(t, http.MethodPost, w.url+"/sign-subtree", func() string { s, _ := l.subtreeRequest(t, 64, 70, 70, note); return s }()).body
 	own, err := policy.ParseVKey(testKeys(t).VKeys()[0])
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +88,7 @@ func TestSignSubtreeRefuses(t *testing.T) {
 		"cosigned by Ed25519 alone":   {with(pq, ""), 403},
 		"our Ed25519 line is forged":  {good + policy.FormatSignature(name, own.ID(), make([]byte, 72)), 403},
 		"our lines are of another":    {with("\n70\n", "\n71\n"), 403},
-		"an answer as the reference":  {with(ed+pq, answer), 403},
+		"an answer about [64, 70)":    {with(ed+pq, tail), 403},
 		"end above the size":          {with(sub, "subtree 64 72\n"), 400},
 		"wrong hash":                  {with(lines(hash), lines(tlog.Hash{1})), 422},
 		"wrong range":                 {with(sub, "subtree 64 67\n"), 422},
@@ -104,5 +105,8 @@ func TestSignSubtreeRefuses(t *testing.T) {
 	}
 	if a := do(t, http.MethodPost, w.url+"/sign-subtree", good); a.status != 200 {
 		t.Errorf("the request all others are made from: %d %s", a.status, a.body)
+	}
+	if a := do(t, http.MethodPost, w.url+"/sign-subtree", with(ed+pq, answer)); a.status != 200 {
+		t.Errorf("an answer about the whole tree vouches for its parts: %d %s", a.status, a.body)
 	}
 }
