@@ -70,7 +70,7 @@ func (p *listParser) line(text string) error {
 	}
 	keyword, value, _ := strings.Cut(text, " ")
 	switch {
-	case value == "" || value != strings.TrimSpace(value):
+	case value == "" || value != strings.TrimSpace(value) && keyword != "contact": // which is any text
 		return fmt.Errorf("%q is not a keyword, one space and a value", shorten(text))
 	case keyword == "vkey" && !p.open:
 		return p.vkey(value)
@@ -85,7 +85,7 @@ func (p *listParser) line(text string) error {
 		p.log.QPD = n
 		return nil
 	case keyword == "contact" && p.open && p.log.QPD != 0:
-		p.log.Contact = strings.ToValidUTF8(value, "\ufffd")
+		p.log.Contact = strings.ToValidUTF8(strings.TrimSpace(value), "\ufffd")
 		if err := p.log.check(); err != nil {
 			return err
 		}

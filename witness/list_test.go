@@ -27,7 +27,7 @@ func listed(l *testLog) string {
 func TestParseList(t *testing.T) {
 	a, b, rotated := newTestLog(t, "a.example.org"), newTestLog(t, "b.example.org"), newTestLog(t, "next.a.example.org")
 	logs, err := witness.ParseList([]byte("#\n# List: 10qps-100klogs\n\n  logs/v0  \r\n" + listed(a) + "\n# comment\n" +
-		"\tvkey " + b.key.String() + "\norigin another name\nqpd 1\ncontact sysadmin (at) b.example.org\n" +
+		"\tvkey " + b.key.String() + "\norigin another name\nqpd 1\ncontact   sysadmin (at) b.example.org\n" +
 		"vkey " + rotated.key.String() + "\norigin a.example.org\nqpd 2147483647\ncontact x"))
 	if err != nil {
 		t.Fatal(err)
