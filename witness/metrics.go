@@ -89,6 +89,7 @@ func (w *Witness) writeMetrics(ctx context.Context, out io.Writer) {
 	w.writeHealthMetrics(ctx, &b)
 	w.writeListMetrics(&b)
 	w.writeExportMetrics(&b)
+	w.lookAgain(ctx)
 	w.writeLogMetrics(&b)
 	_, _ = io.WriteString(out, b.String()) // the scraper is gone; nobody to tell
 }

@@ -327,6 +327,10 @@ func thaw(t *testing.T, w *server, l *testLog, b storage.Bucket) {
 	if err != nil || tree.Size != 9 {
 		t.Fatalf("SetFloor = %d, %v", tree.Size, err)
 	}
+	if s := readStatus(t, w); s.kinds() != "" { // before the log asks again
+		t.Errorf("after the floor the page has %+v", s.Alarms)
+	}
+	wantMetric(t, w, "tallywood_witness_logs_frozen 0")
 	if a := w.add(t, l.request(t, 5, 20)); a.status != http.StatusConflict || a.body != "9\n" {
 		t.Errorf("from below the floor: %d %s", a.status, a.body)
 	}

@@ -133,6 +133,7 @@ func (w *Witness) status(ctx context.Context) status {
 		s.Export = &export
 	}
 	disabled, evidence := w.Disabled(), w.evidenceCounts(ctx)
+	w.lookAgain(ctx)
 	loads := 0
 	for _, e := range w.entries() {
 		if len(s.Logs) == maxListed {
@@ -142,7 +143,7 @@ func (w *Witness) status(ctx context.Context) status {
 		snap := e.snap()
 		if (!snap.loaded || snap.unreadable) && loads < maxLoads {
 			loads++
-			w.loadForStatus(ctx, e)
+			w.loadForStatus(ctx, e, false)
 			snap = e.snap()
 		}
 		ls := w.logStatus(e, snap)
@@ -171,11 +172,23 @@ func (s *signer) status(now int64) []keyStatus {
 	return out
 }
 
+// lookAgain reads the state of frozen logs afresh, of a few of them: they may not ask for an hour, and
+// whoever sets a floor is another process.
+func (w *Witness) lookAgain(ctx context.Context) {
+	loads := 0
+	for _, e := range w.entries() {
+		if e.snap().frozen && loads < maxLoads {
+			loads++
+			w.loadForStatus(ctx, e, true)
+		}
+	}
+}
+
 // loadForStatus reads a log's state if nobody is busy with it. Errors show as not known.
-func (w *Witness) loadForStatus(ctx context.Context, e *entry) {
+func (w *Witness) loadForStatus(ctx context.Context, e *entry, fresh bool) {
 	select {
 	case e.lock <- struct{}{}:
-		_ = w.load(ctx, e, false)
+		_ = w.load(ctx, e, fresh)
 		<-e.lock
 	default:
 	}
