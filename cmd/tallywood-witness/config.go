@@ -26,7 +26,7 @@ const (
 type config struct {
 	Name  string   `yaml:"name"`            // key name of the witness: one key, one name, ever
 	Seed  string   `yaml:"seed,omitempty"`  // file of the 32-byte seed both keys derive from
-	State string   `yaml:"state"`           // directory of what the witness must not forget
+	State string   `yaml:"state"`           // directory of what the witness must not forget; outside DIR it must exist
 	About string   `yaml:"about,omitempty"` // who runs it and how to reach them, for the status page
 	Logs  []string `yaml:"logs,omitempty"`  // files of logs, like --logs
 	Lists []string `yaml:"lists,omitempty"` // URLs of log lists, like --list
@@ -62,6 +62,12 @@ func readConfig(dir string) (config, error) {
 	var c config
 	if err := c.parse(data); err != nil {
 		return config{}, usageError("", "reading %s: %w", path, err)
+	}
+	if filepath.IsAbs(c.State) {
+		if _, err := os.Stat(c.State); err != nil {
+			return config{}, usageError("make it if this witness is new; if it is not, perhaps its disk is not mounted",
+				"reading %s: there is no state: %w", path, err)
+		}
 	}
 	c.State = within(dir, c.State)
 	for _, path := range []*string{&c.Seed, &c.PassphraseFile, &c.AgentSocket} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -128,6 +129,9 @@ func serveCommand(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkState(context.Background()); err != nil {
+		return err
+	}
 	if err := s.openReach(&f); err != nil {
 		return err
 	}
@@ -206,6 +210,19 @@ func newService(f serveFlags, c config, o witness.Options, logger *slog.Logger) 
 func signsNow(k keys.Witness) bool {
 	now := time.Now()
 	return !now.Before(k.NotBefore) && (k.NotAfter.IsZero() || now.Before(k.NotAfter))
+}
+
+// checkState refuses state that takes no writes, and that of other keys.
+func (s *service) checkState(ctx context.Context) error {
+	err := s.witness.CheckState(ctx)
+	switch {
+	case errors.Is(err, witness.ErrOtherKeys):
+		return usageError("the seed or the state is that of another witness; if the keys were replaced, list the old ones in past_keys",
+			"checking %s: %w", s.config.State, err)
+	case err != nil:
+		return operational("it must belong to the user who serves, on a disk with room", fmt.Errorf("checking %s: %w", s.config.State, err))
+	}
+	return nil
 }
 
 // remember makes known what the lists have named before, and what "logs" has written.
