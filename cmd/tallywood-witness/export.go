@@ -44,11 +44,16 @@ func checkApart(state, export string) error {
 	if err != nil {
 		return err
 	}
-	sep := string(filepath.Separator)
-	if strings.HasPrefix(a+sep, b+sep) || strings.HasPrefix(b+sep, a+sep) {
+	if isWithin(a, b) || isWithin(b, a) {
 		return fmt.Errorf("%s and the state %s are not apart: one would be lost or restored with the other", export, state)
 	}
 	return nil
+}
+
+// isWithin reports whether a path is dir or below it.
+func isWithin(path, dir string) bool {
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(dir, string(filepath.Separator)))
+	return ok && (rest == "" || rest[0] == filepath.Separator)
 }
 
 // realPath follows the symbolic links of a path, whose last part need not exist yet.
