@@ -131,6 +131,32 @@ func transferCases() []testCase {
 			return t.request(ctx, c, http.MethodPost, "add-checkpoint", strings.NewReader(body), http.Header{"Expect": {"100-continue"}})
 		}),
 		{id: "broken-off", about: "an honest request whose connection ends in the middle of the body", rule: ruleSequence, run: brokenOff},
+	}
+	for _, typ := range []string{"text/plain", "application/octet-stream", "application/json", "application/x-www-form-urlencoded", "multipart/form-data", "text/x.tlog.size"} {
+		_, name, _ := strings.Cut(typ, "/")
+		all = append(all, honest("type-"+strings.ReplaceAll(name, ".", "-"), "an honest request with Content-Type "+typ, Must, rule200, headed("Content-Type", typ)))
+	}
+	return append(append(all, pathCases()...), keepAliveCases()...)
+}
+
+// pathCases post to what is none of the protocol's paths.
+func pathCases() []testCase {
+	return []testCase{
+		{id: "trailing-slash", about: "POST of an honest request to add-checkpoint with a slash after it", level: Ours, rule: ruleSilent, run: func(ctx context.Context, t *trial) error {
+			l, err := t.at(ctx, defaultAt)
+			if err != nil {
+				return err
+			}
+			a, err := t.post(ctx, "add-checkpoint/", newRequest(l, defaultAt, defaultTo).body())
+			if err != nil {
+				return err
+			}
+			if err := refused(404).judge(t, a); err != nil {
+				t.drop(l)
+				return err
+			}
+			return t.probe(ctx, l)
+		}},
 		{id: "unknown-path", about: "POST to a path that is none of the protocol's", level: Ours, rule: ruleSilent, run: func(ctx context.Context, t *trial) error {
 			a, err := t.post(ctx, "no-such-endpoint", "")
 			if err != nil {
@@ -139,11 +165,6 @@ func transferCases() []testCase {
 			return refused(404).judge(t, a)
 		}},
 	}
-	for _, typ := range []string{"text/plain", "application/octet-stream", "application/json", "application/x-www-form-urlencoded", "text/x.tlog.size"} {
-		_, name, _ := strings.Cut(typ, "/")
-		all = append(all, honest("type-"+strings.ReplaceAll(name, ".", "-"), "an honest request with Content-Type "+typ, Must, rule200, headed("Content-Type", typ)))
-	}
-	return append(all, keepAliveCases()...)
 }
 
 // brokenOff sends half of a body, which is a whole one but for the announced length.

@@ -61,6 +61,8 @@ func missingCases() []testCase {
 		missing("unknown-hash", "GET of a hash of no log", ruleNever, func(*testLog) string { return "/" + originHash("nobody.invalid") + "/checkpoint" }),
 		missing("zero-hash", "GET of a hash of zeroes", ruleNever, func(*testLog) string { return "/" + strings.Repeat("0", 64) + "/checkpoint" }),
 		missing("short-hash", "GET of half the hash of a log", ruleHash, func(l *testLog) string { return "/" + originHash(l.Origin)[:32] + "/checkpoint" }),
+		missing("long-hash", "GET of the hash of a log with a digit more", ruleHash, func(l *testLog) string { return "/" + originHash(l.Origin) + "0/checkpoint" }),
+		missing("hash-of-hash", "GET of the hash of the hash of a log", ruleHash, func(l *testLog) string { return "/" + originHash(originHash(l.Origin)) + "/checkpoint" }),
 		missing("uppercase-hash", "GET of the hash of a log in capitals", ruleHash, func(l *testLog) string { return "/" + strings.ToUpper(originHash(l.Origin)) + "/checkpoint" }),
 		missing("origin-instead", "GET of the origin instead of its hash", ruleHash, func(l *testLog) string { return "/" + strings.ReplaceAll(l.Origin, "/", "%2F") + "/checkpoint" }),
 		missing("hash-of-line", "GET of the hash of the origin with a newline", ruleHash, func(l *testLog) string { return "/" + originHash(l.Origin+"\n") + "/checkpoint" }),
@@ -171,25 +173,46 @@ func servedCases() []testCase {
 	}, append(afterwardsCases(), growingCases()...)...)
 }
 
+// conditionalCase asks for what is served on the condition that it is none of what the client has.
+func conditionalCase(id, about string, rule Rule, has func(etag string) string, moved bool, want int) testCase {
+	return testCase{id: id, about: about, level: Ours, rule: rule, run: func(ctx context.Context, t *trial) error {
+		l, err := t.freshAt(ctx, Plain, defaultAt)
+		if err := errors.Join(err, t.needServed()); err != nil {
+			return err
+		}
+		path := "/" + originHash(l.Origin) + "/checkpoint"
+		a, err := t.fetch(ctx, http.MethodGet, path, http.Header{})
+		if err == nil && moved {
+			err = t.advance(ctx, l, defaultTo)
+		}
+		if err != nil {
+			return err
+		}
+		again, err := t.fetch(ctx, http.MethodGet, path, http.Header{"If-None-Match": {has(a.header.Get("Etag"))}})
+		if err == nil && again.status != want {
+			err = fmt.Errorf("answered %s; want %d", again.short(), want)
+		}
+		return err
+	}}
+}
+
+// conditionalCases are about caches.
+func conditionalCases() []testCase {
+	same := func(etag string) string { return etag }
+	return []testCase{
+		conditionalCase("not-modified", "GET with the ETag of the last answer", ruleSilent, same, false, 304),
+		conditionalCase("modified", "GET with the ETag of an older answer", ruleSilent, same, true, 200),
+		conditionalCase("not-modified-weak", "GET with the ETag of the last answer as a weak one, as a proxy that compresses makes it", ruleWeakETag,
+			func(etag string) string { return "W/" + etag }, false, 304),
+		conditionalCase("not-modified-list", "GET with a list of ETags, the last of which is that of the last answer", ruleWeakETag,
+			func(etag string) string { return `"other", ` + etag }, false, 304),
+		conditionalCase("not-modified-other", "GET with another ETag", ruleWeakETag, func(string) string { return `"other"` }, false, 200),
+	}
+}
+
 // afterwardsCases are about more than one GET.
 func afterwardsCases() []testCase {
-	return []testCase{
-		{id: "not-modified", about: "GET with the ETag of the last answer", level: Ours, rule: ruleSilent, run: func(ctx context.Context, t *trial) error {
-			l, err := t.at(ctx, defaultAt)
-			if err := errors.Join(err, t.needServed()); err != nil {
-				return err
-			}
-			path := "/" + originHash(l.Origin) + "/checkpoint"
-			a, err := t.fetch(ctx, http.MethodGet, path, http.Header{})
-			if err != nil {
-				return err
-			}
-			again, err := t.fetch(ctx, http.MethodGet, path, http.Header{"If-None-Match": {a.header.Get("Etag")}})
-			if err == nil && again.status != http.StatusNotModified {
-				err = fmt.Errorf("answered %s; want 304", again.short())
-			}
-			return err
-		}},
+	return append(conditionalCases(), []testCase{
 		{id: "head", about: "HEAD of a log that was cosigned", level: Ours, rule: ruleSilent, run: func(ctx context.Context, t *trial) error {
 			l, err := t.at(ctx, defaultAt)
 			if err := errors.Join(err, t.needServed()); err != nil {
@@ -198,6 +221,28 @@ func afterwardsCases() []testCase {
 			a, err := t.fetch(ctx, http.MethodHead, "/"+originHash(l.Origin)+"/checkpoint", http.Header{})
 			if err == nil && (a.status != http.StatusOK || a.body != "") {
 				err = fmt.Errorf("answered %s with %d bytes; want 200 and none", a.short(), len(a.body))
+			}
+			return err
+		}},
+		{id: "head-missing", about: "HEAD of a known log that was never cosigned", level: Ours, rule: ruleNever, run: func(ctx context.Context, t *trial) error {
+			l, err := t.fresh(ctx, Plain)
+			if err := errors.Join(err, t.needServed()); err != nil {
+				return err
+			}
+			a, err := t.fetch(ctx, http.MethodHead, "/"+originHash(l.Origin)+"/checkpoint", http.Header{})
+			if err == nil && (a.status != http.StatusNotFound || a.body != "") {
+				err = fmt.Errorf("answered %s with %d bytes; want 404 and none", a.short(), len(a.body))
+			}
+			return err
+		}},
+		{id: "cors-missing", about: "GET of a known log that was never cosigned: any web page may read that", level: Ours, rule: ruleSilent, run: func(ctx context.Context, t *trial) error {
+			l, err := t.fresh(ctx, Plain)
+			if err := errors.Join(err, t.needServed()); err != nil {
+				return err
+			}
+			a, err := t.fetch(ctx, http.MethodGet, "/"+originHash(l.Origin)+"/checkpoint", http.Header{})
+			if err == nil && a.header.Get("Access-Control-Allow-Origin") != "*" {
+				err = fmt.Errorf("answered %s with Access-Control-Allow-Origin %q", a.short(), a.header.Get("Access-Control-Allow-Origin"))
 			}
 			return err
 		}},
@@ -212,7 +257,7 @@ func afterwardsCases() []testCase {
 			}
 			return refused(405).judge(t, a)
 		}},
-	}
+	}...)
 }
 
 // growingCases are about what is served after more than one answer.

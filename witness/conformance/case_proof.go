@@ -138,6 +138,24 @@ func hugeCases() []testCase {
 			r.size = "9223372036854775807"
 			return t.accept(ctx, l, r, 1<<63-1)
 		}},
+		{id: "first-2-to-63", about: "a first checkpoint of size 2^63", level: Ours, rule: ruleClientErr, run: func(ctx context.Context, t *trial) error {
+			l, err := t.fresh(ctx, Plain)
+			if err != nil {
+				return err
+			}
+			r := newRequest(l, 0, 1)
+			r.size = "9223372036854775808"
+			a, err := t.post(ctx, "add-checkpoint", r.body())
+			if err != nil {
+				return err
+			}
+			if t.got = a.short(); a.status != http.StatusOK {
+				return refused(400).judge(t, a)
+			}
+			t.differs = "answered 200; ours, whose sizes are below 2^63, answers 400"
+			_, err = t.verify(a.body, r.statement(1<<63))
+			return err
+		}},
 		{id: "wrong-proof", about: "from size 1 to 2^63-1, with a wrong hash in the proof", rule: ruleProof, run: func(ctx context.Context, t *trial) error {
 			l, r, err := deep(ctx, t, 1<<63-1)
 			if err != nil {

@@ -88,6 +88,7 @@ func raceCases() []testCase {
 			}
 			return newRequest(l, 0, defaultTo), defaultTo
 		})),
+		{id: "again-while-it-grows", about: "15 times the recorded checkpoint, and a larger one, at once", rule: ruleAtomic, run: againWhileItGrows},
 		{id: "one-history", about: "eight writers of one log, each of which goes on from what it is told", rule: ruleAtomic, run: oneHistory},
 		{id: "strangers", about: "an honest log grows while others send requests in vain about it", rule: rule200, run: amongStrangers},
 		{id: "readers", about: "an honest log grows while others read the monitoring prefix", rule: ruleServed, run: amongReaders},
@@ -150,6 +151,50 @@ func (t *trial) settle(ctx context.Context, l *testLog, attempts []attempt) erro
 			}
 		} else if err := t.refuse(ctx, l, again.body(), only(422)); err != nil {
 			return fmt.Errorf("the loser once more: %w", err)
+		}
+	}
+	return nil
+}
+
+// againWhileItGrows has the recorded checkpoint signed again by many while the log grows: none of them
+// may take the growth back.
+func againWhileItGrows(ctx context.Context, t *trial) error {
+	for range 3 {
+		l, err := t.freshAt(ctx, Plain, defaultAt)
+		if err != nil {
+			return err
+		}
+		attempts := []attempt{{request: newRequest(l, defaultAt, defaultTo), size: defaultTo}}
+		for range parallel - 1 {
+			attempts = append(attempts, attempt{request: newRequest(l, defaultAt, defaultAt), size: defaultAt})
+		}
+		grown := attempts[0].request
+		slices.Reverse(attempts)
+		t.volley(ctx, attempts)
+		last := attempts[len(attempts)-1]
+		if s := last.answer.status; last.err == nil && (s == http.StatusTooManyRequests || s == http.StatusServiceUnavailable) {
+			t.differs = fmt.Sprintf("the larger one was answered %s; ours answers 200", last.answer.short())
+			return nil
+		}
+		for _, a := range attempts[:len(attempts)-1] {
+			switch {
+			case a.err != nil:
+				return a.err
+			case a.answer.status == http.StatusOK:
+				if _, err := t.verify(a.answer.body, a.request.statement(defaultAt)); err != nil {
+					return fmt.Errorf("the recorded checkpoint once more: answered 200, but %w", err)
+				}
+			case a.answer.status == http.StatusTooManyRequests || a.answer.status == http.StatusServiceUnavailable:
+				t.differs = fmt.Sprintf("some were answered %s; ours answers 200 or 409", a.answer.short())
+			case a.answer.status != http.StatusConflict || a.answer.body != fmt.Sprintf("%d\n", defaultTo):
+				return fmt.Errorf("the recorded checkpoint once more: answered %s", a.answer.short())
+			}
+		}
+		if err := errors.Join(last.err, t.accepted(ctx, l, grown, defaultTo, last.answer)); err != nil {
+			return fmt.Errorf("the larger checkpoint: %w", err)
+		}
+		if err := t.probe(ctx, l); err != nil {
+			return fmt.Errorf("afterwards: %w", err)
 		}
 	}
 	return nil

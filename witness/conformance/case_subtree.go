@@ -200,6 +200,9 @@ func rangeCases() []testCase {
 		subtreeRefusal("end-2-to-63", "an end of 2^63", "", ruleSubValid, only(400), first("subtree 0 9223372036854775808")),
 		subtreeRefusal("start-2-to-62", "a start of 2^62", "", ruleSubValid, only(400), first("subtree 4611686018427387904 4611686018427387905")),
 		subtreeRefusal("empty-range", "[8, 8)", "", ruleSubValid, only(400), first("subtree 8 8")),
+		subtreeRefusal("empty-range-of-nothing", "[8, 8) with the hash of nothing, and no proof", "", ruleSubValid, only(400), func(_ *testLog, r *request) {
+			r.first, r.second, r.proof = "subtree 8 8", []string{forkTree().root(0, 0).String()}, nil
+		}),
 		subtreeRefusal("backwards", "[13, 8)", "", ruleSubValid, only(400), first("subtree 13 8")),
 		subtreeRefusal("unaligned", "[4, 13)", "", ruleSubValid, only(400), first("subtree 4 13")),
 	}

@@ -46,6 +46,8 @@ type signer struct {
 	alg    byte
 	public []byte
 	sign   func(text string) []byte
+
+	signMLDSA func(m mldsaMessage) []byte // if alg is algMLDSA
 }
 
 func (s signer) id() [4]byte             { return keyID(s.name, s.alg, s.public) }
@@ -67,27 +69,48 @@ func newEd25519Signer(name string, seed [32]byte) signer {
 	}
 }
 
-// newMLDSASigner returns a log's key of type 0x06. Its signatures are of the whole tree, and have a
-// time that says nothing: what a log's own signature has there the specification leaves to it.
+// logTime is the time in the ML-DSA-44 signatures of logs. It says nothing: what a log's own signature
+// has there the specification leaves to it.
+const logTime = 1_700_000_000
+
+// newMLDSASigner returns a log's key of type 0x06. Its signatures are of the whole tree.
 func newMLDSASigner(name string, seed [32]byte) (signer, error) {
 	private, err := mldsa.NewPrivateKey(mldsa.MLDSA44(), seed[:])
 	if err != nil {
 		return signer{}, fmt.Errorf("making ML-DSA-44 key: %w", err)
 	}
-	const logTime = 1_700_000_000
-	return signer{name: name, alg: algMLDSA, public: private.PublicKey().Bytes(), sign: func(text string) []byte {
-		lines := strings.Split(text, "\n")
-		size, _ := strconv.ParseUint(lines[1], 10, 64) // else 0: the case is about a size that is none
-		var root hash
-		if b, err := base64.StdEncoding.DecodeString(lines[2]); err == nil {
-			copy(root[:], b)
-		}
-		sig, err := private.SignDeterministic(subtreeMessage(name, logTime, lines[0], 0, size, root), nil)
+	s := signer{name: name, alg: algMLDSA, public: private.PublicKey().Bytes()}
+	s.signMLDSA = func(m mldsaMessage) []byte {
+		sig, err := private.SignDeterministic(subtreeMessage(m.cosigner, m.timestamp, m.origin, m.start, m.end, m.root), nil)
 		if err != nil {
 			panic(err) // a message of any bytes can be signed
 		}
-		return append(binary.BigEndian.AppendUint64(nil, logTime), sig...)
-	}}, nil
+		return sig
+	}
+	s.sign = func(text string) []byte {
+		return append(binary.BigEndian.AppendUint64(nil, logTime), s.signMLDSA(newMLDSAMessage(name, logTime, text))...)
+	}
+	return s, nil
+}
+
+// An mldsaMessage is what an ML-DSA-44 signature is over.
+type mldsaMessage struct {
+	cosigner   string
+	timestamp  uint64
+	origin     string
+	start, end uint64
+	root       hash
+}
+
+// newMLDSAMessage returns the message about the whole tree of a checkpoint's text.
+func newMLDSAMessage(cosigner string, timestamp uint64, text string) mldsaMessage {
+	lines := strings.Split(text, "\n")
+	m := mldsaMessage{cosigner: cosigner, timestamp: timestamp, origin: lines[0]}
+	m.end, _ = strconv.ParseUint(lines[1], 10, 64) // else 0: the case is about a size that is none
+	if b, err := base64.StdEncoding.DecodeString(lines[2]); err == nil {
+		copy(m.root[:], b)
+	}
+	return m
 }
 
 // subtreeMessage is the structure cosigned_message of c2sp.org/tlog-cosignature.

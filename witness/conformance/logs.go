@@ -29,7 +29,7 @@ func Every() []Kind { return append(Listed(), MLDSA) }
 var kinds = []struct {
 	kind  Kind
 	count int
-}{{Plain, 600}, {Renamed, 3}, {Rotated, 6}, {MLDSA, 6}}
+}{{Plain, 600}, {Renamed, 3}, {Rotated, 6}, {MLDSA, 20}}
 
 // Logs are throw-away logs: origins that no policy names, and keys that nobody needs to keep. They
 // follow from a prefix and a seed, so that the witness's operator and the suite can each make them.

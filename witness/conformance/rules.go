@@ -108,6 +108,9 @@ var (
 	ruleCoverExt   = Rule{"c2sp.org/tlog-cosignature", "Ed25519 signed message", "Extension lines, if present, MUST be included in the cosigned message."}
 	ruleGenerated  = Rule{"c2sp.org/tlog-cosignature", "Format", "`timestamp` is the time at which the cosignature was generated, as a POSIX timestamp."}
 	ruleLargest    = Rule{"c2sp.org/tlog-cosignature", "Ed25519 signed message", "A cosignature is a statement that, as of the specified time, the consistent tree head with the largest size the cosigner has observed for the log has the specified root hash."}
+	ruleNoTime     = Rule{"c2sp.org/tlog-cosignature", "ML-DSA-44 signed message", "The timestamp MAY be zero if the cosigner doesn't make any statement as to the tree being the largest observed at time of signing."}
+	ruleMaxTime    = Rule{"c2sp.org/tlog-cosignature", "Format", "`timestamp` MUST NOT exceed 2^63 - 1."}
+	ruleWeakETag   = Rule{"RFC 9110", "section 13.1.2", "A recipient MUST use the weak comparison function when comparing entity tags for If-None-Match."}
 	rulePadBits    = Rule{"RFC 4648", "section 3.5", "Pad bits MUST be set to zero by conforming encoders. Decoders MAY reject an encoding where they have not been."}
 	ruleClientErr  = Rule{"RFC 9110", "section 15.5", "The 4xx class indicates that the client seems to have erred."}
 	ruleAllow      = Rule{"RFC 9110", "section 15.5.6", "The origin server MUST generate an Allow header field in a 405 response."}
