@@ -113,6 +113,9 @@ func (w *Witness) judge(ctx context.Context, e *entry, a addition) (string, erro
 	if e.removed {
 		return "", refuse(http.StatusNotFound, "log %q is not known here any more", shorten(e.origin))
 	}
+	if err := w.mayWork(); err != nil { // others were judged meanwhile
+		return "", err
+	}
 	if err := w.load(ctx, e, false); err != nil {
 		return "", err
 	}
@@ -190,6 +193,9 @@ func (w *Witness) cosign(ctx context.Context, e *entry, a addition) (string, err
 		return "", &unavailableError{after: wait, reason: "this log has spent its requests of today", limited: true}
 	}
 	lines, err := w.signAndCommit(ctx, e, a, valid, timestamp)
+	if err == nil {
+		err = w.mayWork() // it took a while on a slow disk: nothing is released that another instance may know nothing of
+	}
 	if err != nil {
 		q.giveBack()
 		return "", err

@@ -273,6 +273,53 @@ func TestTakeOver(t *testing.T) {
 	})
 }
 
+// A lockedBucket has writes of a key wait until the gate is open, whatever their callers do.
+type lockedBucket struct {
+	storage.Bucket
+	key  string
+	gate chan struct{} // nil: it is open
+}
+
+func (b *lockedBucket) Put(ctx context.Context, key string, data []byte, o storage.PutOptions) (storage.Version, error) {
+	if gate := b.gate; gate != nil && key == b.key {
+		<-gate
+		ctx = context.WithoutCancel(ctx)
+	}
+	return b.Bucket.Put(ctx, key, data, o)
+}
+
+// TestSlowRequestDoesNotOutliveTheLease has a disk that takes longer than a take-over does.
+func TestSlowRequestDoesNotOutliveTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLog(t, origin)
+		l.grow(t, 30, "entry")
+		state, export := &lockedBucket{Bucket: mem.New(), key: stateKey()}, mem.New()
+		first := start(t, state, export, l)
+		first.mustAdd(t, l.request(t, 0, 5))
+		old := copyBucket(t, state)
+		time.Sleep(12 * time.Second)
+		second := start(t, old, export, l)
+		state.gate = make(chan struct{})
+		answers := make(chan answer, 2)
+		for _, r := range []string{l.request(t, 5, 9), l.request(t, 9, 12)} { // the second one waits for the first
+			go func() { answers <- first.add(t, r) }()
+			synctest.Wait()
+		}
+		takeOver := second.TakeOver(t.Context())
+		time.Sleep(witness.TakeOverTime + time.Second)
+		other := second.add(t, l.request(t, 5, 7))
+		close(state.gate)
+		if takeOver != nil || other.status != http.StatusOK {
+			t.Errorf("TakeOver = %v; the other instance: %d %s", takeOver, other.status, other.body)
+		}
+		for range 2 {
+			if a := <-answers; a.status != http.StatusServiceUnavailable || strings.Contains(a.body, "— ") {
+				t.Errorf("while another instance signs: %d %s", a.status, a.body)
+			}
+		}
+	})
+}
+
 // TestExportOfAnotherWitnessIsRefused gives two witnesses one place.
 func TestExportOfAnotherWitnessIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
