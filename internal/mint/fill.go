@@ -3,9 +3,7 @@ package mint
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -191,6 +189,3 @@ var (
 	tools = []string{"action", "api", "build", "charts", "cli", "core", "deploy", "docs", "engine", "images", "lib", "operator",
 		"parser", "proxy", "release", "runner", "schema", "sdk", "server", "site", "tests", "tools", "ui", "worker"}
 )
-
-// Indexes returns the indexes of what is planted, in order.
-func (o FillOptions) Indexes() []int64 { return slices.Sorted(maps.Keys(o.Planted)) }

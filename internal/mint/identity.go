@@ -18,9 +18,6 @@ func ForEmail(address, issuer string) Certificate {
 	return named(Name{Email, address}, issuer)
 }
 
-// ForUsername is ForEmail for a name that is no address, as an otherName.
-func ForUsername(name, issuer string) Certificate { return named(Name{Other, name}, issuer) }
-
 // ForURI is ForEmail for a URI.
 func ForURI(uri, issuer string) Certificate { return named(Name{URI, uri}, issuer) }
 
