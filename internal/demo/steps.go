@@ -73,6 +73,7 @@ func (s *stage) forge(ctx context.Context, t *teller) error {
 	if err := s.refusal(t, malware, s.bundle, verify.CheckArtifact); err != nil {
 		return err
 	}
+	t.meaning("Alice signed the content of program.sh, byte for byte. Her signature fits no other program.")
 	t.tried("She steals Alice's login for a minute, and signs as Alice, but in secret. The log's operators help: they give her a receipt, signed with the log's own key, for a line that they never put into the public log.")
 	if s.entries, err = entriesOf(ctx, s.operator.log, 3); err != nil {
 		return err
@@ -189,6 +190,7 @@ func (s *stage) misuse(ctx context.Context, t *teller) error {
 	if err := s.refusal(t, malware, bundle, verify.CheckIssuer); err != nil {
 		return err
 	}
+	t.meaning("the certificate names the login service too, and it is not the one that Alice uses.")
 	e, err := s.alert(ctx, rule.IDUnexpected, origin)
 	if err != nil {
 		return err

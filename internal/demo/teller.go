@@ -78,7 +78,7 @@ func (t *teller) opening(dir string, keep bool) {
 	t.line("")
 	t.paragraph("Alice", "writes a program, and signs it with her login, "+alice+".")
 	t.paragraph("the log", "is a public list of signatures, numbered from 0. Lines are added, and never changed.")
-	t.paragraph("witnesses", "are three outsiders; in real life other people run each. They countersign the log's summary (how many lines, and a fingerprint of them all), but only if it grew out of the last one they saw.")
+	t.paragraph("witnesses", "are three outsiders; in real life other people run each. They countersign the log's summary (how many lines, and a fingerprint of them all), but only if it grew out of the last one they saw. A signature counts when two of them have done so.")
 	t.paragraph("the monitor", "reads the whole log for Alice, and tells her when something is wrong.")
 	t.paragraph("Mallory", "is up to no good. In steps 2 to 4 those who run the log help her.")
 }
