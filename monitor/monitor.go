@@ -385,17 +385,17 @@ func (m *Monitor) outboxes() []*tail {
 
 // A Result is what one Check found.
 type Result struct {
-	Class       rule.Class  // worst of all; its value is the exit code
-	Events      []Event     // raised by this Check
-	Undelivered int         // events that some sink has not taken yet
-	Held        int         // events held back, for a digest or by a limit; once for each sink
-	GivenUp     int64       // deliveries given up, until they are acknowledged
-	Failures    []Failure   // some of them, of each log the newest first
-	Logs        []LogStatus // in the order of Options.Logs, then those of Options.Rosters
-	Trust       []TrustStatus
+	Class       rule.Class    `json:"class"`              // worst of all; its value is the exit code
+	Events      []Event       `json:"events"`             // raised by this Check
+	Undelivered int           `json:"undelivered"`        // events that some sink has not taken yet
+	Held        int           `json:"held"`               // events held back, for a digest or by a limit; once for each sink
+	GivenUp     int64         `json:"given_up"`           // deliveries given up, until they are acknowledged
+	Failures    []Failure     `json:"failures,omitempty"` // some of them, of each log the newest first
+	Logs        []LogStatus   `json:"logs"`               // in the order of Options.Logs, then those of Options.Rosters
+	Trust       []TrustStatus `json:"trust,omitempty"`
 
 	// Unusable says why authorizations cannot be used, safe to print; empty if they can.
-	Unusable string
+	Unusable string `json:"unusable,omitempty"`
 }
 
 // Check brings all logs to their current checkpoints and delivers the outbox, once. What it finds
@@ -424,7 +424,7 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{Class: rule.Operational}, fmt.Errorf("checking logs: %w", err)
 	}
-	r := Result{Trust: m.Trust()}
+	r := Result{Events: []Event{}, Logs: []LogStatus{}, Trust: m.Trust()}
 	for _, t := range m.outboxes() {
 		class, events := t.take()
 		s := t.status()

@@ -349,13 +349,13 @@ func (r *roster) check(ctx context.Context) {
 
 // A TrustStatus is where a Monitor stands with one Roster.
 type TrustStatus struct {
-	Name    string
-	Root    int64     // version of the TUF root; 0 if there is none
-	Checked time.Time // when it was last read; zero: not yet
-	Err     string    // why it was not the last time, safe to print; empty if it was
-	LeftOut []LeftOut // logs that it names and that are not followed
-	Pending int       // events that some sink has not taken
-	Alerts  []Event   // newest first, at most 20
+	Name    string    `json:"name"`
+	Root    int64     `json:"root,omitempty"`     // version of the TUF root; 0 if there is none
+	Checked time.Time `json:"checked,omitzero"`   // when it was last read; zero: not yet
+	Err     string    `json:"error,omitempty"`    // why it was not the last time, safe to print; empty if it was
+	LeftOut []LeftOut `json:"left_out,omitempty"` // logs that it names and that are not followed
+	Pending int       `json:"undelivered"`        // events that some sink has not taken
+	Alerts  []Event   `json:"alerts,omitempty"`   // newest first, at most 20
 }
 
 // expiry returns when the material seen last expires; zero: never, or none was seen.

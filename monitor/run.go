@@ -19,23 +19,23 @@ const slowestPoll = 2 * time.Minute
 
 // A LogStatus is where a Monitor stands with one log.
 type LogStatus struct {
-	Origin string
-	URL    string
-	Kind   Kind
+	Origin string `json:"origin"`
+	URL    string `json:"url"`
+	Kind   Kind   `json:"kind"`
 
-	Size     int64     // of the newest verified checkpoint
-	Scanned  int64     // entries verified and matched; less than Size is a lag
-	Cosigned time.Time // newest cosignature of that checkpoint; zero without any
-	Checked  time.Time // when the log was last found in order, all of it scanned; zero: not yet
-	Err      string    // why it was not the last time, safe to print; empty if it was
-	Pending  int       // events that some sink has not taken
-	Held     int       // events held back, for a digest or by a limit; once for each sink
-	Waiting  int       // entries that are raised unless something explains them in time
-	Until    time.Time // when the first of those is; zero if none waits
-	Alerts   []Event   // newest first, at most 20
+	Size     int64     `json:"size"`              // of the newest verified checkpoint
+	Scanned  int64     `json:"scanned"`           // entries verified and matched; less than Size is a lag
+	Cosigned time.Time `json:"cosigned,omitzero"` // newest cosignature of that checkpoint; zero without any
+	Checked  time.Time `json:"checked,omitzero"`  // when the log was last found in order, all of it scanned; zero: not yet
+	Err      string    `json:"error,omitempty"`   // why it was not the last time, safe to print; empty if it was
+	Pending  int       `json:"undelivered"`       // events that some sink has not taken
+	Held     int       `json:"held"`              // events held back, for a digest or by a limit; once for each sink
+	Waiting  int       `json:"waiting"`           // entries that are raised unless something explains them in time
+	Until    time.Time `json:"until,omitzero"`    // when the first of those is; zero if none waits
+	Alerts   []Event   `json:"alerts,omitempty"`  // newest first, at most 20
 
-	GivenUp  int64     // deliveries given up, after days or as their sink is gone, until acknowledged
-	Failures []Failure // newest first; of many the most severe
+	GivenUp  int64     `json:"given_up"`           // deliveries given up, after days or as their sink is gone, until acknowledged
+	Failures []Failure `json:"failures,omitempty"` // newest first; of many the most severe
 }
 
 // run polls until ctx ends.

@@ -63,10 +63,9 @@ func (m *Monitor) show(ctx context.Context) {
 	for {
 		err := m.options.Display.Show(ctx, m.Views())
 		switch {
-		case ctx.Err() != nil:
-			return
 		case err == nil:
 			said = ""
+		case ctx.Err() != nil: // it may have been told to end in the middle
 		case err.Error() != said: // once, not every time
 			said = err.Error()
 			m.options.Log.Error("showing what there is to see", "err", err)
@@ -74,6 +73,10 @@ func (m *Monitor) show(ctx context.Context) {
 		select {
 		case <-time.After(showEvery):
 		case <-ctx.Done():
+			// What stays says how it stood in the end.
+			if err := m.options.Display.Show(context.WithoutCancel(ctx), m.Views()); err != nil {
+				m.options.Log.Error("showing what there is to see", "err", err)
+			}
 			return
 		}
 	}

@@ -75,6 +75,36 @@ func TestDisplayThatFailsIsTold(t *testing.T) {
 	s.expect(rule.Operational)
 }
 
+// TestDisplayIsShownTheEnd stops a monitor just after it has verified something new.
+func TestDisplayIsShownTheEnd(t *testing.T) {
+	t.Parallel()
+	l := newTestLog(t, "log.example.org")
+	s := newStation(t, l.config(monitor.KindRekor))
+	d := &memoryDisplay{}
+	s.options.Display, s.options.Poll = d, 10*time.Millisecond
+	l.add(newTestCA(t).entry(alice, goodIssuer))
+	m, err := monitor.New(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	for deadline := time.Now().Add(time.Minute); m.Status()[0].Scanned < 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("status %+v", m.Status())
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if got := d.views[0].Scanned; got != 1 {
+		t.Errorf("what was shown last has %d entries; want 1", got)
+	}
+}
+
 // TestUsageIsBounded keeps a month, whatever comes in whatever order.
 func TestUsageIsBounded(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)

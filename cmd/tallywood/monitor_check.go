@@ -100,7 +100,7 @@ func printCheck(w io.Writer, r monitor.Result) {
 		fmt.Fprintf(w, "%s for a digest\n", counted(r.Held, "event is held back", "events are held back"))
 	}
 	if r.Undelivered > 0 {
-		fmt.Fprintf(w, "%d events are undelivered\n", r.Undelivered)
+		fmt.Fprintln(w, counted(r.Undelivered, "event is undelivered", "events are undelivered"))
 	}
 	if r.GivenUp == 0 {
 		return
@@ -109,7 +109,7 @@ func printCheck(w io.Writer, r monitor.Result) {
 		fmt.Fprintf(w, "not delivered to %q: %s: %s: %s\n    evidence: %s\n    given up %s: %s\n", f.Sink, f.Event.Severity,
 			f.Event.Rule, f.Event.Summary, f.Event.Evidence, f.Time.Format(time.RFC3339), f.Error)
 	}
-	fmt.Fprintf(w, "%d deliveries were given up; --acknowledge forgets them\n", r.GivenUp)
+	fmt.Fprintf(w, "%s given up; --acknowledge forgets what is shown\n", counted(int(r.GivenUp), "delivery was", "deliveries were"))
 }
 
 // printTrust says which logs of trust material are not followed, and why.

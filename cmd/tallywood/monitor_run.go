@@ -34,6 +34,7 @@ func monitorRun(ctx context.Context, t terminal, fs *flag.FlagSet, args []string
 	if err != nil {
 		return err
 	}
+	log.Info("following logs until stopped", "size", len(cfg.Logs))
 	g, ctx := errgroup.WithContext(ctx)
 	if cfg.MetricsAddress != "" {
 		g.Go(func() error { return stack.ServeMonitorMetrics(ctx, m, cfg.MetricsAddress, log) })

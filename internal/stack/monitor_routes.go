@@ -33,6 +33,11 @@ func monitorRoutes(m *config.Monitor, key crypto.Signer, logger *slog.Logger) (m
 		sink, err := openSink(n, marker, logger)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("notify %q: %w", name, err))
+		} else if p, ok := sink.(interface{ Probe() error }); ok && logger != nil {
+			// No reason not to watch, and to tell the other sinks: it may be mended meanwhile.
+			if err := p.Probe(); err != nil {
+				logger.Warn("a sink could take no event as things are; \"tallywood monitor test-alert\" tries it", "key", name, "err", err)
+			}
 		}
 		r := monitor.Route{Sink: linked(sink, m), Digest: time.Duration(n.Digest), Limit: limit(n)}
 		switch n.MinSeverity {

@@ -104,6 +104,17 @@ type (
 // generator marks the feeds that are ours to replace.
 const generator = "Tallywood monitor"
 
+// Probe says why no event could be taken as things are, if that can be seen. It writes nothing.
+func (a *Atom) Probe() error {
+	if err := probeFile(a.o.Path); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err := a.read()
+	return err
+}
+
 // Send implements monitor.Sink: when it returns nil the event is in the feed, once.
 func (a *Atom) Send(_ context.Context, e monitor.Event) error {
 	a.mu.Lock()

@@ -31,6 +31,20 @@ func NewJSONL(path string) (*JSONL, error) {
 	return &JSONL{path: path}, nil
 }
 
+// Probe says why no event could be taken as things are, if that can be seen. It writes nothing.
+func (j *JSONL) Probe() error { return probeFile(j.path) }
+
+// probeFile returns why there can be no file at path.
+func probeFile(path string) error {
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("looking for the directory of %s: %w", path, err)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory; want the path of a file in it", path)
+	}
+	return nil
+}
+
 // Send implements monitor.Sink: when it returns nil the line is on disk.
 func (j *JSONL) Send(_ context.Context, e monitor.Event) error {
 	line, err := encode(e)
