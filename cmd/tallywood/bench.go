@@ -206,6 +206,9 @@ func benchError(err error) error {
 	if _, wrong := errors.AsType[*bench.WrongError](err); wrong {
 		return hinted(exitNegative, err, "")
 	}
+	if errors.Is(err, bench.ErrOptions) {
+		return hinted(exitUsage, err, "\"tallywood bench --help\" explains the flags")
+	}
 	return err
 }
 

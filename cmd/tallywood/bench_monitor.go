@@ -6,7 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"tallywood/internal/bench"
 	"tallywood/internal/mint"
@@ -33,6 +35,9 @@ func monitorFlags(fs *flag.FlagSet) *monitorBench {
 func (b *benchRun) benchMonitor(ctx context.Context, t terminal, dir string) error {
 	if b.monitor.generate {
 		return b.generateLog(ctx, t, dir)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "log.json")); errors.Is(err, fs.ErrNotExist) {
+		return hinted(exitUsage, fmt.Errorf("bench monitor %s: there is no log in it", dir), "--generate makes one")
 	}
 	self, err := os.Executable()
 	if err != nil {

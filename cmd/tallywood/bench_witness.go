@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -38,7 +39,7 @@ func (b *benchRun) runWitness(ctx context.Context, t terminal, fs *flag.FlagSet,
 		if len(urls) > 0 {
 			return usagef("--write-list measures nothing: leave the URL %s out", urls[0])
 		}
-		return writeWitnessList(b.witness.list, b.load.Seed, logs)
+		return writeWitnessList(t.out, b.witness.list, b.load.Seed, logs)
 	}
 	if len(urls) == 0 {
 		return usagef("bench witness: want the URL of a witness, or --write-list FILE")
@@ -138,7 +139,7 @@ func onePID(name, text string) (int, error) {
 }
 
 // writeWitnessList writes the logs that "bench witness" lets grow for a witness to know.
-func writeWitnessList(path string, seed uint64, logs []int) error {
+func writeWitnessList(out io.Writer, path string, seed uint64, logs []int) error {
 	most := 1
 	if len(logs) > 0 {
 		most = slices.Max(logs)
@@ -150,5 +151,6 @@ func writeWitnessList(path string, seed uint64, logs []int) error {
 	if err := os.WriteFile(path, []byte(list(seed, most)), 0o644); err != nil {
 		return fmt.Errorf("writing the list of logs: %w", err)
 	}
-	return nil
+	_, err := fmt.Fprintf(out, "%s of seed %d in %s\n", counted(most, "log", "logs"), seed, path)
+	return err
 }

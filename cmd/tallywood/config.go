@@ -23,7 +23,7 @@ key management service are listed for that reason; "tallywood key show URI" asks
 says what the peers of a configuration mean.
 
 "config print FILE" prints it with defaults filled in and paths resolved, as a configuration.
-With --monitor FILE is a monitor configuration. "check" then compiles its identities and reads the
+With --monitor, FILE is a monitor configuration. "check" then compiles its identities and reads the
 policies, authorities and secrets it names, and says which rules that are on by default are silent,
 as the configuration gives them nothing to compare with.`,
 		run: configure}

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"unicode"
@@ -205,6 +206,9 @@ func parse(fs *flag.FlagSet, args []string, least, most int) ([]string, error) {
 func flagError(err error) error {
 	text := err.Error()
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		if _, err := strconv.Atoi(name); err == nil {
+			return fmt.Errorf("-%s is negative; want a number from 0 on", name)
+		}
 		return fmt.Errorf("there is no flag --%s", strings.TrimLeft(name, "-"))
 	}
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {

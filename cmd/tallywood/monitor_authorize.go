@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -63,9 +64,9 @@ func monitorAuthorize(_ context.Context, t terminal, flags *flag.FlagSet, args [
 	flags.StringVar(&r.keyName, "key-name", "", "`NAME` of the key in the manifest's signature, such as the name of a host of yours\n(default: the name that it has there)")
 	flags.BoolVar(&r.unsigned, "unsigned", false, "write no signature: a Sigstore bundle will be it")
 	flags.Var(&r.digests, "digest", "`DIGEST` that is meant to be signed, such as sha256:... (may be repeated)")
-	flags.Var(&r.runs, "run", "`URL` of a run that is meant to sign (default: that of the CI job\nthis is)")
-	flags.Var(&r.commits, "commit", "`SHA` of a commit that is meant to be released, with a --tag (default\nlikewise)")
-	flags.Var(&r.tags, "tag", "`TAG`, such as v1.0.0, or a whole ref (default likewise)")
+	flags.Var(&r.runs, "run", "`URL` of a run that is meant to sign (default: that of the CI job this is)")
+	flags.Var(&r.commits, "commit", "`SHA` of a commit that is meant to be released, with a --tag (default: that of\nthe CI job this is)")
+	flags.Var(&r.tags, "tag", "`TAG`, such as v1.0.0, or a whole ref (default: that of the CI job this is)")
 	flags.BoolVar(&r.digestsOnly, "digests-only", false, "do not take run, commit and tag from the CI job this is")
 	flags.StringVar(&r.expires, "expires", "", "`WHEN` the new statements end: a time such as 2026-12-31T00:00:00Z, or so long\nfrom now: 12h, 30d (default: never)")
 	flags.BoolVar(&r.drop, "drop-expired", false, "take out the statements that have expired; they explain nothing that is logged now")
@@ -194,10 +195,16 @@ func (r *authorizeRun) additions(now time.Time) (authorize.Additions, error) {
 	if err != nil {
 		return a, usagef("reading key: %w", err)
 	}
+	if _, ok := key.Public().(ed25519.PublicKey); !ok {
+		return a, hinted(exitUsage, fmt.Errorf("--key %s is no Ed25519 key, with which manifests are signed", r.key), "\"tallywood key generate release.pem\" makes one")
+	}
 	if r.keyName == "" {
 		if r.keyName, err = authorize.SignerName(r.manifest, key); err != nil {
-			return a, hinted(exitUsage, fmt.Errorf("--key-name NAME is missing, and the manifest does not tell it: %w", err),
-				"a new manifest needs a name for the key, such as that of a host of yours")
+			hint := "sign with the key that the manifest has; another key begins another manifest, and the monitor reads both"
+			if errors.Is(err, fs.ErrNotExist) {
+				hint = "a new manifest needs a name for the key, such as that of a host of yours"
+			}
+			return a, hinted(exitUsage, fmt.Errorf("--key-name NAME is missing, and the manifest does not tell it: %w", err), hint)
 		}
 	}
 	if a.Signer, a.VKey, err = authorize.NewSigner(r.keyName, key); err != nil {

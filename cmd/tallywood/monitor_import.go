@@ -102,11 +102,11 @@ func (f *importFlags) options(path string) (rekormonitor.Options, error) {
 		Path: f.seenFromOut}
 	var err error
 	if o.Config, err = readLimited("configuration", path, 1<<20); err != nil {
-		return o, err
+		return o, usagef("%w", err)
 	}
 	if f.file != "" {
 		if o.State, err = readLimited("checkpoint file", f.file, 16<<20); err != nil {
-			return o, err
+			return o, usagef("%w", err)
 		}
 	}
 	switch {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,16 +70,18 @@ func show(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) erro
 	if want := 2; f.evidence == "" && len(operands) != want || f.evidence != "" && len(operands) != 0 {
 		return hinted(exitUsage, errors.New("show takes a URL and an INDEX, or --evidence DIR"), "\"tallywood show --help\" shows how it is called")
 	}
+	index := int64(0)
+	if f.evidence == "" {
+		if index, err = place(operands[0], operands[1]); err != nil {
+			return err
+		}
+	}
 	trust, err := f.trusted(fs)
 	if err != nil {
 		return err
 	}
 	if f.evidence != "" {
 		return f.showEvidence(ctx, t, trust)
-	}
-	index, err := policy.ParseSize(operands[1])
-	if err != nil {
-		return usagef("INDEX %q: want a number, the first entry being 0", operands[1])
 	}
 	i, err := monitor.Inspect(ctx, operands[0], index, trust, nil)
 	if err != nil {
@@ -99,6 +102,18 @@ func show(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) erro
 		return hinted(exitNegative, fmt.Errorf("entry %d does not verify", index), f.unverifiedHint())
 	}
 	return nil
+}
+
+// place checks the URL of a log, and returns the index of an entry.
+func place(at, text string) (int64, error) {
+	if u, err := url.Parse(at); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return 0, hinted(exitUsage, fmt.Errorf("%q is not the URL of a log", at), "such as http://127.0.0.1:8080, where \"checkpoint\" and \"tile\" are")
+	}
+	index, err := policy.ParseSize(text)
+	if err != nil {
+		return 0, usagef("INDEX %q: want a number, the first entry being 0", text)
+	}
+	return index, nil
 }
 
 func (f *showFlags) unverifiedHint() string {
@@ -243,7 +258,11 @@ func (f *showFlags) readPolicy(dir string, vkeys []string) (*policy.Policy, erro
 		return nil, hinted(exitUsage, errors.New("--policy none leaves nobody whose log counts: the policy has the log's key"),
 			"--vkey KEY is a log without witnesses")
 	case f.policy != "" || dir != "":
-		return readPolicy(dir, f.policy)
+		p, err := readPolicy(dir, f.policy)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = hinted(exitUsage, err, "--vkey KEY is a log without witnesses; --unverified goes without its key")
+		}
+		return p, err
 	case len(f.vkeys) > 0:
 		vkeys = f.vkeys
 	}
@@ -253,6 +272,9 @@ func (f *showFlags) readPolicy(dir string, vkeys []string) (*policy.Policy, erro
 	}
 	text := ""
 	for _, vkey := range vkeys {
+		if _, err := policy.ParseVKey(vkey); err != nil {
+			return nil, hinted(exitUsage, fmt.Errorf("--vkey %q: %w", vkey, err), "it is what the log's operator publishes, such as log.example.org+1d7dbb14+AR…")
+		}
 		text += "log " + vkey + "\n"
 	}
 	p, err := policy.Parse([]byte(text + "quorum none\n"))

@@ -192,7 +192,7 @@ func listenLoopback(address string) (net.Listener, error) {
 func listen(address, hint string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, hinted(exitOperational, err, "another program listens there; "+hint)
+		return nil, hinted(exitOperational, err, "another program listens there, perhaps an earlier \"tallywood up\"; "+hint)
 	} else if err != nil {
 		return nil, usagef("%w", err)
 	}

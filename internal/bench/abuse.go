@@ -43,7 +43,7 @@ func (o *AbuseOptions) init() error {
 	errs := []error{load.init()}
 	o.Log = load.Log
 	if o.Clients < 0 || o.Rate < 0 || o.Duration < 0 || o.Settle < 0 {
-		errs = append(errs, errors.New("checking options: a number is negative"))
+		errs = append(errs, fmt.Errorf("%w: a number is negative", ErrOptions))
 	}
 	or(&o.Clients, 8)
 	or(&o.Rate, 100)
@@ -57,12 +57,12 @@ func (o *AbuseOptions) init() error {
 	}
 	for _, from := range append(slices.Clone(o.Attackers), o.From) {
 		if from != "" && net.ParseIP(from) == nil {
-			errs = append(errs, fmt.Errorf("checking options: %q is not an IP address", from))
+			errs = append(errs, fmt.Errorf("%w: %q is not an IP address", ErrOptions, from))
 		}
 	}
 	for _, name := range o.Attacks {
 		if _, ok := attacks[name]; !ok && name != allAtOnce {
-			errs = append(errs, fmt.Errorf("checking options: there is no attack %q; there are %s", name, strings.Join(AttackNames(), ", ")))
+			errs = append(errs, fmt.Errorf("%w: there is no attack %q; there are %s", ErrOptions, name, strings.Join(AttackNames(), ", ")))
 		}
 	}
 	return errors.Join(errs...)

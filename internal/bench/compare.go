@@ -38,7 +38,7 @@ func (o *CompareOptions) init() error {
 	var errs []error
 	or(&o.Pairs, minPairs)
 	if o.Pairs < minPairs {
-		errs = append(errs, fmt.Errorf("checking options: %d pairs, and fewer than %d say nothing", o.Pairs, minPairs))
+		errs = append(errs, fmt.Errorf("%w: %d pairs, and fewer than %d say nothing", ErrOptions, o.Pairs, minPairs))
 	}
 	if len(o.Concurrency) == 0 {
 		o.Concurrency = []int{1, 64, 512}
@@ -53,7 +53,7 @@ func (o *CompareOptions) init() error {
 		o.Load.Seed, o.Load.Log = load.Seed, load.Log
 	}
 	if o.A.Name == o.B.Name {
-		errs = append(errs, errors.New("checking options: both logs have the same name"))
+		errs = append(errs, fmt.Errorf("%w: both logs have the same name", ErrOptions))
 	}
 	return errors.Join(errs...)
 }

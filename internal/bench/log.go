@@ -63,9 +63,9 @@ type LogOptions struct {
 func (o *LogOptions) init() error {
 	var errs []error
 	if u, err := url.Parse(o.URL); err != nil {
-		errs = append(errs, fmt.Errorf("checking options: URL: %w", err))
+		errs = append(errs, fmt.Errorf("%w: URL: %w", ErrOptions, err))
 	} else if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		errs = append(errs, fmt.Errorf("checking options: URL %q is not an http or https address", o.URL))
+		errs = append(errs, fmt.Errorf("%w: URL %q is not an http or https address", ErrOptions, o.URL))
 	}
 	for name, v := range map[string]int64{
 		"Concurrency": int64(o.Concurrency), "Duration": int64(o.Duration), "Count": int64(o.Count),
@@ -73,11 +73,11 @@ func (o *LogOptions) init() error {
 		"Known": o.Known,
 	} {
 		if v < 0 {
-			errs = append(errs, fmt.Errorf("checking options: %s is negative", name))
+			errs = append(errs, fmt.Errorf("%w: %s is negative", ErrOptions, name))
 		}
 	}
 	if o.Rate < 0 {
-		errs = append(errs, errors.New("checking options: Rate is negative"))
+		errs = append(errs, fmt.Errorf("%w: Rate is negative", ErrOptions))
 	}
 	if o.Rate > 0 {
 		or(&o.Concurrency, 1024)
@@ -89,7 +89,7 @@ func (o *LogOptions) init() error {
 	or(&o.Sample, max(64, int(o.Rate*o.Duration.Seconds()/maxChecked)))
 	or(&o.Corpus, Keys)
 	if o.Corpus != Keys && o.Corpus != Certificates {
-		errs = append(errs, fmt.Errorf("checking options: Corpus %q is neither %q nor %q", o.Corpus, Keys, Certificates))
+		errs = append(errs, fmt.Errorf("%w: Corpus %q is neither %q nor %q", ErrOptions, o.Corpus, Keys, Certificates))
 	}
 	if o.Seed == 0 && o.Known == 0 {
 		var b [8]byte
@@ -111,6 +111,9 @@ func or[T comparable](v *T, fallback T) {
 		*v = fallback
 	}
 }
+
+// ErrOptions is wrapped by errors about options that cannot be measured with.
+var ErrOptions = errors.New("checking options")
 
 // A WrongError reports answers that a log must not give. There is no result then.
 type WrongError struct {

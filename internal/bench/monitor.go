@@ -131,7 +131,10 @@ func (r *MonitorResult) run(cmd *exec.Cmd, code int) error {
 		err = nil
 	}
 	if err != nil {
-		return fmt.Errorf("running monitor: %w: %s", err, bytes.TrimSpace(errs.Bytes()))
+		if said := bytes.TrimSpace(errs.Bytes()); len(said) > 0 {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
+		return fmt.Errorf("running monitor: %w", err)
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (o *StorageOptions) init() error {
 		errs = append(errs, fmt.Errorf("%d pairs, and fewer than %d say nothing", o.Pairs, minPairs))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("checking options: %w", err)
+		return fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	return nil
 }

@@ -38,14 +38,14 @@ func (t *WitnessTarget) check() error {
 	or(&t.Name, t.URL)
 	var errs []error
 	if u, err := url.Parse(t.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		errs = append(errs, fmt.Errorf("checking options: URL %q is not an http or https address", t.URL))
+		errs = append(errs, fmt.Errorf("%w: URL %q is not an http or https address", ErrOptions, t.URL))
 	}
 	if len(t.Keys) == 0 {
-		errs = append(errs, fmt.Errorf("checking options: no key of the witness at %s", t.URL))
+		errs = append(errs, fmt.Errorf("%w: no key of the witness at %s", ErrOptions, t.URL))
 	}
 	for _, k := range t.Keys {
 		if k.Alg() != policy.AlgCosignatureV1 && k.Alg() != policy.AlgMLDSA44 {
-			errs = append(errs, fmt.Errorf("checking options: %s is not the key of a witness", k))
+			errs = append(errs, fmt.Errorf("%w: %s is not the key of a witness", ErrOptions, k))
 		}
 	}
 	return errors.Join(errs...)
@@ -53,7 +53,7 @@ func (t *WitnessTarget) check() error {
 
 func (o *WitnessOptions) init() error {
 	if o.Logs < 0 || o.Duration < 0 || o.Warmup < 0 || o.Timeout < 0 {
-		return errors.New("checking options: a number of logs or a time is negative")
+		return fmt.Errorf("%w: a number of logs or a time is negative", ErrOptions)
 	}
 	or(&o.Logs, 1)
 	or(&o.Duration, 10*time.Second)

@@ -22,13 +22,13 @@ func (o *WitnessCompareOptions) init() error {
 	var errs []error
 	or(&o.Pairs, minPairs)
 	if o.Pairs < minPairs {
-		errs = append(errs, fmt.Errorf("checking options: %d pairs, and fewer than %d say nothing", o.Pairs, minPairs))
+		errs = append(errs, fmt.Errorf("%w: %d pairs, and fewer than %d say nothing", ErrOptions, o.Pairs, minPairs))
 	}
 	if len(o.Logs) == 0 {
 		o.Logs = []int{1, 16, 256}
 	}
 	if len(o.Targets) < 2 {
-		errs = append(errs, errors.New("checking options: there is nothing to compare with"))
+		errs = append(errs, fmt.Errorf("%w: there is nothing to compare with", ErrOptions))
 	}
 	o.Targets = slices.Clone(o.Targets)
 	names := map[string]bool{}
@@ -38,7 +38,7 @@ func (o *WitnessCompareOptions) init() error {
 			errs = append(errs, err)
 		}
 		if names[t.Name] {
-			errs = append(errs, fmt.Errorf("checking options: two witnesses have the name %s", t.Name))
+			errs = append(errs, fmt.Errorf("%w: two witnesses have the name %s", ErrOptions, t.Name))
 		}
 		names[t.Name] = true
 	}
