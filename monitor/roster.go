@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -53,6 +54,8 @@ type known struct {
 	Root   int64    `json:"root,omitempty"`   // its TUF root
 	Begun  []string `json:"begun"`            // origins that were there at first: Log.Start is about these
 	Former []string `json:"former,omitempty"` // earlier materials, with logs or keys that are in no later one
+
+	Untiled map[string]string `json:"untiled,omitempty"` // logs found not to have tiles, by URL, and why that is so
 }
 
 // A roster brings what one Roster names into a Monitor. Its tail follows no log: it has a state, an
@@ -180,7 +183,7 @@ func (r *roster) compare(before *known, m Material, logs []Log) (known, []*troub
 		}
 		return next, changes, nil
 	}
-	next.Begun, next.Former = before.Begun, before.Former
+	next.Begun, next.Former, next.Untiled = before.Begun, before.Former, before.Untiled
 	if before.Data == next.Data && before.Root == next.Root {
 		return next, changes, nil
 	}
@@ -246,6 +249,7 @@ func (l Log) sameKey(other Log) bool { return l.Origin == other.Origin && l.VKey
 func (r *roster) enlist(ctx context.Context, k known) error {
 	var errs []error
 	var left []LeftOut
+	found := map[string]string{} // to have no tiles
 	for i, data := range append(slices.Clone(k.Former), k.Data) {
 		logs, out, err := r.source.Logs([]byte(data))
 		if err != nil {
@@ -263,12 +267,25 @@ func (r *roster) enlist(ctx context.Context, k known) error {
 				left = append(left, LeftOut{l.Origin, "it takes entries from " + l.Begin.UTC().Format(time.RFC3339) + " on"})
 				continue
 			}
+			why := k.Untiled[l.URL]
+			if why == "" {
+				if why = r.m.untiled(ctx, l); why != "" {
+					found[l.URL] = why
+				}
+			}
+			if out := (LeftOut{l.Origin, why}); why != "" {
+				if !slices.Contains(left, out) {
+					left = append(left, out)
+				}
+				continue
+			}
 			out, err := r.m.follow(ctx, l, added)
 			if errs = append(errs, err); out != nil {
 				left = append(left, *out)
 			}
 		}
 	}
+	errs = append(errs, r.noteUntiled(ctx, found))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range left {
@@ -278,6 +295,26 @@ func (r *roster) enlist(ctx context.Context, k known) error {
 	}
 	r.left = left
 	return errors.Join(errs...)
+}
+
+// noteUntiled has the state hold which logs were found to have no tiles, so that nobody asks again.
+func (r *roster) noteUntiled(ctx context.Context, found map[string]string) error {
+	if len(found) == 0 {
+		return nil
+	}
+	_, err := r.journal.update(ctx, nil, func(s *state) {
+		if s.Roster == nil {
+			return
+		}
+		next := *s.Roster
+		next.Untiled = maps.Clone(found)
+		maps.Copy(next.Untiled, s.Roster.Untiled)
+		s.Roster = &next
+	})
+	if err != nil {
+		return fmt.Errorf("noting logs without tiles: %w", err)
+	}
+	return nil
 }
 
 // follow has a log of trust material followed, unless it is. added says that it came while the monitor
