@@ -3,7 +3,9 @@ package scenario_test
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,17 +30,26 @@ RULES
 // authorize lists statements in the manifest.
 func (s *stage) authorize(kind authorize.Kind, values ...string) {
 	s.t.Helper()
-	sum := sha256.Sum256([]byte("releases"))
-	signer, vkey, err := authorize.NewSigner("releases.example.org", ed25519.NewKeyFromSeed(sum[:]))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.write("release.vkey", []byte(vkey+"\n"))
 	var statements []authorize.Statement
 	for _, v := range values {
 		statements = append(statements, authorize.Statement{Kind: kind, Value: v})
 	}
-	path := filepath.Join(s.dir, "manifest")
+	s.list("manifest", "releases", statements...)
+}
+
+// list lists statements in a manifest, which the key of a name signs. The first such key is the one that
+// the configuration has.
+func (s *stage) list(file, key string, statements ...authorize.Statement) {
+	s.t.Helper()
+	sum := sha256.Sum256([]byte(key))
+	signer, vkey, err := authorize.NewSigner("releases.example.org", ed25519.NewKeyFromSeed(sum[:]))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "release.vkey")); errors.Is(err, fs.ErrNotExist) {
+		s.write("release.vkey", []byte(vkey+"\n"))
+	}
+	path := filepath.Join(s.dir, file)
 	if _, err := authorize.Append(authorize.Additions{Path: path, Signer: signer, VKey: vkey, Statements: statements, Now: time.Now()}); err != nil {
 		s.t.Fatal(err)
 	}

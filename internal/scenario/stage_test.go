@@ -217,10 +217,13 @@ func (s *stage) publish() {
 }
 
 // after lets time go by, in which the logs are fresh and looked at every five minutes.
-func (s *stage) after(d time.Duration) {
+func (s *stage) after(d time.Duration) { s.steps(d, 5*time.Minute) }
+
+// steps lets time go by, in which the logs are looked at that often.
+func (s *stage) steps(d, every time.Duration) {
 	s.t.Helper()
 	for d > 0 {
-		step := min(d, 5*time.Minute)
+		step := min(d, every)
 		time.Sleep(step)
 		d -= step
 		s.look()
