@@ -297,12 +297,16 @@ func TestComposition(t *testing.T) {
 	c.addAndFind(t, pol, two, one)
 
 	leader, other := one, two
-	if !c.leads(t, one) {
-		leader, other = two, one
-	}
-	if !c.leads(t, leader) || c.leads(t, other) {
-		t.Errorf("%s leads: %v, %s leads: %v", leader, c.leads(t, leader), other, c.leads(t, other))
-	}
+	eventually(t, func() error {
+		first, second := c.leads(t, one), c.leads(t, two)
+		if first == second {
+			return fmt.Errorf("%s leads: %v, %s leads: %v", one, first, two, second)
+		}
+		if second {
+			leader, other = two, one
+		}
+		return nil
+	})
 	started[leader].kill()
 	eventually(t, func() error {
 		_, err := tryAdd(c.url(t, other))

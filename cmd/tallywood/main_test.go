@@ -39,6 +39,8 @@ import (
 //	hangup [REGEXP]               send SIGHUP to it, which must live on, and wait until its log has a new
 //	                              line like that
 //	fetch URL                     print what is there; fails unless the status is 200
+//	published LOG SIZE            wait until its log of that name shows SIZE entries, which is soon after a
+//	                              receipt for the last of them
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tallywood": main})
 }
@@ -51,6 +53,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "answer": answer, "start": start, "terminate": terminate, "hangup": hangup, "fetch": fetch,
+			"published": published,
 		}})
 }
 
@@ -186,6 +189,24 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	if (resp.StatusCode == http.StatusOK) == neg {
 		ts.Fatalf("%s: %s\n%s", args[0], resp.Status, body)
 	}
+}
+
+func published(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: published LOG SIZE")
+	}
+	shown := ""
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get(ts.Getenv("URL") + "/logs/" + args[0] + "/checkpoint")
+		ts.Check(err)
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		ts.Check(err)
+		if shown = string(body); strings.Contains(shown, "\n"+args[1]+"\n") {
+			return
+		}
+	}
+	ts.Fatalf("log %s does not come to %s entries; it shows:\n%s", args[0], args[1], shown)
 }
 
 // TestEveryCommandExplainsItself looks at each help as a reader does.
