@@ -170,6 +170,9 @@ func (t *tree) copyEvidence(from, name string) error {
 	err = errors.Join(os.Chmod(tmp, dirPerm), disk.SyncDir(tmp))
 	if err == nil {
 		err = os.Rename(tmp, to)
+		if _, there := os.Stat(to); there == nil { // another process with these pages was as quick
+			err = nil
+		}
 	}
 	if err = errors.Join(err, disk.SyncDir(filepath.Dir(to))); err != nil {
 		return fmt.Errorf("copying evidence: %w", err)
