@@ -135,10 +135,12 @@ func TestAuthorizePage(t *testing.T) {
 		"github: example/tool", "email: alice@example.com", "https://token.actions.githubusercontent.com", s.issuer(),
 		"https://raw.githubusercontent.com", f.server.URL, "required: true", "required: true\n        grace: 1ms")
 	p.file(t, "monitor.yaml", "yaml", "state: ")
+	awaitSize(t, s.url, 1)
 	p.shell(t, "tallywood monitor check --config monitor.yaml")
 
 	surprise := writeFile(t, p.dir, "surprise", "x")
 	must(t, p.dir, "tallywood", "sign", surprise, "--yes", "--trust", s.client, "--identity-token", s.token(t, "alice@example.com"))
+	awaitSize(t, s.url, 2)
 	if out, code := command(t, p.dir, "tallywood", "monitor", "check", "--config", "monitor.yaml"); code != 3 || !strings.Contains(out, "critical: id.unauthorized") {
 		t.Fatalf("exit code %d; want 3\n%s", code, out)
 	}

@@ -48,6 +48,8 @@ notify:
 			}
 		}
 	}
+	awaitSize(t, s.url+"/logs/signatures", 1)
+	awaitSize(t, s.url+"/logs/certificates", 1)
 	for name := range configs {
 		check(name, 0, "(log.localhost, entry 0)", "(ct.localhost, entry 0)", "log.localhost: 1 of 1 entries verified")
 	}
@@ -56,6 +58,8 @@ notify:
 		return strings.Contains(readFile(t, s.client, "signing_config.v0.2.json"), "signatures-2")
 	})
 	sign()
+	awaitSize(t, s.url+"/logs/signatures-2", 1)
+	awaitSize(t, s.url+"/logs/certificates", 2)
 	check("file", 5, "info: tuf.log-added", `log "log-2.localhost" was added`, "warning: tuf.root-changed",
 		"(log-2.localhost, entry 0)", "(ct.localhost, entry 1)", "log-2.localhost: 1 of 1 entries verified", "log.localhost: 1 of 1 entries verified")
 	check("file", 0, "log-2.localhost: 1 of 1 entries verified")

@@ -293,6 +293,7 @@ func TestATamperedLogIsFoundOut(t *testing.T) {
 	objects := filepath.Join(data, "objects", "logs", "signatures")
 	sign("bob@example.com")
 	sign("carol@example.com")
+	awaitSize(t, s.url, 2)
 	early := filepath.Join(work, "early")
 	if err := exec.Command("cp", "-a", objects, early).Run(); err != nil {
 		t.Fatal(err)
