@@ -3,6 +3,7 @@ package alert
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -60,8 +61,8 @@ func urlSecrets(rawURL string, u *url.URL) []string {
 	for _, values := range u.Query() {
 		secrets = append(secrets, values...)
 	}
-	if password, ok := u.User.Password(); ok {
-		secrets = append(secrets, password)
+	if password, ok := u.User.Password(); ok { // it is said as RFC 7617 has it
+		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password)), password)
 	}
 	return secrets
 }

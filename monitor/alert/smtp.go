@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -138,9 +139,19 @@ func (s *SMTP) Send(ctx context.Context, e monitor.Event) error {
 		err = s.send(ctx, e, password)
 	}
 	if err != nil {
-		return hide(fmt.Errorf("mailing event %s: %w", e.ID, err), password)
+		return hide(fmt.Errorf("mailing event %s: %w", e.ID, err), s.said(password)...)
 	}
 	return nil
+}
+
+// said returns the forms in which a server is told the password, the longest first: some repeat what they
+// do not take.
+func (s *SMTP) said(password string) []string {
+	if password == "" {
+		return nil
+	}
+	encode := base64.StdEncoding.EncodeToString
+	return []string{encode([]byte("\x00" + s.o.User + "\x00" + password)), encode([]byte(password)), password}
 }
 
 func (s *SMTP) send(ctx context.Context, e monitor.Event, password string) error {
