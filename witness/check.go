@@ -23,11 +23,19 @@ var ErrOtherKeys = errors.New("no key of this witness has cosigned what its stat
 // takes no writes, and one that wraps ErrOtherKeys if none of a few logs was last cosigned with a key
 // of this witness, present or past: then the keys or the state are another witness's.
 func (w *Witness) CheckState(ctx context.Context) error {
+	if err := w.checkKeys(ctx); err != nil {
+		return err
+	}
 	key := "started/" + w.signer.name
 	if _, err := w.bucket.Put(ctx, key, []byte(w.instance+"\n"), storage.PutOptions{ContentType: "text/plain", CacheControl: "private, no-store"}); err != nil {
 		w.endIfUnusable(err)
 		return fmt.Errorf("writing to the state: %w", err)
 	}
+	return nil
+}
+
+// checkKeys looks for a log that was last cosigned with a key of this witness.
+func (w *Witness) checkKeys(ctx context.Context) error {
 	var signed []string
 	looked := 0
 	for key, err := range w.bucket.List(ctx, w.stateKey("")) {

@@ -212,15 +212,18 @@ func signsNow(k keys.Witness) bool {
 	return !now.Before(k.NotBefore) && (k.NotAfter.IsZero() || now.Before(k.NotAfter))
 }
 
-// checkState refuses state that takes no writes, and that of other keys.
+// checkState refuses state that takes no writes, unless only room is wanting, and that of other keys.
 func (s *service) checkState(ctx context.Context) error {
 	err := s.witness.CheckState(ctx)
 	switch {
 	case errors.Is(err, witness.ErrOtherKeys):
 		return usageError("the seed or the state is that of another witness; if the keys were replaced, list the old ones in past_keys",
 			"checking %s: %w", s.config.State, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // it goes on by itself once there is room
+		s.log.Error("the disk of the state is full: nothing can be cosigned until it has room", "err", err)
+		return nil
 	case err != nil:
-		return operational("it must belong to the user who serves, on a disk with room", fmt.Errorf("checking %s: %w", s.config.State, err))
+		return operational("it must belong to the user who serves, on a disk that is not read-only", fmt.Errorf("checking %s: %w", s.config.State, err))
 	}
 	return nil
 }
