@@ -102,7 +102,7 @@ func both(name, settings string, want []string, story func(*stage)) tale {
 	return tale{name, settings, want, want, story}
 }
 
-var tales = slices.Concat(windowTales, hourTales, habitTales, releaseTales, crossTales, placeTales, lyingTales)
+var tales = slices.Concat(windowTales, hourTales, habitTales, releaseTales, crossTales, placeTales, lyingTales, peerTales)
 
 // TestTalesAreToldOfWholly plays each tale.
 func TestTalesAreToldOfWholly(t *testing.T) {
