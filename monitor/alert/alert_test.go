@@ -218,7 +218,7 @@ func TestWebhookThatHangsIsLeft(t *testing.T) {
 func TestWebhookReachesNoPrivateAddress(t *testing.T) {
 	for _, url := range []string{
 		"https://10.0.0.1/", "https://192.168.1.1/", "https://172.16.0.1/", "https://169.254.169.254/latest",
-		"https://[fe80::1]/", "https://[fd00::1]/", "https://0.0.0.0/", "https://100.64.0.1/", "https://224.0.0.1/",
+		"https://[fe80::1]/", "https://[fd00::1]/", "https://[fec0::1]/", "https://[2001:0:7f00:1::1]/", "https://[::10.0.0.1]/", "https://0.0.0.0/", "https://100.64.0.1/", "https://224.0.0.1/",
 		"https://[::ffff:10.0.0.1]/", "https://[64:ff9b::a00:1]/", "https://[2002:a00:1::]/", "https://255.255.255.255/",
 	} {
 		w := open(t, alert.WebhookOptions{URL: alert.Secret{Value: url}})
