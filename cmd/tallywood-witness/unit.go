@@ -24,9 +24,10 @@ func (f *initFlags) unit(keys.Witness) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	data := map[string]any{"Dir": unitQuote(dir), "Encrypted": f.encrypt, "InAgent": f.agentKey != "", "Source": filepath.Join(dir, unitFile), "Home": "yes"}
-	if parent, name := filepath.Split(dir); filepath.Clean(parent) == stateRoot {
-		data["State"] = name
+	data := map[string]any{"Dir": unitQuote(dir), "Argument": unitQuote(strings.ReplaceAll(dir, "$", "$$")), "Encrypted": f.encrypt, "InAgent": f.agentKey != "", "Source": filepath.Join(dir, unitFile), "Home": "yes"}
+	// StateDirectory gives colons, quotes and backslashes another meaning even within quotes.
+	if parent, name := filepath.Split(dir); filepath.Clean(parent) == stateRoot && !strings.ContainsAny(name, `:"'\`) {
+		data["State"] = unitQuote(name)
 		return render(unitTemplate, data)
 	}
 	data["User"] = strconv.Itoa(os.Getuid()) // in a container it may have no name, and systemd takes the number
@@ -41,10 +42,10 @@ func (f *initFlags) unit(keys.Witness) (string, error) {
 	return render(unitTemplate, data)
 }
 
-// unitQuote quotes a path for a unit: %, quotes and spaces mean something there.
+// unitQuote quotes a path for a unit: %, quotes, spaces and, in BindPaths, colons mean something there.
 func unitQuote(path string) string {
 	path = strings.ReplaceAll(path, "%", "%%")
-	if strings.ContainsAny(path, " \t\n\"'\\") {
+	if strings.ContainsAny(path, ": \t\n\"'\\") {
 		return strconv.Quote(path)
 	}
 	return path
@@ -76,7 +77,7 @@ After=network-online.target time-sync.target
 
 [Service]
 Type=notify
-ExecStart=/usr/local/bin/tallywood-witness serve --dir {{.Dir}}
+ExecStart=/usr/local/bin/tallywood-witness serve --dir {{.Argument}}
 ExecReload=kill -HUP $MAINPID
 {{- if .Encrypted}}
 LoadCredential=tallywood-witness.passphrase:/etc/tallywood-witness/passphrase

@@ -35,12 +35,21 @@ func TestUnits(t *testing.T) {
 		flags  initFlags
 		change map[string][]string // in the settings
 	}{
-		"in /var/lib": {initFlags{dir: "/var/lib/w1"}, map[string][]string{"StateDirectory": {"w1"}}},
+		"in /var/lib":  {initFlags{dir: "/var/lib/w1"}, map[string][]string{"StateDirectory": {"w1"}}},
+		"with a space": {initFlags{dir: "/var/lib/my w%"}, map[string][]string{"StateDirectory": {`"my w%%"`}}},
+		"a colon in /var/lib": {initFlags{dir: "/var/lib/w:1"}, map[string][]string{
+			"DynamicUser": nil, "StateDirectory": nil, "StateDirectoryMode": nil, "User": {userName(t)}, "ReadWritePaths": {`"/var/lib/w:1"`},
+		}},
 		"encrypted": {initFlags{dir: "/var/lib/w1/", encrypt: true, agentKey: "ssh-ed25519 AAAA"}, map[string][]string{
 			"StateDirectory": {"w1"}, "LoadCredential": {"tallywood-witness.passphrase:/etc/tallywood-witness/passphrase"},
 		}},
 		"elsewhere": {initFlags{dir: "/srv/my witness/100%"}, map[string][]string{
 			"DynamicUser": nil, "StateDirectory": nil, "StateDirectoryMode": nil, "User": {userName(t)}, "ReadWritePaths": {`"/srv/my witness/100%%"`},
+		}},
+		"variables and colons": {initFlags{dir: "/home/alice/$HOME/a:b"}, map[string][]string{
+			"DynamicUser": nil, "StateDirectory": nil, "StateDirectoryMode": nil, "User": {userName(t)}, "ReadWritePaths": {`"/home/alice/$HOME/a:b"`},
+			"ExecStart":   {"/usr/local/bin/tallywood-witness serve --dir \"/home/alice/$$HOME/a:b\""},
+			"ProtectHome": {"tmpfs"}, "BindPaths": {`"/home/alice/$HOME/a:b"`},
 		}},
 		"at home": {initFlags{dir: "/home/alice/w"}, map[string][]string{
 			"DynamicUser": nil, "StateDirectory": nil, "StateDirectoryMode": nil, "User": {userName(t)}, "ReadWritePaths": {"/home/alice/w"},
