@@ -143,9 +143,7 @@ func TestTwoOfThreeWitnessesMustCosign(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "published checkpoint of size 3", func() bool {
-		return strings.HasPrefix(get(t, q.url+"/checkpoint", 200), "log.example.org\n3\n")
-	})
+	awaitSize(t, q.url, 3)
 	if c, err := q.policy.Open([]byte(q.published(t))); err != nil || len(c.Cosignatures()) < 2 {
 		t.Errorf("the published checkpoint: %v, %d cosignatures", err, len(c.Cosignatures()))
 	}
@@ -154,42 +152,42 @@ func TestTwoOfThreeWitnessesMustCosign(t *testing.T) {
 	if _, err := q.post(3); err != nil {
 		t.Fatalf("with two witnesses of three: %v", err)
 	}
-	eventually(t, "published checkpoint of size 4", func() bool {
-		return strings.HasPrefix(get(t, q.url+"/checkpoint", 200), "log.example.org\n4\n")
-	})
+	awaitSize(t, q.url, 4)
 	q.witnesses[1].kill() // and this one does not say good-bye
 	q.waitForWitness(t, 4)
-	eventually(t, "published checkpoint of size 5", func() bool {
-		return strings.HasPrefix(get(t, q.url+"/checkpoint", 200), "log.example.org\n5\n")
-	})
+	awaitSize(t, q.url, 5)
 
 	// The same with a log that waits no longer than clients do.
 	const timeout = 3 * time.Second
 	q.servedLog.stop(t)
 	q.serve(t, timeout)
+	if _, err := q.post(5); err != nil {
+		t.Fatalf("after a restart: %v", err)
+	}
+	awaitSize(t, q.url, 6) // and no checkpoint of the process before is under way
 	q.witnesses[1].kill()
 	before := q.published(t)
-	q.wantUnavailable(t, 5, timeout)
+	q.wantUnavailable(t, 6, timeout)
 	if after := q.published(t); after != before {
 		t.Errorf("with one witness of three something was published:\n%s\nbefore:\n%s", after, before)
 	}
 	q.witnesses[1].start(t)
 	// What was refused meanwhile is in the tree already, and is not logged twice.
-	retried, err := q.post(5)
+	retried, err := q.post(6)
 	if err != nil {
 		t.Fatalf("the retry: %v", err)
 	}
-	if retried.index != 5 {
-		t.Errorf("the retried entry has index %d; want 5, where it was committed", retried.index)
+	if retried.index != 6 {
+		t.Errorf("the retried entry has index %d; want 6, where it was committed", retried.index)
 	}
-	if r, err := q.post(6); err != nil || r.index != 6 {
-		t.Errorf("a new add after the return: index %d, %v; want 6", r.index, err)
+	if r, err := q.post(7); err != nil || r.index != 7 {
+		t.Errorf("a new add after the return: index %d, %v; want 7", r.index, err)
 	}
 	// The one that was stopped first has missed two trees, and catches up.
 	q.witnesses[0].start(t)
 	q.witnesses[2].stop(t)
-	if r, err := q.post(7); err != nil || r.index != 7 {
-		t.Errorf("with another pair of witnesses: index %d, %v; want 7", r.index, err)
+	if r, err := q.post(8); err != nil || r.index != 8 {
+		t.Errorf("with another pair of witnesses: index %d, %v; want 8", r.index, err)
 	}
 }
 
