@@ -94,7 +94,7 @@ func killedAtWork(ctx context.Context, t *trial) error {
 		working, stop := context.WithCancel(ctx)
 		var all sync.WaitGroup
 		for i, l := range logs {
-			all.Go(func() { tried[i] = t.growUntilKilled(working, l) })
+			all.Go(func() { tried[i] = t.growUntilKilled(ctx, working, l) })
 		}
 		select {
 		case <-ctx.Done():
@@ -115,9 +115,11 @@ func killedAtWork(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// growUntilKilled has l grow until a request fails or ctx ends, and returns the size it was about.
-func (t *trial) growUntilKilled(ctx context.Context, l *testLog) int64 {
-	for {
+// growUntilKilled has l grow until a request fails or working ends, and returns the size that it was about
+// at last. No request is given up: a witness may go on with one whose client has hung up, and the next
+// question would not be about what was recorded.
+func (t *trial) growUntilKilled(ctx, working context.Context, l *testLog) int64 {
+	for working.Err() == nil {
 		old := max(l.size, 0)
 		size := min(old+1, treeSize-1)
 		r := newRequest(l, old, size)
@@ -127,6 +129,7 @@ func (t *trial) growUntilKilled(ctx context.Context, l *testLog) int64 {
 		}
 		l.size, l.last = size, cosigned{request: r}
 	}
+	return max(l.size, 0)
 }
 
 // recall checks that a witness knows of l what it has cosigned, or what it was about to.
