@@ -130,6 +130,24 @@ func TestSuiteNoticesFaults(t *testing.T) {
 					}
 				})
 			}, []string{"monitoring/served"}},
+		{"compares ETags as text", []string{"monitoring/"},
+			func(h http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if strings.ContainsAny(r.Header.Get("If-None-Match"), "W,") {
+						r.Header.Del("If-None-Match")
+					}
+					h.ServeHTTP(w, r)
+				})
+			}, []string{"monitoring/not-modified-list", "monitoring/not-modified-weak"}},
+		{"wants the whole log's cosignature of a reference", []string{"subtree/"},
+			func(h http.Handler) http.Handler {
+				return rewriting(h, func(b string) string {
+					if strings.HasPrefix(b, "subtree 4 8\n") {
+						return b[:strings.LastIndexByte(b, 0xe2)] // without the line
+					}
+					return b
+				})
+			}, []string{"subtree/all-of-14", "subtree/all-of-8", "subtree/prefix-as-reference", "subtree/subtree-as-reference"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			logs := throwAway(t)
@@ -191,7 +209,7 @@ func TestSuiteNoticesAYesMan(t *testing.T) {
 	for _, id := range []string{
 		"size/old-4-size-8-of-5", "size/rollback", "size/again-other-root", "size/again-later", "request/old-leading-zero", "checkpoint/first-root-31-bytes",
 		"note/line-hyphen", "signature/good-then-forged", "order/unknown-origin", "proof/5-to-8", "proof/fork", "cosignature/time",
-		"race/same", "race/fork", "race/one-history", "monitoring/served",
+		"signature/forged-s-not-reduced", "race/same", "race/fork", "race/again-while-it-grows", "race/one-history", "monitoring/served",
 	} {
 		if slices.Contains(passed, id) {
 			t.Errorf("%s passed", id)
