@@ -257,8 +257,12 @@ func TestStaleCosignatures(t *testing.T) {
 	s.options.Logs[0].Freshness = monitor.Freshness{Warn: time.Minute, Critical: time.Hour}
 	l.stamp = time.Now().Add(-10 * time.Minute)
 	l.publish()
-	s.expect(rule.Operational, rule.LogStale)
-	s.expect(rule.Operational)
+	if r := s.expect(rule.Operational, rule.LogStale); len(r.Standing) > 0 {
+		t.Errorf("what is told now is still so: %q", r.Standing)
+	}
+	if r := s.expect(rule.Operational); len(r.Standing) != 1 || !strings.HasPrefix(r.Standing[0], "warning: log.stale: "+l.origin+": newest cosignature is of ") {
+		t.Errorf("why it is not clean is said as %q", r.Standing)
+	}
 	l.stamp = time.Now().Add(-2 * time.Hour)
 	l.publish()
 	if e := s.expect(rule.Operational, rule.LogStale).Events[0]; e.Severity != rule.Critical {
@@ -266,7 +270,9 @@ func TestStaleCosignatures(t *testing.T) {
 	}
 	l.stamp = time.Time{}
 	l.publish()
-	s.expect(rule.Clean)
+	if r := s.expect(rule.Clean); len(r.Standing) > 0 {
+		t.Errorf("in the end: %q", r.Standing)
+	}
 }
 
 func TestPoisonEntriesStopNothing(t *testing.T) {

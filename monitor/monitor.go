@@ -387,6 +387,7 @@ func (m *Monitor) outboxes() []*tail {
 type Result struct {
 	Class       rule.Class    `json:"class"`              // worst of all; its value is the exit code
 	Events      []Event       `json:"events"`             // raised by this Check
+	Standing    []string      `json:"standing,omitempty"` // what was told before about logs and is still so, safe to print
 	Undelivered int           `json:"undelivered"`        // events that some sink has not taken yet
 	Held        int           `json:"held"`               // events held back, for a digest or by a limit; once for each sink
 	GivenUp     int64         `json:"given_up"`           // deliveries given up, until they are acknowledged
@@ -426,10 +427,11 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 	}
 	r := Result{Events: []Event{}, Logs: []LogStatus{}, Trust: m.Trust()}
 	for _, t := range m.outboxes() {
-		class, events := t.take()
+		class, events, standing := t.take()
 		s := t.status()
 		r.Class = rule.Worse(r.Class, class)
 		r.Events = append(r.Events, events...)
+		r.Standing = append(r.Standing, standing...)
 		r.Undelivered += s.Pending
 		r.Held += s.Held
 		r.GivenUp += s.GivenUp

@@ -282,13 +282,27 @@ func (t *tail) queued(e Event) {
 	}
 }
 
-// take returns and resets what was met.
-func (t *tail) take() (rule.Class, []Event) {
+// maxStanding bounds what is noted of what is still so.
+const maxStanding = 20
+
+// stands notes that what an event told of before is still so.
+func (t *tail) stands(e Event) {
+	text := printable(fmt.Sprintf("%s: %s: %s", e.Severity, e.Rule, e.Summary))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	class, events := t.class, t.raised
-	t.class, t.raised = rule.Clean, nil
-	return class, events
+	if len(t.standing) < maxStanding && !slices.Contains(t.standing, text) {
+		t.standing = append(t.standing, text)
+	}
+}
+
+// take returns and resets what was met: its class, the events raised, and what was told before and is
+// still so.
+func (t *tail) take() (class rule.Class, events []Event, standing []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	class, events, standing = t.class, t.raised, t.standing
+	t.class, t.raised, t.standing = rule.Clean, nil, nil
+	return class, events, standing
 }
 
 // ends notes when the log takes entries no more; zero: it is not known.

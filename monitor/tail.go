@@ -92,6 +92,7 @@ type tail struct {
 	mu         sync.Mutex        // for all below
 	class      rule.Class        // worst met since it was last taken
 	raised     []Event           // since they were last taken
+	standing   []string          // what raised events told of before and is still so, since then
 	seen       policy.Checkpoint // newest verified
 	size       int64             // of the newest verified checkpoint
 	cosigned   time.Time         // its newest cosignature
@@ -267,8 +268,12 @@ func (t *tail) raiseOne(ctx context.Context, tr *trouble) error {
 	}
 	t.met(e.Class())
 	st, err := t.journal.load(ctx)
-	if err != nil || slices.Contains(st.Raised, e.ID) {
+	if err != nil {
 		return err
+	}
+	if slices.Contains(st.Raised, e.ID) {
+		t.stands(e)
+		return nil
 	}
 	if e.Evidence, err = writeEvidence(t.evidence, e, tr.files); err != nil {
 		return err

@@ -157,6 +157,9 @@ func (f selftestFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		}
 	}
 	report, err := conformance.Run(ctx, o)
+	if ctx.Err() != nil {
+		return operational("", errors.New("testing: interrupted"))
+	}
 	if err != nil {
 		return operational("", fmt.Errorf("testing: %w", err))
 	}

@@ -122,7 +122,19 @@ func (c command) execute(t terminal, args []string) int {
 		c.help(t.out, fs)
 		return exitFine
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = interrupted(err)
+	}
 	return report(t.err, err)
+}
+
+// interrupted says in plain words of an error that it is of a signal that told the program to end.
+func interrupted(err error) error {
+	e, ok := errors.AsType[*exitError](err)
+	if !ok {
+		e = &exitError{code: exitOperational}
+	}
+	return &exitError{e.code, errors.New(strings.ReplaceAll(err.Error(), context.Canceled.Error(), "interrupted")), e.hint}
 }
 
 // wantSub is the run of a command whose subs were not named rightly.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"tallywood/monitor"
@@ -47,7 +49,7 @@ func monitorCheck(ctx context.Context, t terminal, fs *flag.FlagSet, args []stri
 func check(ctx context.Context, t terminal, m *monitor.Monitor, asJSON, acknowledge bool) error {
 	result, err := m.Check(ctx)
 	if err != nil {
-		return err
+		return hinted(exitOperational, err, "what was verified and found is kept: the next check goes on from there")
 	}
 	if asJSON {
 		if err := json.NewEncoder(t.out).Encode(result); err != nil {
@@ -80,6 +82,12 @@ func printCheck(w io.Writer, r monitor.Result) {
 		fmt.Fprintf(w, "%s: %s: %s\n", e.Severity, e.Rule, e.Summary)
 		if e.Evidence != "" {
 			fmt.Fprintf(w, "    evidence: %s\n", e.Evidence)
+		}
+	}
+	for _, text := range r.Standing {
+		said := func(reason string) bool { return reason != "" && strings.HasSuffix(text, reason) }
+		if !said(r.Unusable) && !slices.ContainsFunc(r.Logs, func(l monitor.LogStatus) bool { return said(l.Err) }) { // below
+			fmt.Fprintf(w, "still %s\n", text)
 		}
 	}
 	for _, l := range r.Logs {
