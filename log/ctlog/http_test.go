@@ -122,7 +122,7 @@ func TestBadSubmissionsAreRefusedByRow(t *testing.T) {
 		"leaf alone":                {addPreChain, chain(pre), 400, "accepted root"},
 		"wrong order":               {addPreChain, chain(pre, root, middle), 400, "not issued by the one after it"},
 		"leaf twice":                {addPreChain, chain(pre, pre, middle), 400, "not issued by the one after it"},
-		"one too many":              {addPreChain, chain(pre, middle, root, stranger.chain[1]), 400, "other certificates"},
+		"one too many":              {addPreChain, chain(pre, middle, root, stranger.chain[1]), 400, "accepted root"},
 		"root twice":                {addPreChain, chain(pre, middle, root, root), 400, "other certificates"},
 		"root as leaf":              {addChain, chain(root), 400, "not for code signing"},
 		"not for code signing":      {addPreChain, edited(true, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), 400, "not for code signing"},
