@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -195,7 +196,14 @@ func (f *importFlags) write(t terminal, r *rekormonitor.Result) error {
 		}
 		path := filepath.Join(dir, file.Name)
 		if err := keys.WriteNew(path, file.Data, mode); err != nil {
-			return hinted(exitUsage, fmt.Errorf("writing %s: %w", path, err), "nothing is overwritten: choose an empty directory, or move the file away")
+			hint := ""
+			switch {
+			case errors.Is(err, fs.ErrExist):
+				hint = "nothing is overwritten: choose an empty directory, or move the file away"
+			case errors.Is(err, fs.ErrNotExist):
+				hint = "make the directory of --out first"
+			}
+			return hinted(exitUsage, err, hint)
 		}
 		fmt.Fprintf(t.out, "wrote %s\n", path)
 	}
