@@ -1,10 +1,12 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestMonitorGoesOnWithTheNextShard has a monitor take its logs from a stack's trusted root, from the
@@ -56,6 +58,17 @@ notify:
 	must(t, work, "tallywood", "log", "rotate", "--config", filepath.Join(s.dir, "config.yaml"))
 	eventually(t, "second shard", func() bool {
 		return strings.Contains(readFile(t, s.client, "signing_config.v0.2.json"), "signatures-2")
+	})
+	eventually(t, "end of the first shard in the trusted root", func() bool { // which is the last change of it
+		var root struct {
+			TLogs []struct {
+				PublicKey struct{ ValidFor struct{ End *time.Time } }
+			}
+		}
+		if err := json.Unmarshal([]byte(readFile(t, "", file)), &root); err != nil {
+			t.Fatal(err)
+		}
+		return len(root.TLogs) == 2 && root.TLogs[0].PublicKey.ValidFor.End != nil
 	})
 	sign()
 	awaitSize(t, s.url+"/logs/signatures-2", 1)
