@@ -124,7 +124,7 @@ func readBody(res *http.Response, buf []byte, limit int64) ([]byte, error) {
 	}
 	n := int(min(res.ContentLength, limit+1))
 	if cap(buf) < n {
-		buf = make([]byte, n, n+n/8) // the next bundle may be a little larger
+		buf = make([]byte, n, n+n/32) // the next bundle may be a little larger
 	}
 	_, err := io.ReadFull(res.Body, buf[:n])
 	return buf[:n], err

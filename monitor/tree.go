@@ -22,8 +22,8 @@ import (
 const (
 	tileHeight  = 8
 	tileBytes   = bundleWidth * tlog.HashSize
-	maxTileCopy = 256 // verified tiles kept in memory, 2 MiB
-	maxSuspects = 32  // tiles kept as evidence
+	maxTileCopy = 64 // verified tiles kept in memory, half a MiB
+	maxSuspects = 32 // tiles kept as evidence
 )
 
 // An inconsistentError reports that a log's hash tiles do not make the root it signed, not even

@@ -42,9 +42,13 @@ func loadMonitor(fs *flag.FlagSet, path string) (*config.Monitor, error) {
 	return cfg, nil
 }
 
+// monitorGCPercent is GOGC where the environment has none: most of what a monitor has in memory are
+// buffers that it uses again, and little is made beside them.
+const monitorGCPercent = 30
+
 // openMonitor opens the monitor of a configuration.
 func openMonitor(cfg *config.Monitor, l *slog.Logger) (*monitor.Monitor, error) {
-	collectOften()
+	collectOften(monitorGCPercent)
 	m, err := stack.OpenMonitor(cfg, l)
 	if err != nil {
 		return nil, usagef("%w", err)

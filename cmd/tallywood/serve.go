@@ -85,10 +85,10 @@ func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) err
 // own 100, for little time (docs/performance.md).
 const gcPercent = 60
 
-// collectOften sets it.
-func collectOften() {
+// collectOften sets GOGC where the environment has none.
+func collectOften(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(percent)
 	}
 }
 
@@ -102,7 +102,7 @@ type started struct {
 // calls ready. The manager is told when ln answers, which may be long before: without their
 // witnesses logs take no entries, and are read all the same.
 func serveStack(ctx context.Context, o stack.Options, ln net.Listener, manager httpx.Notifier, ready func(started)) error {
-	collectOften()
+	collectOften(gcPercent)
 	var metricsLn net.Listener
 	var err error
 	var st started
