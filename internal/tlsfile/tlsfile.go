@@ -47,6 +47,8 @@ type Pair struct {
 	files Files
 	tried [2]fileState // when the pair was last read, whatever came of it
 	last  [2]fileState // at the last look
+
+	refused string // why what is in the files is not in force; empty if it is
 }
 
 // A fileState tells whether a file is the one that was there before. The zero value is none.
@@ -153,21 +155,26 @@ func (p *Pair) Run(ctx context.Context) error {
 }
 
 // look replaces the pair if its files have changed and do not any more: one of the two is written
-// first. A new pair that cannot be used is logged, once.
+// first. A new pair that cannot be used is logged, once, and read again at each look: whoever closes
+// the key to others, or waits for the certificate to become valid, changes nothing in the files.
 func (p *Pair) look(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := p.last
 	p.last = statesOf(p.files)
-	if equalStates(p.last, p.tried) || !equalStates(p.last, last) {
+	if !equalStates(p.last, last) || p.refused == "" && equalStates(p.last, p.tried) {
 		return
 	}
 	p.tried = p.last
 	c, err := read(p.files, time.Now())
 	if err != nil {
-		p.log.ErrorContext(ctx, "the files of the TLS certificate changed and cannot be used; the old one stays in force", "err", err)
+		if err.Error() != p.refused {
+			p.log.ErrorContext(ctx, "the files of the TLS certificate changed and cannot be used; the old one stays in force", "err", err)
+		}
+		p.refused = err.Error()
 		return
 	}
+	p.refused = ""
 	if old := p.put(c); !sameChain(old, c) {
 		p.log.InfoContext(ctx, "reloaded", "part", "tls", "changed", describe(c))
 	}
@@ -190,7 +197,7 @@ func (p *Pair) Reread(files Files) (change string, apply func(), err error) {
 	return describe(c), func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.files, p.tried, p.last = files, states, states
+		p.files, p.tried, p.last, p.refused = files, states, states, ""
 		p.put(c)
 	}, nil
 }

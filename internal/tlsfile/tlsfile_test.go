@@ -27,13 +27,19 @@ type serials struct{ last atomic.Int64 }
 // issue returns a certificate for localhost and its key, as PEM. The first has the serial number 2.
 func (s *serials) issue(t *testing.T) (cert, key string) {
 	t.Helper()
+	return s.issueFrom(t, time.Now().Add(-time.Hour))
+}
+
+// issueFrom returns a certificate that is valid from a time on.
+func (s *serials) issueFrom(t *testing.T, from time.Time) (cert, key string) {
+	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(s.last.Add(1) + 1), DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: from, NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
 	if err != nil {
@@ -137,6 +143,55 @@ func TestPairFollowsItsFiles(t *testing.T) {
 		if got := serial(); got != 5 {
 			t.Errorf("serves %d after the files are there again", got)
 		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPairIsReadUntilItCanBeUsed has a pair refused for what no later change of its files mends: the
+// mode of the key, and the time.
+func TestPairIsReadUntilItCanBeUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, logged, ca := t.TempDir(), &logText{}, &serials{}
+		cert, key := ca.issue(t)
+		files := put(t, dir, cert, key)
+		p, err := tlsfile.Open(tlsfile.Options{Files: files, Log: slog.New(slog.NewTextHandler(logged, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- p.Run(ctx) }()
+		looks := func(what string, serial int64, said string, refusals int) {
+			t.Helper()
+			time.Sleep(4*tlsfile.Interval + time.Second)
+			if got := p.Certificate().Leaf.SerialNumber.Int64(); got != serial {
+				t.Errorf("%s: serves %d, want %d", what, got, serial)
+			}
+			if text := logged.take(); strings.Count(text, "the old one stays in force") != refusals || !strings.Contains(text, said) {
+				t.Errorf("%s: logged %q; want %d refusals and %q", what, text, refusals, said)
+			}
+		}
+		chmod := func(mode os.FileMode) {
+			if err := os.Chmod(files.Key, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		chmod(0o644)
+		cert, key = ca.issue(t)
+		put(t, dir, cert, key)
+		looks("key open to others", 2, "chmod 600", 1)
+		chmod(0o600)
+		looks("key closed to others", 3, "reloaded", 0)
+
+		cert, key = ca.issueFrom(t, time.Now().Add(time.Minute))
+		put(t, dir, cert, key)
+		looks("certificate of the future", 3, "is valid from", 1)
+		time.Sleep(time.Minute)
+		looks("its time has come", 4, "reloaded", 0)
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
