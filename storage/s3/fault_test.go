@@ -171,6 +171,40 @@ func TestAnswersThatStandStill(t *testing.T) {
 	})
 }
 
+// TestAnswersThatDoNotBegin asks a store that takes requests and says nothing, and asks again.
+func TestAnswersThatDoNotBegin(t *testing.T) {
+	credentials(t)
+	synctest.Test(t, func(t *testing.T) {
+		silent := 0
+		wire := trial.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if silent--; silent >= 0 {
+				<-r.Context().Done()
+				return
+			}
+			w.Header().Set("ETag", `"1"`)
+			_, _ = w.Write([]byte("data")) // the client checks
+		}))
+		b := open(t, "http://store.example", "bucket", "log")
+		b.SetDial(wire.Dial)
+		for n, want := range []string{"data", "data", "data", "data", ""} {
+			silent = n
+			data, _, err := b.Get(t.Context(), "logs/x", storage.Range{})
+			if string(data) != want || (err == nil) != (want != "") {
+				t.Errorf("after %d requests without an answer: %q, %v", n, data, err)
+			}
+		}
+		silent = 1
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun := time.Now()
+		if _, _, err := b.Get(ctx, "logs/x", storage.Range{}); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > time.Second {
+			t.Errorf("after %v, where the caller waits for one second: %v", time.Since(begun), err)
+		}
+		wire.End()
+		b.Idle()
+	})
+}
+
 // suffers plays a story, in which nothing may be violated, and returns its requests.
 func suffers(t *testing.T, m misfortune) []trial.Request {
 	t.Helper()

@@ -264,9 +264,10 @@ func (b *Bucket) distrust(err error) {
 }
 
 // passing reports whether a failure may be gone at the next attempt: one without an answer, or
-// whose answer says so.
+// whose answer says so. That the caller's time is over is not asked here: the limits on connecting and
+// on the first byte of an answer look like it.
 func passing(err error) bool {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, context.Canceled) {
 		return false
 	}
 	s := status(err)
