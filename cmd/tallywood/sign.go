@@ -59,6 +59,11 @@ func signFile(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 		return err
 	}
 	defer artifact.Close()
+	out, err := openBundle(*bundle, artifact)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
 	idToken, err := identityToken(ctx, t, *token, tr)
 	if err != nil {
 		return err
@@ -66,21 +71,21 @@ func signFile(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	if err := agree(t, idToken, *yes); err != nil {
 		return err
 	}
-	return writeSignature(ctx, t, artifact, idToken, tr, *bundle)
+	return writeSignature(ctx, t, artifact, idToken, tr, out)
 }
 
 // writeSignature makes the signature and writes its bundle.
-func writeSignature(ctx context.Context, t terminal, artifact io.Reader, token string, tr trust, path string) error {
+func writeSignature(ctx context.Context, t terminal, artifact io.Reader, token string, tr trust, out *bundleFile) error {
 	o := sign.Options{Artifact: artifact, Token: token, SigningConfig: tr.signing, TrustedRoot: tr.root,
 		Policy: tr.policy, NoPolicy: tr.policy == nil}
 	data, result, err := sign.Sign(ctx, o)
 	if err != nil {
 		return signError(err, "")
 	}
-	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
+	if err := out.write(append(data, '\n')); err != nil {
 		return fmt.Errorf("writing bundle: %w", err)
 	}
-	fmt.Fprintf(t.out, "signed as %s: entry %d of %s, bundle in %s\n", result.Identity, result.Index, result.Origin, path)
+	fmt.Fprintf(t.out, "signed as %s: entry %d of %s, bundle in %s\n", printable(result.Identity), result.Index, result.Origin, out.file.Name())
 	return nil
 }
 
