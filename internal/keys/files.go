@@ -206,7 +206,12 @@ var bearerToken = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
 // handed it to this process, others than a group. Windows has no such mode bits; there the
 // directory's access list guards the file.
 func readPrivate(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat() // of what is read, whatever has the name by now
 	if err != nil {
 		return nil, err
 	}
@@ -217,11 +222,6 @@ func readPrivate(path string) ([]byte, error) {
 	if perm := info.Mode().Perm(); runtime.GOOS != "windows" && perm&shared != 0 {
 		return nil, fmt.Errorf("private file %s has mode %#o; want 0600 (chmod 600 it)", path, perm)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxPrivate+1))
 	if err == nil && len(data) > maxPrivate {
 		err = fmt.Errorf("private file %s is larger than %d bytes, which no key is", path, maxPrivate)
