@@ -107,6 +107,38 @@ func workload(t *testing.T, b *posix.Bucket, d *disk) error {
 	return errors.Join(append(errs, d.err())...)
 }
 
+// TestDeletingAgainIsDurable fails a Delete after its first key is gone: the next one finds nothing
+// there, and must not take that for durable.
+func TestDeletingAgainIsDurable(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir)
+	d, broken := watch(b, dir), false
+	b.SetAround(func(e posix.Effect, run func() error) error {
+		if broken && e.Op == "remove" && e.Name == "state/b/y" {
+			return errors.New("not now")
+		}
+		return d.around(e, run)
+	})
+	for _, key := range []string{"state/a/x", "state/b/y"} {
+		if _, err := b.Put(t.Context(), key, []byte("here"), storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken = true
+	if err := b.Delete(t.Context(), "state/a/x", "state/b/y"); err == nil {
+		t.Fatal("the deletion that was to fail did not")
+	}
+	broken = false
+	if err := b.Delete(t.Context(), "state/a/x", "state/b/y", "nowhere/z", "state/a/x/below"); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"state/a/x", "state/b/y"} {
+		if got, ok := d.survivor(key); ok {
+			t.Errorf("%s survives its deletion as %q", key, got)
+		}
+	}
+}
+
 // extend makes the object at key one byte longer, if nobody else does, and checks that at least
 // what it wrote, or what was in its way, survives.
 func extend(t *testing.T, b *posix.Bucket, d *disk, key string) error {

@@ -173,19 +173,20 @@ func (b *Bucket) removeTemp(tmp string) {
 	_ = b.do("remove", tmp, "", func() error { return b.root.Remove(tmp) })
 }
 
-// Delete implements storage.Bucket. When it returns nil the deletions are durable.
+// Delete implements storage.Bucket. When it returns nil the deletions are durable, also those of an
+// earlier call that failed or of another process.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
-	dirs := make(map[string]struct{}) // whose entries have changed
+	dirs := make(map[string]struct{})
 	for _, key := range keys {
-		removed, err := b.remove(ctx, key)
-		if err != nil {
+		if err := b.remove(ctx, key); err != nil {
 			return fmt.Errorf("deleting %q: %w", key, err)
 		}
-		if removed {
-			dirs[path.Dir(key)] = struct{}{}
-		}
+		dirs[path.Dir(key)] = struct{}{}
 	}
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		if info, err := b.root.Stat(dir); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !info.IsDir() {
+			continue // nothing was ever there
+		}
 		if err := b.syncDir(dir); err != nil {
 			return fmt.Errorf("deleting from %q: %w", dir, err)
 		}
@@ -193,28 +194,28 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// remove removes the object at key and reports whether there was one.
-func (b *Bucket) remove(ctx context.Context, key string) (bool, error) {
+// remove removes the object at key if there is one.
+func (b *Bucket) remove(ctx context.Context, key string) error {
 	if err := b.checkWrite(ctx, key); err != nil {
-		return false, err
+		return err
 	}
 	info, err := b.root.Lstat(key)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && info.IsDir() {
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	unlock, err := b.lockKey(ctx, key)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer unlock()
 	err = b.do("remove", key, "", func() error { return b.root.Remove(key) })
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // someone else was faster
+		return nil // someone else was faster
 	}
-	return err == nil, err
+	return err
 }
 
 // checkWrite is check, and refuses every write after a failed sync.
