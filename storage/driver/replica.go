@@ -98,6 +98,8 @@ func (r *Replica) look(ctx context.Context) error {
 	case ok && found && shown.Size == pub.Size && shown.Root == pub.Root:
 		r.renew(before, pub)
 		return nil
+	case ok && found && shown.Size == pub.Size:
+		return damagef("the stored checkpoint has another root at size %d than it had", pub.Size)
 	case ok && (!found || shown.Size > pub.Size):
 		return nil // smaller, or of a leadership of our own that the bucket does not show yet
 	}

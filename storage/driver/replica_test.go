@@ -205,6 +205,47 @@ func TestReplicaTakesOverFromASilentLeader(t *testing.T) {
 	})
 }
 
+// TestStandbyShowsNoFork puts another tree of the same size, signed with the log's key, before a standby.
+func TestStandbyShowsNoFork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 5
+		other, forks := mem.New(), newNetwork()
+		fork := forks.join(t, other, "f")
+		leading(t, fork)
+		for i := range int64(size) {
+			if index, err := fork.Add(t.Context(), tessera.NewEntry(data(size+i)))(); err != nil || int64(index.Index) != i {
+				t.Fatalf("adding entry %d to the fork: index %d, %v", i, index.Index, err)
+			}
+		}
+		if _, err := fork.Await(t.Context(), size); err != nil {
+			t.Fatal(err)
+		}
+		fork.stop()
+
+		b, n := mem.New(), newNetwork()
+		first := n.join(t, b, "a")
+		addTo(t, leading(t, first), 0, size)
+		second := n.join(t, b, "b")
+		time.Sleep(10 * time.Second)
+		before, ok := second.Published()
+		if !ok || before.Size != size {
+			t.Fatalf("the standby shows size %d, %v", before.Size, ok)
+		}
+		for key, err := range other.List(t.Context(), "logs/") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, b, key, get(t, other, key))
+		}
+		time.Sleep(3 * time.Second)
+		if p, _ := second.Published(); p.Size != size || p.Root != before.Root {
+			t.Errorf("the standby shows size %d, root %x, after size %d, root %x", p.Size, p.Root, size, before.Root)
+		}
+		second.stop()
+		first.stop()
+	})
+}
+
 // cutBucket is a bucket that can be out of reach.
 type cutBucket struct {
 	storage.Bucket
