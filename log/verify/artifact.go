@@ -6,7 +6,6 @@ import (
 	_ "crypto/sha512"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"hash"
 	"io"
@@ -75,12 +74,6 @@ func (m *material) artifact(read func([]crypto.Hash) (digests, error)) (sigstore
 	return sigstore.ArtifactDigest{}, refusef(CheckArtifact, "the bundle is about something else: the artifact was changed, or it is another one's bundle")
 }
 
-// Bounds on an attestation's subjects, sigstore-go's own.
-const (
-	maxSubjects       = 1024
-	maxSubjectDigests = 32
-)
-
 // subjects lists what the bundle claims to be about, and notes the type of an attestation.
 func (m *material) subjects() ([]named, error) {
 	if msg := m.content.MessageSignatureContent(); msg != nil {
@@ -100,37 +93,6 @@ func (m *material) subjects() ([]named, error) {
 	subjects, predicate, err := readStatement(envelope.GetPayload())
 	m.predicate = predicate
 	return subjects, err
-}
-
-// readStatement lists the digests of an in-toto statement that an artifact can be compared with,
-// and returns its predicate type. A digest that is not as long as its algorithm's names nothing.
-func readStatement(payload []byte) (subjects []named, predicate string, err error) {
-	var statement struct {
-		PredicateType string `json:"predicateType"`
-		Subject       []struct {
-			Digest map[string]hexBytes `json:"digest"`
-		} `json:"subject"`
-	}
-	if err := json.Unmarshal(payload, &statement); err != nil {
-		return nil, "", fmt.Errorf("decoding statement: %w", err)
-	}
-	if len(statement.Subject) > maxSubjects {
-		return nil, "", fmt.Errorf("%d subjects, and at most %d are read", len(statement.Subject), maxSubjects)
-	}
-	for _, s := range statement.Subject {
-		if len(s.Digest) > maxSubjectDigests {
-			return nil, "", fmt.Errorf("%d digests of one subject, and at most %d are read", len(s.Digest), maxSubjectDigests)
-		}
-		for algorithm, digest := range s.Digest {
-			if h, err := hashNamed(algorithm); err == nil && len(digest) == h.Size() {
-				subjects = append(subjects, named{algorithm, h, digest})
-			}
-		}
-	}
-	if len(subjects) == 0 {
-		return nil, "", fmt.Errorf("the statement names no artifact by a SHA-2 digest")
-	}
-	return subjects, statement.PredicateType, nil
 }
 
 // hashNames lists algorithms for people, each once.

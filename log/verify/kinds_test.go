@@ -103,6 +103,26 @@ func TestDigestOfAnotherAlgorithm(t *testing.T) {
 	}
 }
 
+// Readers differ in which of two members they take, and in whether case matters.
+func TestStatementWithMembersTwice(t *testing.T) {
+	other := sum256("another artifact")
+	whole := string(statement(artifact, "sha256"))
+	for name, payload := range map[string]string{
+		"predicate type":                strings.Replace(whole, "{", `{"predicateType":"https://example.com/other",`, 1),
+		"predicate type, in other case": strings.Replace(whole, "{", `{"PREDICATETYPE":"https://example.com/other",`, 1),
+		"subject":                       strings.Replace(whole, "{", fmt.Sprintf(`{"subject":[{"name":"a","digest":{"sha256":"%x"}}],`, other), 1),
+		"subject, in other case":        strings.Replace(whole, "{", fmt.Sprintf(`{"Subject":[{"name":"a","digest":{"sha256":"%x"}}],`, other), 1),
+		"digest":                        strings.Replace(whole, `"name":"a",`, fmt.Sprintf(`"name":"a","digest":{"sha256":"%x"},`, other), 1),
+		"algorithm":                     strings.Replace(whole, `"name":"a","digest":{`, fmt.Sprintf(`"name":"a","digest":{"sha256":"%x",`, other), 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			got, err := w.verifier().Bundle(marshal(t, w.attestation(intoto, []byte(payload))), strings.NewReader(artifact))
+			wantRefusal(t, got, err, verify.CheckArtifact)
+		})
+	}
+}
+
 func TestRefusesAttestation(t *testing.T) {
 	for _, a := range []alteration{
 		{"about another artifact", verify.CheckArtifact, func(w *world, _ *protobundle.Bundle) *protobundle.Bundle {

@@ -8,11 +8,11 @@
 // the artifact. There are no options that weaken a check but one, [Options.NoPolicy], for trusted
 // roots whose log has no witnesses, those of Rekor v1 among them.
 //
-// Every check is one that unmodified clients make, made by sigstore-go's own functions, and five
+// Every check is one that unmodified clients make, made by sigstore-go's own functions, and six
 // more that sigstore-go leaves out: the bundle's canonicalizedBody is the entry that its other
 // fields rebuild, byte for byte (hashedrekord 0.0.2; entries of Rekor v1 are compared field by
 // field); the fields of the inclusion proof are those of its checkpoint; the certificate carries
-// exactly one name; the log's key was in use when the signature was made; and enough witnesses
+// exactly one name; an attestation has no member of its statement twice; the log's key was in use when the signature was made; and enough witnesses
 // cosigned the checkpoint. Inclusion is computed with golang.org/x/mod here and with
 // transparency-dev/merkle inside sigstore-go, which has the last word.
 package verify
