@@ -215,7 +215,7 @@ func play(t *testing.T, w *watcher, uses []use) {
 	t.Helper()
 	m := newMaker(t)
 	for i, u := range uses {
-		if u.ext == nil {
+		if u.ext = maps.Clone(u.ext); u.ext == nil { // other tests may play the same use
 			u.ext = map[int]string{}
 		}
 		if !u.bare {
