@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,6 +44,19 @@ func replaceFile(path string, data []byte) error {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
+}
+
+// replaceUnchanged is replaceFile for data that was made of what was read at path before: it is an error
+// if that has changed meanwhile, by an editor or another command, whose change would be lost.
+func replaceUnchanged(path string, before, data []byte) error {
+	now, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("editing %s: %w", path, err)
+	}
+	if !bytes.Equal(now, before) {
+		return fmt.Errorf("editing %s: it has changed meanwhile; do it again", path)
+	}
+	return replaceFile(path, data)
 }
 
 // replaced returns the file that path stands for, and the mode a new one gets.

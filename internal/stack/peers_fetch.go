@@ -126,8 +126,8 @@ func AddPeer(path string, p config.Peer, confirm func() error) (*config.Config, 
 		return nil, err
 	}
 	// Whoever confirms may take his time, and have an editor open.
-	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, text) {
-		return nil, errors.Join(fmt.Errorf("editing %s: it has changed meanwhile; add the peer again", path), err)
+	if err := replaceUnchanged(path, text, next); err != nil {
+		return nil, err
 	}
-	return after, replaceFile(path, next)
+	return after, nil
 }

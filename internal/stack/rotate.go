@@ -92,7 +92,7 @@ func Rotate(ctx context.Context, o RotateOptions) (Rotation, error) {
 	if err := r.writeMonitor(c); err != nil {
 		return Rotation{}, err
 	}
-	if err := replaceFile(o.Config, edited); err != nil {
+	if err := replaceUnchanged(o.Config, text, edited); err != nil {
 		return Rotation{}, err
 	}
 	r.Changed = append(r.Changed, o.Config)
@@ -322,7 +322,7 @@ func (r *Rotation) writeMonitor(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("editing %s: %w", name, err)
 	}
-	if err := replaceFile(name, e.Text()); err != nil {
+	if err := replaceUnchanged(name, text, e.Text()); err != nil {
 		return err
 	}
 	r.Changed = append(r.Changed, name)

@@ -99,3 +99,30 @@ func TestRotateCutShortIsRepeated(t *testing.T) {
 		t.Errorf("a log that is followed by one already: %v", err)
 	}
 }
+
+// TestRotateOverwritesNoEdit has the configuration edited while the storage is asked.
+func TestRotateOverwritesNoEdit(t *testing.T) {
+	t.Parallel()
+	dir, _ := create(t)
+	config := dir + "/config.yaml"
+	asked := 0
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked == 1 {
+			write(t, config, read(t, config)+"# edited\n")
+		}
+		http.Error(w, "{}", http.StatusNotFound)
+	}))
+	defer store.Close()
+	edit(t, config, "storage: file:./objects", "storage: gs://bucket?endpoint="+store.URL)
+	edited := read(t, config) + "# edited\n"
+	_, err := stack.Rotate(t.Context(), stack.RotateOptions{Config: config})
+	if err == nil || !strings.Contains(err.Error(), "it has changed meanwhile") {
+		t.Errorf("rotating while the configuration is edited: %v", err)
+	}
+	if got := read(t, config); got != edited {
+		t.Errorf("the edit is gone:\n%s", got)
+	}
+	if _, err := stack.Rotate(t.Context(), stack.RotateOptions{Config: config}); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}

@@ -122,7 +122,7 @@ func SetFrozen(path, name string, frozen bool) (*config.Config, bool, error) {
 	if c, err = config.Parse(e.Text(), c.Dir, os.LookupEnv); err != nil {
 		return nil, false, fmt.Errorf("editing %s: the result would be refused: %w", path, err)
 	}
-	return c, true, replaceFile(path, e.Text())
+	return c, true, replaceUnchanged(path, text, e.Text())
 }
 
 // FreezeLog asks that the log of that name in b be frozen, as c has it.

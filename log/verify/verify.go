@@ -12,9 +12,9 @@
 // more that sigstore-go leaves out: the bundle's canonicalizedBody is the entry that its other
 // fields rebuild, byte for byte (hashedrekord 0.0.2; entries of Rekor v1 are compared field by
 // field); the fields of the inclusion proof are those of its checkpoint; the certificate carries
-// exactly one name; an attestation has no member of its statement twice; the log's key was in use when the signature was made; and enough witnesses
-// cosigned the checkpoint. Inclusion is computed with golang.org/x/mod here and with
-// transparency-dev/merkle inside sigstore-go, which has the last word.
+// exactly one name; an attestation's statement has no member twice; the log's key was in use when
+// the signature was made; and enough witnesses cosigned the checkpoint. Inclusion is computed with
+// golang.org/x/mod here and with transparency-dev/merkle inside sigstore-go, which has the last word.
 package verify
 
 import (
