@@ -37,6 +37,10 @@ type provider struct {
 // login gets a token by the authorization code flow with PKCE and a redirect to a listener on the
 // loopback interface (RFC 8252, RFC 7636, OpenID Connect Core section 3.1).
 func login(ctx context.Context, o TokenOptions) (string, error) {
+	// Whoever can change what an issuer answers says where people log in and codes are redeemed.
+	if err := checkEndpoint(o.Issuer); err != nil {
+		return "", &InputError{fmt.Errorf("checking the issuer: %w", err)}
+	}
 	c := newClient(o.HTTP, 0, o.Log)
 	p, err := discover(ctx, c, o.Issuer)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -214,6 +215,24 @@ func TestLoginChecksTheToken(t *testing.T) {
 		}
 	}
 }
+
+// TestLoginAsksNoIssuerInClearText: what comes from there could be anyone's.
+func TestLoginAsksNoIssuerInClearText(t *testing.T) {
+	asked := false
+	client := &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+		asked = true
+		return nil, errors.New("asked")
+	})}
+	_, err := sign.Token(t.Context(), sign.TokenOptions{Env: env(), Issuer: "http://login.example.com", HTTP: client})
+	input, ok := errors.AsType[*sign.InputError](err)
+	if !ok || !strings.Contains(input.Error(), "not an https address") || asked {
+		t.Errorf("got %v, asked: %v", err, asked)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestLoginChecksTheDiscoveryDocument(t *testing.T) {
 	for name, c := range map[string]struct {
