@@ -25,8 +25,8 @@ const (
 	MaxBundle      = 16 << 20 // bytes of JSON: room for an attestation with an SBOM inside
 	maxTlogEntries = 32
 	maxTimestamps  = 32
-	maxProofHashes = 64 // a tree of 2^63 leaves
-	maxCheckpoint  = 64 << 10
+	maxProofHashes = 64      // a tree of 2^63 leaves
+	maxCheckpoint  = 1 << 20 // 100 ML-DSA signature lines, the most there may be, are a third of it
 	maxCertificate = 64 << 10
 	maxTimestamp   = 16 << 10 // one of which can hold a key that takes long to verify with
 	maxStamps      = 64 << 10 // bytes of all timestamps

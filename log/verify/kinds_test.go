@@ -18,6 +18,7 @@ import (
 	"github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 
 	"tallywood/log/verify"
+	"tallywood/witness/policy"
 )
 
 const intoto = "application/vnd.in-toto+json"
@@ -199,4 +200,17 @@ func TestRefusesShortDigestForCurve(t *testing.T) {
 	digest := sha256.Sum256([]byte(artifact))
 	got, err := w.verifier().Bundle(marshal(t, w.p384(common.HashAlgorithm_SHA2_256, digest[:])), strings.NewReader(artifact))
 	wantRefusal(t, got, err, verify.CheckSignature)
+}
+
+// TestCheckpointOfManyWitnesses has as many signature lines as a note may have, of ML-DSA-44.
+func TestCheckpointOfManyWitnesses(t *testing.T) {
+	w := newWorld(t)
+	b := w.bundle(artifact, leafSpec{})
+	checkpoint := b.GetVerificationMaterial().GetTlogEntries()[0].GetInclusionProof().GetCheckpoint()
+	for lines := strings.Count(checkpoint.Envelope, "\n\u2014 "); lines < 100; lines++ {
+		checkpoint.Envelope += policy.FormatSignature(fmt.Sprintf("w%d.example.net", lines), uint32(lines), make([]byte, 8+2420))
+	}
+	if _, err := w.verifier().Bundle(marshal(t, b), strings.NewReader(artifact)); err != nil {
+		t.Errorf("a checkpoint of %d bytes: %v", len(checkpoint.Envelope), err)
+	}
 }

@@ -156,8 +156,8 @@ func TestRefusesMalformedBundles(t *testing.T) {
 			}
 		},
 		"timestamp of 16 KiB": func(b *protobundle.Bundle) { token(b).SignedTimestamp = make([]byte, 16<<10+1) },
-		"checkpoint of 64 KiB": func(b *protobundle.Bundle) {
-			tle(b).InclusionProof.Checkpoint = &rekor.Checkpoint{Envelope: strings.Repeat("x", 64<<10+1)}
+		"checkpoint of 1 MiB": func(b *protobundle.Bundle) {
+			tle(b).InclusionProof.Checkpoint = &rekor.Checkpoint{Envelope: strings.Repeat("x", 1<<20+1)}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
