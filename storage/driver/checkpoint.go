@@ -100,6 +100,9 @@ func (l *Log) swapTo(ctx context.Context, p Published) error {
 	if err != nil {
 		return err
 	}
+	if err := l.wentBack(old, found); err != nil {
+		return err
+	}
 	o := current
 	switch size, _ := l.Head(); {
 	case !found:
@@ -127,6 +130,23 @@ func (l *Log) swapTo(ctx context.Context, p Published) error {
 		return fmt.Errorf("swapping the checkpoint to size %d: %w", p.Size, err)
 	}
 	l.setStored(p)
+	return nil
+}
+
+// wentBack is damage if the bucket had a larger checkpoint than it has now. Checkpoints go forward only,
+// so the bucket was restored from an older copy, or emptied: entries that were acknowledged are gone
+// from it, and others would be acknowledged on top of that.
+func (l *Log) wentBack(now Published, found bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.storedSize < 0:
+		return nil
+	case !found:
+		return damagef("rolled back: the checkpoint of size %d is gone", l.storedSize)
+	case now.Size < l.storedSize:
+		return damagef("rolled back: the stored checkpoint has gone back from size %d to %d", l.storedSize, now.Size)
+	}
 	return nil
 }
 
