@@ -1,7 +1,6 @@
 package log
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -9,24 +8,23 @@ import (
 	"strconv"
 	"strings"
 
-	"tallywood/storage"
 	"tallywood/storage/driver"
 )
 
-// readObject returns the object of a log that is at path, below prefix. Of a partial tile or entry
+// readObject returns the object of a log that is at path, as get reads it. Of a partial tile or entry
 // bundle that is gone it returns how the full one begins: those are the same bytes.
 //
 //	> Logs [...] MAY delete any partial tile once the corresponding full tile is [...] available [...].
 //	> Clients [...] MAY fetch the full tile in parallel as a fallback (c2sp.org/tlog-tiles)
 //
 // Not all do, so a partial of an older checkpoint stays readable here for good.
-func readObject(ctx context.Context, b storage.Bucket, prefix, path string) ([]byte, error) {
-	data, _, err := b.Get(ctx, prefix+path, storage.Range{})
+func readObject(get func(path string) ([]byte, error), path string) ([]byte, error) {
+	data, err := get(path)
 	full, width, partial := strings.Cut(path, ".p/")
 	if !partial || !errors.Is(err, fs.ErrNotExist) {
 		return data, err
 	}
-	if data, _, err = b.Get(ctx, prefix+full, storage.Range{}); err != nil {
+	if data, err = get(full); err != nil {
 		return nil, err
 	}
 	n, err := strconv.Atoi(width)

@@ -23,7 +23,7 @@ import (
 // range requests work, entry bundles are compressed for whoever takes gzip, and pages of any origin
 // may read. The memory that answers under way take is bounded.
 func Static(bucket storage.Bucket, name string) http.Handler {
-	answers := httpx.NewBodyBudget(maxAnswers)
+	objects := newPublished(bucket, "logs/"+name+"/")
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
 		header.Set("Access-Control-Allow-Origin", "*")
@@ -41,19 +41,17 @@ func Static(bucket storage.Bucket, name string) http.Handler {
 			httpx.Error(w, http.StatusNotFound, "no such object: a log has checkpoint, tile/… and issuer/… only")
 			return
 		}
-		data, err := readObject(r.Context(), bucket, "logs/"+name+"/", path)
+		data, release, err := objects.read(r, path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			header.Set("Cache-Control", "no-store") // it may be there the next moment
 			httpx.Error(w, http.StatusNotFound, "no such object in this log, or not yet")
 			return
+		case errors.Is(err, httpx.ErrBusy):
+			httpx.RetryLater(w, time.Second, "too many objects are read at the same time; try again")
+			return
 		case err != nil:
 			httpx.RetryLater(w, time.Second, "the storage of this log does not answer")
-			return
-		}
-		release, err := answers.Hold(r.Context(), httpx.Client(r), int64(len(data)))
-		if err != nil {
-			httpx.RetryLater(w, time.Second, "too many objects are read at the same time; try again")
 			return
 		}
 		defer release()
@@ -64,9 +62,6 @@ func Static(bucket storage.Bucket, name string) http.Handler {
 	})
 	return httpx.Methods(h, http.MethodGet, http.MethodOptions)
 }
-
-// maxAnswers is how many bytes of objects that are being sent may be in memory.
-const maxAnswers = 64 << 20
 
 // serveObject answers with data, compressed if that is allowed, pays and is wanted.
 func serveObject(w http.ResponseWriter, r *http.Request, data []byte, zip bool) {

@@ -13,7 +13,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/transparency-dev/tessera/api/layout"
 
@@ -292,6 +294,62 @@ func TestStaticBoundsItsAnswers(t *testing.T) {
 	if w.Code != 200 {
 		t.Errorf("a reader when the others have read: %d", w.Code)
 	}
+}
+
+// TestStaticReadsNothingThereIsNoRoomFor: however many ask for large objects at a time, no more are in
+// memory than there is room for, and none is read to be refused then.
+func TestStaticReadsNothingThereIsNoRoomFor(t *testing.T) {
+	t.Parallel()
+	const bundle = 10 << 20
+	b := &slowBucket{Bucket: mem.New(), release: make(chan struct{})}
+	if _, err := b.Put(t.Context(), "logs/l/tile/entries/000", make([]byte, bundle), storage.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h := log.Static(b, "l")
+	var asking sync.WaitGroup
+	var busy atomic.Int64
+	for client := range 40 {
+		asking.Go(func() {
+			r := httptest.NewRequest("GET", "/tile/entries/000", nil)
+			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", client)
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, r); w.Code == 503 {
+				busy.Add(1)
+			}
+		})
+	}
+	for busy.Load() == 0 && b.now.Load() <= 80<<20 { // after a second of waiting for room
+		time.Sleep(time.Millisecond)
+	}
+	close(b.release)
+	asking.Wait()
+	if most := b.most.Load(); most > 80<<20 {
+		t.Errorf("%d MiB were in memory at a time", most>>20)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/tile/entries/000", nil))
+	if w.Code != 200 || w.Body.Len() != bundle {
+		t.Errorf("when all have been served: %d, %d bytes", w.Code, w.Body.Len())
+	}
+}
+
+// A slowBucket has what it returns in memory, and returns what is large when it is let go.
+type slowBucket struct {
+	storage.Bucket
+	release   chan struct{}
+	now, most atomic.Int64 // bytes
+}
+
+func (b *slowBucket) Get(ctx context.Context, key string, r storage.Range) ([]byte, storage.Version, error) {
+	data, v, err := b.Bucket.Get(ctx, key, r)
+	now := b.now.Add(int64(len(data)))
+	for most := b.most.Load(); now > most && !b.most.CompareAndSwap(most, now); most = b.most.Load() {
+	}
+	if len(data) > 8<<20 {
+		<-b.release
+	}
+	b.now.Add(-int64(len(data)))
+	return data, v, err
 }
 
 // A stuckWriter writes nothing until it is let go.

@@ -144,25 +144,74 @@ func readAll(buf *bytes.Buffer, src io.Reader, size int64) error {
 // Hold counts size bytes of a client, if that is more than 16 KiB, until release is called, which must
 // be called once unless there is an error. When there is no room for them within a second the error is ErrBusy.
 func (b *BodyBudget) Hold(ctx context.Context, client netip.Prefix, size int64) (release func(), err error) {
-	if size <= freeBody {
-		return func() {}, nil
+	h, err := b.Take(ctx, client, size)
+	if err != nil {
+		return nil, err
 	}
-	weight := min(size, b.total)
-	part := min(weight, max(b.total/clientShare, 1))
+	return h.Release, nil
+}
+
+// A Held is room in a budget that was taken for bytes of a client. It is not for concurrent use.
+type Held struct {
+	budget       *BodyBudget
+	client       netip.Prefix
+	share        *share // nil: it holds nothing
+	weight, part int64
+}
+
+// Take is Hold for what is not there yet: of a size that is not known, the caller takes room for the
+// largest that it may be, and gives back what was too much.
+func (b *BodyBudget) Take(ctx context.Context, client netip.Prefix, size int64) (*Held, error) {
+	weight, part := b.weigh(size)
+	if weight == 0 {
+		return &Held{}, nil
+	}
 	s := b.enter(client)
 	if acquire(ctx, s.free, part) != nil {
 		b.leave(client, s)
 		return nil, ErrBusy
 	}
-	give := func() {
+	if acquire(ctx, b.free, weight) != nil {
 		s.free.Release(part)
 		b.leave(client, s)
-	}
-	if acquire(ctx, b.free, weight) != nil {
-		give()
 		return nil, ErrBusy
 	}
-	return func() { b.free.Release(weight); give() }, nil
+	return &Held{b, client, s, weight, part}, nil
+}
+
+// weigh returns what size bytes count in all and of a client's part.
+func (b *BodyBudget) weigh(size int64) (weight, part int64) {
+	if size <= freeBody {
+		return 0, 0
+	}
+	weight = min(size, b.total)
+	return weight, min(weight, max(b.total/clientShare, 1))
+}
+
+// Shrink gives back what size bytes, which are not more than were taken, do not need.
+func (h *Held) Shrink(size int64) {
+	if h.share == nil {
+		return
+	}
+	weight, part := h.budget.weigh(size)
+	if weight == 0 {
+		h.Release()
+		return
+	}
+	h.budget.free.Release(h.weight - weight)
+	h.share.free.Release(h.part - part)
+	h.weight, h.part = weight, part
+}
+
+// Release gives back all of it. It must be called at the end, and may be called again.
+func (h *Held) Release() {
+	if h.share == nil {
+		return
+	}
+	h.budget.free.Release(h.weight)
+	h.share.free.Release(h.part)
+	h.budget.leave(h.client, h.share)
+	h.share = nil
 }
 
 // acquire waits no longer than budgetWait.
