@@ -1,12 +1,16 @@
 package stack_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"tallywood/internal/keys"
 	"tallywood/internal/stack"
 )
 
@@ -47,5 +51,31 @@ func TestCheckAsksNoKMS(t *testing.T) {
 			t.Errorf("%s: %v; want %q in it", name, err, c.want)
 		}
 		write(t, filepath.Join(dir, c.file), before)
+	}
+}
+
+// TestWitnessHasAKeyOfItsOwn: the key of a log is no witness's, at another path either.
+func TestWitnessHasAKeyOfItsOwn(t *testing.T) {
+	t.Parallel()
+	dir, _ := create(t)
+	_, own, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.WriteSigner(filepath.Join(dir, "keys/own.pem"), own); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(dir, "keys/signatures.pem"), filepath.Join(dir, "keys/link.pem")); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "config.yaml")
+	text := read(t, path)
+	for key, refused := range map[string]bool{"keys/link.pem": true, "./keys/signatures.pem": true, "keys/own.pem": false} {
+		write(t, path, text)
+		edit(t, path, "seed: file:keys/witness-1.seed", "seed: file:keys/witness-1.seed, ed25519: file:"+key)
+		err := stack.Check(load(t, dir))
+		if got := err != nil && strings.Contains(err.Error(), "a witness's key is nothing else's"); got != refused {
+			t.Errorf("%s: %v", key, err)
+		}
 	}
 }
