@@ -58,6 +58,16 @@ func FailPuts(l *Log) (fails *atomic.Bool) {
 	return fails
 }
 
+// An untidy store takes records, and complains.
+type untidy struct{ store }
+
+func (u untidy) Put(records []duplicates.Record, p duplicates.Progress) error {
+	return errors.Join(u.store.Put(records, p), duplicates.ErrUntidy)
+}
+
+// Untidy makes the duplicate index of a log that does not run yet one that cannot tidy up.
+func Untidy(l *Log) { l.index = untidy{l.index} }
+
 // Interrupt leaves the duplicate index as a crash within a long read of the log does: it holds
 // entries above the size it claims.
 func Interrupt(l *Log, size int64, root [32]byte) error {

@@ -19,7 +19,7 @@ import (
 // may be lost. *duplicates.Index and *duplicates.Memory are stores.
 type store interface {
 	Get(key [32]byte) (duplicates.Record, bool, error)
-	// Put adds records; of two with one key the first counts.
+	// Put adds records; of two with one key the first counts. After duplicates.ErrUntidy they are in.
 	Put(records []duplicates.Record, p duplicates.Progress) error
 	// State is the progress last put, of an empty store duplicates.NoProgress.
 	State() duplicates.Progress
@@ -225,7 +225,12 @@ func (l *Log) keepGrown(ctx context.Context, s store, leading bool) error {
 
 // put writes records and ends the flights of their keys.
 func (l *Log) put(records []duplicates.Record, p duplicates.Progress) error {
-	if err := l.index.Put(records, p); err != nil {
+	err := l.index.Put(records, p)
+	if errors.Is(err, duplicates.ErrUntidy) {
+		l.o.Log.Warn("keeping the duplicate index small", "origin", l.o.Origin, "err", err)
+		err = nil
+	}
+	if err != nil {
 		return fmt.Errorf("writing duplicate index: %w", err)
 	}
 	l.mu.Lock()

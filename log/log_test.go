@@ -120,6 +120,22 @@ func TestFlightsLeaveOnceIndexed(t *testing.T) {
 	}
 }
 
+// TestUntidyIndexHoldsNothingUp: entries that the index has do not stay in memory, nor are adds refused,
+// because its files could not be merged.
+func TestUntidyIndexHoldsNothingUp(t *testing.T) {
+	f := newFixture(t)
+	l := f.open()
+	log.Untidy(l)
+	f.lead(l)
+	for i := range 5 {
+		mustAdd(t, l, fmt.Sprint(i))
+	}
+	eventually(t, "the index to follow", func() bool { return log.Indexed(l) == 5 && log.Flights(l) == 0 })
+	if err := l.Ready(); err != nil {
+		t.Errorf("Ready: %v", err)
+	}
+}
+
 // TestQuorumLostThenBack: without the quorum nothing becomes public and adds fail within the
 // timeout; the entries are logged once all the same.
 func TestQuorumLostThenBack(t *testing.T) {

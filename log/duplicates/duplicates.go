@@ -25,6 +25,10 @@ import (
 // ErrDamaged reports an index that cannot be believed any more: the log is to be read again.
 var ErrDamaged = errors.New("duplicate index is damaged")
 
+// ErrUntidy reports that an index has what was put, but its files take more room or time than they
+// should: runs could not be merged, or a file not be removed. The next Put tries again.
+var ErrUntidy = errors.New("duplicate index is right, but not tidied up")
+
 // A Record is one entry of an index.
 type Record struct {
 	Key       [32]byte

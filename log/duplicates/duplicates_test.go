@@ -309,3 +309,42 @@ func TestFilterPassesFew(t *testing.T) {
 		t.Errorf("%d of %d keys pass that it has not", n, len(others))
 	}
 }
+
+// TestMergeThatFailsIsMadeLater: what was put is in the index although its runs could not be merged, and
+// they are when that is possible.
+func TestMergeThatFailsIsMadeLater(t *testing.T) {
+	defer duplicates.SetSizes(10, 2)()
+	dir := t.TempDir()
+	x := open(t, dir)
+	put(t, x, 0, 10)
+	// journal-1, run-2, journal-3, then run-4 and journal-5: the merge is to write the sixth file.
+	merged := filepath.Join(dir, "run-6")
+	if err := os.Mkdir(merged, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var records []duplicates.Record
+	for n := range int64(10) {
+		records = append(records, record(10+n))
+	}
+	if err := x.Put(records, at(20)); !errors.Is(err, duplicates.ErrUntidy) || errors.Is(err, duplicates.ErrDamaged) {
+		t.Fatalf("Put: %v", err)
+	}
+	if x.State() != at(20) {
+		t.Errorf("state: %+v", x.State())
+	}
+	if err := os.Remove(merged); err != nil {
+		t.Fatal(err)
+	}
+	put(t, x, 20, 25)
+	for n := range int64(25) {
+		if r, found, err := x.Get(key(n)); err != nil || !found || r != record(n) {
+			t.Errorf("record %d: %+v, %v, %v", n, r, found, err)
+		}
+	}
+	if tiers := duplicates.Tiers(x); tiers[0] != 0 || tiers[1] != 1 {
+		t.Errorf("tiers: %v", tiers)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -176,7 +176,8 @@ func (x *Index) Get(key [32]byte) (r Record, found bool, err error) {
 }
 
 // Put adds records and makes p the index's progress. It keeps none of the slice. After an error the
-// progress is what it was, and the same may be put again; one that wraps ErrDamaged is for good.
+// progress is what it was, and the same may be put again; one that wraps ErrDamaged is for good. After
+// one that wraps ErrUntidy it is p.
 func (x *Index) Put(records []Record, p Progress) error {
 	x.writing.Lock()
 	defer x.writing.Unlock()
@@ -199,7 +200,11 @@ func (x *Index) Put(records []Record, p Progress) error {
 	if len(x.runs) == 0 {
 		return nil
 	}
-	return x.merge(mergeRate * len(records))
+	err := x.merge(mergeRate * len(records))
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("%w: %w", ErrUntidy, err)
+	}
+	return err
 }
 
 // flush makes a run of what is in memory and begins a new journal.
@@ -223,7 +228,7 @@ func (x *Index) flush(p Progress) error {
 	clear(x.recent)
 	x.mu.Unlock()
 	if err := errors.Join(old.file.Close(), os.Remove(old.file.Name())); err != nil {
-		return fmt.Errorf("removing journal: %w", err)
+		return fmt.Errorf("%w: removing journal: %w", ErrUntidy, err)
 	}
 	return nil
 }
