@@ -53,6 +53,9 @@ func OpenNote(k PassingKey, note string, now time.Time) (netip.Prefix, bool) {
 	return k.open(note, now)
 }
 
+// CouldLead reports whether a probe makes a leader without quorum hand over.
+func CouldLead(k PassingKey, r *http.Request) bool { return k.couldLead(r) }
+
 const (
 	ForwardedHeader = forwardedHeader
 	PassingTime     = passingTime

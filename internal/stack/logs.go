@@ -164,7 +164,7 @@ func (s *Stack) openLog(ctx context.Context, part *logPart) error {
 		QuorumTimeout: time.Duration(l.QuorumTimeout), CommitInterval: time.Duration(l.CommitInterval),
 		PublishInterval: time.Duration(l.PublishInterval),
 		MaxQueueAge:     time.Duration(s.cfg.Limits.QueueAge),
-		CacheDir:        s.cfg.CacheDir, URL: s.cfg.ReplicaURL, Probe: s.probe(l.Name), SkipGate: l.RollbackCheck == "skip",
+		CacheDir:        s.cfg.CacheDir, URL: s.cfg.ReplicaURL, Probe: s.probe(l.Name, part.passing), SkipGate: l.RollbackCheck == "skip",
 		Observe: s.metrics.stageOf(l.Name), Log: s.log,
 	}
 	s.metrics.expect(l.Name, part.policy())
@@ -234,7 +234,7 @@ func byName(logs []*logPart) http.Handler {
 	for _, l := range logs {
 		prefix := "/logs/" + l.cfg.Name
 		mux.Handle(prefix+"/", http.StripPrefix(prefix, l.handler))
-		mux.Handle("GET "+prefix+leaderPath, serveLeader(l.log))
+		mux.Handle("GET "+prefix+leaderPath, serveLeader(l.log, l.passing))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		httpx.Error(w, http.StatusNotFound, "no log of that name is served here")

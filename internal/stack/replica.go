@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -49,8 +50,8 @@ func newPeerClient() *http.Client {
 	}
 }
 
-// probe is log.Options.Probe of the log of the given name.
-func (s *Stack) probe(name string) func(ctx context.Context, base string, ready bool) (log.Alive, error) {
+// probe is log.Options.Probe of the log of the given name, whose replicas share key.
+func (s *Stack) probe(name string, key passingKey) func(ctx context.Context, base string, ready bool) (log.Alive, error) {
 	return func(ctx context.Context, base string, ready bool) (log.Alive, error) {
 		target := base + "/logs/" + name + leaderPath
 		if ready {
@@ -59,6 +60,9 @@ func (s *Stack) probe(name string) func(ctx context.Context, base string, ready 
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 		if err != nil {
 			return log.Alive{}, fmt.Errorf("probing the leader: %w", err)
+		}
+		if ready {
+			req.Header.Set(forwardedHeader, key.note(netip.Prefix{}, now()))
 		}
 		res, err := s.peers.Do(req)
 		if err != nil {
@@ -77,13 +81,23 @@ func (s *Stack) probe(name string) func(ctx context.Context, base string, ready 
 	}
 }
 
+// couldLead reports whether a probe says that whoever sent it could do better than a leader without
+// quorum, which hands over then. Strangers can say so, too; a replica shows that it has key.
+func (k passingKey) couldLead(r *http.Request) bool {
+	if !r.URL.Query().Has("ready") {
+		return false
+	}
+	_, ok := k.counted(r)
+	return ok
+}
+
 // serveLeader answers the probes of other replicas.
-func serveLeader(l *log.Log) http.Handler {
+func serveLeader(l *log.Log, key passingKey) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		// The prober may be gone; there is no one left to tell.
-		_ = json.NewEncoder(w).Encode(l.Alive(r.URL.Query().Has("ready")))
+		_ = json.NewEncoder(w).Encode(l.Alive(key.couldLead(r)))
 	})
 }
 
