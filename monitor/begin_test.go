@@ -14,6 +14,7 @@ import (
 
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
+	"tallywood/storage"
 	"tallywood/storage/mem"
 )
 
@@ -340,4 +341,33 @@ func (s *station) runUntil(done func() bool) {
 	if err := <-ended; err != nil {
 		s.t.Error(err)
 	}
+}
+
+// TestRunThatEndsBeforeItBegan is told to end while it reads its state.
+func TestRunThatEndsBeforeItBegan(t *testing.T) {
+	l := newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	ctx, cancel := context.WithCancel(t.Context())
+	s.options.State = endingBucket{s.options.State, cancel}
+	m, err := monitor.New(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if ctx.Err() == nil {
+		t.Error("it did not read its state")
+	}
+}
+
+// endingBucket calls end at the first read, which fails then.
+type endingBucket struct {
+	storage.Bucket
+	end context.CancelFunc
+}
+
+func (b endingBucket) Get(ctx context.Context, _ string, _ storage.Range) ([]byte, storage.Version, error) {
+	b.end()
+	return nil, "", ctx.Err()
 }

@@ -323,7 +323,9 @@ func (m *Monitor) open(ctx context.Context) error {
 // logs; a state is tried again with every poll. Only when there is a *StateError for each log are
 // they returned, at once.
 func (m *Monitor) Run(ctx context.Context) error {
-	if err := m.open(ctx); err != nil {
+	if err := m.open(ctx); ctx.Err() != nil {
+		return nil // it ended before it began
+	} else if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup

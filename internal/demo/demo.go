@@ -74,7 +74,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	return t.err
 }
 
-// run runs all parts, and show once they are ready; when that ends, all do.
+// run runs all parts, and show once they are ready; when that ends, all do. Its error comes first:
+// those of parts that it interrupts do not count.
 func (s *stage) run(ctx context.Context, show func(context.Context) error) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -85,21 +86,29 @@ func (s *stage) run(ctx context.Context, show func(context.Context) error) error
 	})
 	g.Go(func() error { return httpx.Serve(gctx, s.outside, s.handler, httpx.ServeOptions{}) })
 	g.Go(func() error {
-		defer end()
-		select {
-		case <-ready:
-		case <-gctx.Done():
-			return gctx.Err()
-		case <-time.After(patience):
-			return errors.New("starting the stack takes too long")
-		}
-		if err := s.learn(gctx); err != nil {
+		if err := s.await(gctx, ready); err != nil {
 			return err
 		}
 		g.Go(func() error { return s.monitor.Run(gctx) })
-		return show(gctx)
+		if err := show(gctx); err != nil {
+			return err // the group ends the others, and has this error by then
+		}
+		end()
+		return nil
 	})
 	return errors.Join(g.Wait(), s.stack.Close())
+}
+
+// await waits until the stack is ready, and learns whom the demo is about.
+func (s *stage) await(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		return s.learn(ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(patience):
+		return errors.New("starting the stack takes too long")
+	}
 }
 
 // play shows the steps.

@@ -79,8 +79,7 @@ func (s *Stack) runMonitor(ctx context.Context) error {
 		switch {
 		case replaced:
 			continue
-		case err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)):
-			// It may be told to end while it still reads its state: that is no failure of it.
+		case err != nil:
 			return fmt.Errorf("running monitor: %w", err)
 		}
 		return nil
