@@ -127,6 +127,7 @@ func New(o Options) (*Monitor, error) {
 	check(len(o.Logs)+len(o.Rosters) == 0, "no logs to follow")
 	check(len(o.Routes) == 0, "no sinks")
 	check(o.Poll < 0 || o.PulseEvery < 0, "negative duration")
+	check(o.Poll > longestPoll, "poll %s is longer than %s: what is logged would be told of too late", o.Poll, longestPoll)
 	for name, r := range o.Routes {
 		check(name == "" || r.Sink == nil, "sink %q is incomplete", name)
 		check(r.Digest < 0 || r.Limit.Max < 0 || r.Limit.Window < 0, "sink %q has a negative digest or limit", name)

@@ -468,9 +468,9 @@ func TestWrongOptionsAreAllNamed(t *testing.T) {
 	unlisted := newTestLog(t, "z.localhost").config(monitor.KindRekor)
 	unlisted.Policy = l.policy
 	s.options.Logs = []monitor.Log{bad, both, odd, unlisted}
-	s.options.State, s.options.EvidenceDir = nil, ""
+	s.options.State, s.options.EvidenceDir, s.options.Poll = nil, "", 105*24*time.Hour // 1024 of which are no duration
 	_, err := monitor.New(s.options)
-	for _, want := range []string{"no state", "no evidence", "to go without one must be said", "both a policy and none",
+	for _, want := range []string{"no state", "poll 2520h0m0s is longer than 168h0m0s", "no evidence", "to go without one must be said", "both a policy and none",
 		"kind", "ftp://x", "key is named", "does not list"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not mention %q", err, want)

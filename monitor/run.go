@@ -14,8 +14,12 @@ import (
 	"tallywood/witness/policy"
 )
 
-// slowestPoll is how long, at most, a log that does not answer is left alone.
-const slowestPoll = 2 * time.Minute
+const (
+	// slowestPoll is how long, at most, a log that does not answer is left alone.
+	slowestPoll = 2 * time.Minute
+	// longestPoll is the most that Options.Poll may be: multiples of it are still durations.
+	longestPoll = 7 * 24 * time.Hour
+)
 
 // A LogStatus is where a Monitor stands with one log.
 type LogStatus struct {

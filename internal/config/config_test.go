@@ -207,6 +207,7 @@ func TestParseRefuses(t *testing.T) {
 		"state":              {"policy: client/policy.txt}\n  - {name: cert", "policy: p, state: forzen}\n  - {name: cert", "not active"},
 		"long intervals":     {"origin: log.localhost", "commit_interval: 1s, publish_interval: 2s, origin: log.localhost", "shorter than quorum_timeout"},
 		"negative interval":  {"origin: log.localhost", "commit_interval: -1s, origin: log.localhost", "not a duration"},
+		"huge intervals":     {"origin: log.localhost", "commit_interval: 1800000h, publish_interval: 1800000h, origin: log.localhost", "1800000h is longer than a hundred years"},
 		"merge delay":        {"kind: ct", "publish_interval: 50s, kind: ct", "within a minute"},
 		"type":               {"{path: /dev/oidc}", "[1]", "line"},
 	} {

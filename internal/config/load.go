@@ -156,14 +156,20 @@ func resolveFile(dir, url string) (string, error) {
 	return resolve(dir, path), nil
 }
 
-// A Duration is a time span written as in Go: 200ms, 3s, 1h30m.
+// A Duration is a time span written as in Go: 200ms, 3s, 1h30m. It is of a hundred years at most, so
+// that sums of some are one too.
 type Duration time.Duration
+
+const longestDuration = 100 * 365 * 24 * time.Hour
 
 // UnmarshalYAML reads the text form.
 func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	v, err := time.ParseDuration(n.Value)
 	if err != nil || v < 0 {
 		return fmt.Errorf("line %d: %q is not a duration; want one such as 200ms, 3s or 1h", n.Line, n.Value)
+	}
+	if v > longestDuration {
+		return fmt.Errorf("line %d: %s is longer than a hundred years; want at most %s", n.Line, n.Value, longestDuration)
 	}
 	*d = Duration(v)
 	return nil

@@ -14,7 +14,7 @@ type Monitor struct {
 	State string `yaml:"state"`
 	// Directory of the evidence that events point to. Default: evidence below the state.
 	Evidence string `yaml:"evidence,omitempty"`
-	// How often to look. Default: 2s if every log is on a loopback address, else 10s.
+	// How often to look, 168h at most. Default: 2s if every log is on a loopback address, else 10s.
 	Poll Duration `yaml:"poll,omitempty"`
 	// HOST:PORT of a listener for Prometheus, of "tallywood monitor run"; a server that runs the monitor
 	// has its own. Default: no listener.

@@ -42,6 +42,12 @@ func (p Params) set() []string {
 	return names
 }
 
+// What parameters may be at most: multiples and sums of them are still numbers.
+const (
+	mostUsual   = 1_000_000_000
+	longestSpan = 100 * 365 * 24 * time.Hour
+)
+
 // check says what is wrong with p as the parameters of rule id; perLog is whether it is named for
 // all logs, or for an identity.
 func (p Params) check(id ID, perLog bool) error {
@@ -60,6 +66,10 @@ func (p Params) check(id ID, perLog bool) error {
 		return fmt.Errorf("rule %q is off, and has parameters", id)
 	case p.Max < 0 || p.Window < 0 || p.After < 0 || p.Grace < 0:
 		return fmt.Errorf("rule %q has a negative parameter", id)
+	case p.Max > mostUsual:
+		return fmt.Errorf("rule %q: max %d is more than %d", id, p.Max, mostUsual)
+	case max(p.Window, p.After, p.Grace) > longestSpan:
+		return fmt.Errorf("rule %q: %s is longer than %s", id, max(p.Window, p.After, p.Grace), longestSpan)
 	}
 	errs := []error{p.checkValues(r)}
 	for _, name := range p.set() {

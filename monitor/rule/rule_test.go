@@ -368,6 +368,8 @@ func TestWrongIdentitiesAreRefused(t *testing.T) {
 		"kubernetes":       {Name: "x", Kubernetes: "a/b/c"},
 		"unknown rule":     {Name: "x", Email: "a@b.c", Rules: map[rule.ID]rule.Params{"id.sen": {}}},
 		"rule always on":   {Name: "x", Email: "a@b.c", Rules: map[rule.ID]rule.Params{rule.LogRollback: {}}},
+		"too many":         {Name: "x", Email: "a@b.c", Rules: map[rule.ID]rule.Params{rule.IDBurst: {Max: 1 << 62}}},
+		"too long":         {Name: "x", Email: "a@b.c", Rules: map[rule.ID]rule.Params{rule.CertLongLived: {Window: 1<<63 - 1}}},
 		"empty issuer":     {Name: "x", Email: "a@b.c", Expect: rule.Expect{Issuers: []string{""}}},
 	} {
 		if _, err := rule.New(rule.Options{Identities: []rule.Identity{i}}); err == nil {
