@@ -28,7 +28,8 @@ func signCommand() command {
 		long: `
 Signs FILE with a key that lives for this one signature: your login is turned into a certificate
 of ten minutes, and certificate and signature are written into public logs. The result is a
-Sigstore bundle that "tallywood verify" and cosign verify.
+Sigstore bundle that "tallywood verify" and cosign verify. Your login token goes to a certificate
+authority by https alone, unless it is on this machine.
 
 THE IDENTITY YOU SIGN WITH (a mail address, a workflow) BECOMES PUBLIC FOR EVER: it is in the
 certificate, and logs forget nothing. Before an identity is used for the first time you are asked.`,

@@ -37,6 +37,9 @@ func signingConfig(t *testing.T, base string) []byte {
 	return data
 }
 
+// trustsNobody is a trusted root that is one.
+const trustsNobody = `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`
+
 // A script answers requests without a network, so that time can be pretended.
 type script func(n int, r *http.Request) (*http.Response, error)
 
@@ -49,7 +52,7 @@ func signWith(t *testing.T, ctx context.Context, s script) (requests int, err er
 	})
 	_, _, err = sign.Sign(ctx, sign.Options{
 		Artifact: strings.NewReader("hello"), Token: aliceToken(t), NoPolicy: true,
-		SigningConfig: signingConfig(t, "https://stack.example.com"), TrustedRoot: []byte("{}"),
+		SigningConfig: signingConfig(t, "https://stack.example.com"), TrustedRoot: []byte(trustsNobody),
 		HTTP: &http.Client{Transport: transport},
 	})
 	return requests, err
@@ -197,7 +200,7 @@ func TestTokenIsNotCarriedToARedirectsTarget(t *testing.T) {
 	defer stack.Close()
 	_, _, err := sign.Sign(t.Context(), sign.Options{
 		Artifact: strings.NewReader("hello"), Token: aliceToken(t), NoPolicy: true,
-		SigningConfig: signingConfig(t, stack.URL), TrustedRoot: []byte("{}"),
+		SigningConfig: signingConfig(t, stack.URL), TrustedRoot: []byte(trustsNobody),
 	})
 	wantServiceError(t, err, http.StatusTemporaryRedirect, "redirected to "+evil.URL)
 }

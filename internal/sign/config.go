@@ -51,6 +51,10 @@ func parseConfig(data []byte, now time.Time) (services, error) {
 	if err != nil {
 		return services{}, fmt.Errorf("selecting certificate authority from signing config: %w", err)
 	}
+	// The identity token goes there, and whoever reads it on the way can sign with it.
+	if err := checkEndpoint(ca.URL); err != nil {
+		return services{}, fmt.Errorf("checking certificate authority of signing config, which gets the identity token: %w", err)
+	}
 	s.ca = strings.TrimRight(ca.URL, "/")
 	stamps, err := root.SelectServices(config.TimestampAuthorityURLs(), config.TimestampAuthorityURLsConfig(), tsaVersions, now)
 	if err != nil {

@@ -99,7 +99,7 @@ func discover(ctx context.Context, c *client, issuer string) (provider, error) {
 	return p, nil
 }
 
-// checkEndpoint wants https, but for an issuer on this machine: what is sent there logs people in.
+// checkEndpoint wants https, but for what is on this machine: what is sent there is a secret.
 func checkEndpoint(address string) error {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -109,7 +109,7 @@ func checkEndpoint(address string) error {
 	ip := net.ParseIP(host)
 	loopback := host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 	if host == "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
-		return fmt.Errorf("%q is not an https address", address)
+		return fmt.Errorf("%q is not an https address, nor an http one of this machine", address)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ import (
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	common "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	rekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/sigstore/sigstore-go/pkg/root"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"tallywood/log/verify"
@@ -137,6 +138,10 @@ func newSigner(o Options) (*signer, error) {
 	services, err := parseConfig(o.SigningConfig, now())
 	if err != nil {
 		return nil, err
+	}
+	// What cannot be verified afterwards would be in a log for nothing.
+	if _, err := root.NewTrustedRootFromJSON(o.TrustedRoot); err != nil {
+		return nil, fmt.Errorf("parsing trusted root: %w", err)
 	}
 	c, err := parseToken(o.Token)
 	if err != nil {

@@ -343,12 +343,17 @@ func TestSignRefusesBeforeItAsks(t *testing.T) {
 		"Rekor v1 only": {func(o *sign.Options) {
 			o.SigningConfig = []byte(strings.Replace(good, `"majorApiVersion":2`, `"majorApiVersion":1`, 1))
 		}, "Rekor v2 log"},
-		"not valid yet":       {func(o *sign.Options) { o.Now = func() time.Time { return time.Unix(0, 0) } }, "certificate authority"},
+		"not valid yet": {func(o *sign.Options) { o.Now = func() time.Time { return time.Unix(0, 0) } }, "certificate authority"},
+		"token in clear text": {func(o *sign.Options) { o.SigningConfig = signingConfig(t, "http://ca.example.com") },
+			`"http://ca.example.com" is not an https address`},
+		"token to another name": {func(o *sign.Options) { o.SigningConfig = signingConfig(t, "http://localhost.example.com") },
+			"is not an https address"},
+		"no trusted root":     {func(o *sign.Options) { o.TrustedRoot = []byte("{}") }, "parsing trusted root"},
 		"unreadable artifact": {func(o *sign.Options) { o.Artifact = iotest.ErrReader(io.ErrNoProgress) }, "reading artifact"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := sign.Options{
-				Artifact: strings.NewReader(text), Token: aliceToken(t), NoPolicy: true, SigningConfig: []byte(good), TrustedRoot: []byte("{}"),
+				Artifact: strings.NewReader(text), Token: aliceToken(t), NoPolicy: true, SigningConfig: []byte(good), TrustedRoot: []byte(trustsNobody),
 				HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 					t.Errorf("%s was asked", r.URL)
 					return nil, io.EOF

@@ -69,9 +69,10 @@ func Token(ctx context.Context, o TokenOptions) (string, error) {
 
 // explicitToken takes what looks like a token as one, and anything else as a file that holds it.
 func explicitToken(value string) (string, error) {
-	_, notToken := parseToken(value)
+	token := strings.TrimSpace(value) // no header could carry the end of a line
+	_, notToken := parseToken(token)
 	if notToken == nil {
-		return value, nil
+		return token, nil
 	}
 	f, err := os.Open(value)
 	if err != nil {
@@ -85,7 +86,7 @@ func explicitToken(value string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading identity token: %w", err)
 	}
-	token := strings.TrimSpace(string(data))
+	token = strings.TrimSpace(string(data))
 	if _, err := parseToken(token); err != nil {
 		return "", fmt.Errorf("reading %s: %w", value, err)
 	}
@@ -94,7 +95,7 @@ func explicitToken(value string) (string, error) {
 
 // ambientToken returns the token that a CI job gets without asking anybody; empty if there is none.
 func ambientToken(ctx context.Context, o TokenOptions) (string, error) {
-	if token := o.Env("SIGSTORE_ID_TOKEN"); token != "" {
+	if token := strings.TrimSpace(o.Env("SIGSTORE_ID_TOKEN")); token != "" {
 		if _, err := parseToken(token); err != nil {
 			return "", &InputError{fmt.Errorf("reading SIGSTORE_ID_TOKEN: %w", err)}
 		}

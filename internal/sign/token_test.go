@@ -98,7 +98,7 @@ func TestExplicitTokenWins(t *testing.T) {
 	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, value := range []string{token, file} {
+	for _, value := range []string{token, token + "\r\n", file} {
 		got, err := sign.Token(t.Context(), sign.TokenOptions{Token: value, Env: env("SIGSTORE_ID_TOKEN", "x.y.z")})
 		if got != token || err != nil {
 			t.Errorf("got %q, %v", got, err)
@@ -119,11 +119,13 @@ func TestDamagedTokenIsNotReadAsPath(t *testing.T) {
 
 func TestCITokenFromVariable(t *testing.T) {
 	token := aliceToken(t)
-	got, err := sign.Token(t.Context(), sign.TokenOptions{Env: env("SIGSTORE_ID_TOKEN", token)})
-	if got != token || err != nil {
-		t.Errorf("got %q, %v", got, err)
+	for _, value := range []string{token, token + "\n"} { // as it is, and as a file's
+		got, err := sign.Token(t.Context(), sign.TokenOptions{Env: env("SIGSTORE_ID_TOKEN", value)})
+		if got != token || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
 	}
-	_, err = sign.Token(t.Context(), sign.TokenOptions{Env: env("SIGSTORE_ID_TOKEN", "damaged")})
+	_, err := sign.Token(t.Context(), sign.TokenOptions{Env: env("SIGSTORE_ID_TOKEN", "damaged")})
 	if err == nil || !strings.Contains(err.Error(), "SIGSTORE_ID_TOKEN") {
 		t.Errorf("got %v, want an error that names the variable", err)
 	}
