@@ -10,7 +10,7 @@ import (
 
 // An alarm is something that the operator has to look at, as the status page shows it.
 type alarm struct {
-	Kind   string     `json:"kind"` // signing, export, state, frozen, evidence, key, list or more
+	Kind   string     `json:"kind"` // signing, export, bastion, state, frozen, evidence, key, list or more
 	Origin string     `json:"origin,omitempty"`
 	Text   string     `json:"text"`
 	Since  *time.Time `json:"since,omitempty"`
@@ -31,6 +31,13 @@ func (w *Witness) alarmsNow(ctx context.Context, evidence map[string]int) []alar
 	}
 	if w.exporter.bucket != nil && w.exporter.status().Failing {
 		out = append(out, alarm{Kind: "export", Text: "What is cosigned cannot be exported now; signing goes on."})
+	}
+	for _, b := range w.via() {
+		if !b.Up {
+			since := b.Since.UTC().Truncate(time.Second)
+			out = append(out, alarm{Kind: "bastion", Since: &since,
+				Text: "Nobody reaches the witness through the bastion " + b.Bastion + " now. It connects by itself when it can, and its log says what is wrong."})
+		}
 	}
 	for _, e := range w.entries() {
 		snap := e.snap()

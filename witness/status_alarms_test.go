@@ -102,6 +102,31 @@ func TestThePageRaisesAlarms(t *testing.T) {
 	}
 }
 
+// TestThePageTellsOfABastionThatIsDown loses one of two bastions, and gets it back.
+func TestThePageTellsOfABastionThatIsDown(t *testing.T) {
+	t.Parallel()
+	var down atomic.Bool
+	since := time.Date(2026, 11, 28, 12, 34, 56, 789, time.FixedZone("", 3600))
+	w := serveOptions(t, witness.Options{Keys: testKeys(t), Bucket: mem.New(), Via: func() []witness.Reach {
+		return []witness.Reach{
+			{Bastion: "one.example.org:443", URL: "https://one.example.org/hash", Up: !down.Load(), Since: since},
+			{Bastion: "two.example.org:8443", URL: "https://two.example.org:8443/hash", Up: true, Since: since},
+		}
+	}})
+	for _, lost := range []bool{false, true, false} {
+		down.Store(lost)
+		s, page := readStatus(t, w), do(t, http.MethodGet, w.url+"/", "")
+		switch {
+		case !lost && (s.kinds() != "" || !strings.Contains(page.body, "Nothing is wrong.")):
+			t.Errorf("with both: alarms %+v\n%s", s.Alarms, page.body)
+		case lost && (s.kinds() != "bastion" || !strings.Contains(s.Alarms[0].Text, "the bastion one.example.org:443 now")):
+			t.Errorf("without one: alarms %+v", s.Alarms)
+		case lost && (!strings.Contains(page.body, "Something needs its operator.") || !strings.Contains(page.body, "Since 2026-11-28 11:34:56.")):
+			t.Errorf("the page does not say so:\n%s", page.body)
+		}
+	}
+}
+
 // An unlistedBucket cannot list a prefix, and counts how often it was to.
 type unlistedBucket struct {
 	storage.Bucket
