@@ -225,7 +225,10 @@ func TestInitBeginsAtATime(t *testing.T) {
 	}
 	c.Kind = monitor.KindCT
 	s = newStation(t, c)
-	s.expect(rule.Operational) // as with the head
+	r := s.expect(rule.Operational) // as with the head
+	if err := r.Logs[0].Err; !strings.Contains(err, `has no state yet: run "tallywood monitor init"`) || strings.Contains(err, "monitor/") {
+		t.Errorf("without init: %q; want what to do, and no path", err)
+	}
 	s.empty()
 }
 

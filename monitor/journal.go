@@ -14,15 +14,18 @@ import (
 )
 
 // A StateError reports a state that cannot be read, that belongs to another log or monitor, or that
-// should be there and is not. It is never
-// answered by starting over: that would skip what happened since.
+// should be there and is not. It is never answered by starting over: that would skip what happened
+// since.
 type StateError struct {
 	Origin string // the log
-	Key    string // the object
+	Key    string // the object; empty if there is none
 	Err    error
 }
 
 func (e *StateError) Error() string {
+	if e.Key == "" {
+		return fmt.Sprintf("log %q has no state yet: %v", e.Origin, e.Err)
+	}
 	return fmt.Sprintf("monitor state of %q at %q: %v", e.Origin, e.Key, e.Err)
 }
 

@@ -229,14 +229,18 @@ func (t *tail) inherit(ctx context.Context, st *state) error {
 	return err
 }
 
+// errNoState says what to do where no state may be made by the way: if one was lost, what was logged
+// since then would be skipped.
+var errNoState = errors.New("run \"tallywood monitor init\" once, which makes the first; " +
+	"if there was one, restore it instead: with a new one, what was logged meanwhile is not looked at")
+
 // unbegun returns an error if there is no state and none may be made by the way.
 func (t *tail) unbegun(st *state) error {
 	switch {
 	case st.Checkpoint != "":
 		return nil
 	case t.cfg.Start == StartAtHead || !t.cfg.StartTime.IsZero():
-		return &StateError{t.cfg.Origin, t.journal.key, errors.New("there is none: \"tallywood monitor init\" makes the first. " +
-			"Were one made now, where another was lost, what was logged since then might be skipped")}
+		return &StateError{Origin: t.cfg.Origin, Err: errNoState}
 	case !t.newKey:
 		t.log.Warn("log has no state yet, or lost it: entries are matched from the start, events told before are told again under the same IDs",
 			"origin", t.cfg.Origin, "index", t.cfg.Start)
