@@ -196,9 +196,9 @@ func (f *initFlags) writeFile(name, text string) error {
 
 // refuseWitness refuses a directory that a witness is or was in.
 func (f *initFlags) refuseWitness() error {
-	for _, file := range []string{configFile, stateDir} {
+	for _, file := range []string{configFile, stateDir, begunFile} {
 		hint := "its keys stay what they are; choose another directory for another witness"
-		if file == stateDir {
+		if file != configFile {
 			hint = "if its " + configFile + " was lost, restore that from a backup; choose another directory for another witness"
 		}
 		_, err := os.Lstat(filepath.Join(f.dir, file))

@@ -106,7 +106,7 @@ func openRegister(f serveFlags, logger *slog.Logger) (*service, error) {
 	if o.Keys, err = keys.WitnessFromSeed(c.Name, seed); err != nil {
 		return nil, usageError("", "%w", err)
 	}
-	if o.Bucket, err = c.openState(); err != nil {
+	if o.Bucket, err = c.openState(f.dir); err != nil {
 		return nil, err
 	}
 	return newService(f, c, o, logger)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"tallywood/internal/disk"
 	"tallywood/storage/posix"
 	"tallywood/witness"
 )
@@ -21,13 +22,13 @@ func (c config) options(dir, passphraseFile string) (witness.Options, error) {
 	if o.Export, err = openExport(c, dir); err != nil {
 		return o, err
 	}
-	o.Bucket, err = c.openState()
+	o.Bucket, err = c.openState(dir)
 	return o, err
 }
 
-// openState opens the directory of the state.
-func (c config) openState() (*posix.Bucket, error) {
-	if err := c.checkStateName(); err != nil {
+// openState opens the directory of the state of a witness in dir.
+func (c config) openState(dir string) (*posix.Bucket, error) {
+	if err := errors.Join(c.checkStateName(), c.checkBegun(dir)); err != nil {
 		return nil, err
 	}
 	b, err := posix.Open(c.State)
@@ -55,6 +56,37 @@ func (c config) checkStateName() error {
 		}
 	}
 	return nil
+}
+
+// begunFile is in DIR once serve has begun a state: without it one that is lost would look like a new one.
+const begunFile = "state-begun"
+
+// checkBegun refuses a state that was begun and is gone, with its directory or out of it: a new one with
+// the same keys knows nothing of what they have signed, and can be made to sign a fork of it.
+func (c config) checkBegun(dir string) error {
+	note := filepath.Join(dir, begunFile)
+	if _, err := os.Lstat(note); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	_, err := os.Stat(filepath.Join(c.State, "started", filepath.FromSlash(c.Name))) // see package witness
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return usageError("put it back, or mount its disk, and begin no other one with these keys; if it is lost for good, docs/witness.md says how to go on",
+			"the state of this witness is gone: there is none in %s, and %s says that it was begun", c.State, note)
+	case err != nil:
+		return operational("", fmt.Errorf("looking for the state: %w", err))
+	}
+	return nil
+}
+
+// noteBegun notes in dir that the state was begun. It is durable by then.
+func noteBegun(dir string) error {
+	path := filepath.Join(dir, begunFile)
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	return disk.Replace(path, []byte("The state of this witness was begun. While this file is here, no other state is begun in its place:\n"+
+		"see docs/witness.md, \"When something fails\".\n"))
 }
 
 // keyOptions opens the keys alone. One passphrase is for all seeds that are encrypted.

@@ -212,7 +212,8 @@ func signsNow(k keys.Witness) bool {
 	return !now.Before(k.NotBefore) && (k.NotAfter.IsZero() || now.Before(k.NotAfter))
 }
 
-// checkState refuses state that takes no writes, unless only room is wanting, and that of other keys.
+// checkState refuses state that takes no writes, unless only room is wanting, and that of other keys. Of
+// any other it notes that it was begun.
 func (s *service) checkState(ctx context.Context) error {
 	err := s.witness.CheckState(ctx)
 	switch {
@@ -224,6 +225,9 @@ func (s *service) checkState(ctx context.Context) error {
 		return nil
 	case err != nil:
 		return operational("it must belong to the user who serves, on a disk that is not read-only", fmt.Errorf("checking %s: %w", s.config.State, err))
+	}
+	if err := noteBegun(s.dir); err != nil {
+		s.log.Warn("cannot note that the state was begun: if it is lost, a new one will take its place", "err", err)
 	}
 	return nil
 }
