@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"tallywood/ca/trust"
-	"tallywood/internal/keys"
 	"tallywood/storage"
 )
 
@@ -149,19 +148,12 @@ func (s *Stack) trustedRoot(ctx context.Context) ([]byte, error) {
 			root.Logs = append(root.Logs, tl)
 		}
 	}
-	if s.cfg.CA != nil {
-		chain, err := keys.ReadChain(s.cfg.CA.Chain)
-		if err != nil {
-			return nil, err
-		}
-		root.CAs = []trust.Authority{{URI: s.cfg.URL, Chain: chain}}
+	// The chains in force: what is in the files now may have been refused at a reload.
+	if s.ca != nil {
+		root.CAs = []trust.Authority{{URI: s.cfg.URL, Chain: s.ca.current.Load().chain}}
 	}
-	if s.cfg.TSA != nil {
-		chain, err := keys.ReadChain(s.cfg.TSA.Chain)
-		if err != nil {
-			return nil, err
-		}
-		root.TSAs = []trust.Authority{{URI: s.tsaURL(), Chain: chain}}
+	if s.tsa != nil {
+		root.TSAs = []trust.Authority{{URI: s.tsaURL(), Chain: s.tsa.current.Load().chain}}
 	}
 	return root.TrustedRoot()
 }
@@ -175,13 +167,8 @@ func (s *Stack) signingConfig(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	c := trust.SigningConfig{Operator: u.Hostname()}
-	if s.cfg.CA != nil {
-		c.CAURL = s.cfg.URL
-		chain, err := keys.ReadChain(s.cfg.CA.Chain)
-		if err != nil {
-			return nil, err
-		}
-		c.Start = chain[0].NotBefore.UTC()
+	if s.ca != nil {
+		c.CAURL, c.Start = s.cfg.URL, s.ca.current.Load().chain[0].NotBefore.UTC()
 	}
 	if s.cfg.TSA != nil {
 		c.TSAURL = s.tsaURL()

@@ -233,3 +233,32 @@ func TestReloadOfTheTSA(t *testing.T) {
 		t.Errorf("after a reload: %d, the same %v", status, now == before)
 	}
 }
+
+// An authority that is refused at a reload is not in force, so that clients must not be told to believe
+// it, and it alone.
+func TestClientFilesHaveTheChainsInForce(t *testing.T) {
+	t.Parallel()
+	dir, _ := create(t)
+	s, _ := reloadable(t, dir)
+	file := filepath.Join(dir, "client", "trusted_root.json")
+	before := read(t, file)
+	newRootCA(t).issue(t, dir, "of another root")
+	chain, key, err := tsa.CreateChain("another", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	putAuthority(t, dir, "tsa", chain, newP256(t))
+	if err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "reloading ca: ") || !strings.Contains(err.Error(), "reloading tsa: ") {
+		t.Errorf("both are refused: %v", err)
+	}
+	if read(t, file) != before {
+		t.Error("trusted_root.json has chains that were refused")
+	}
+	putAuthority(t, dir, "tsa", chain, key)
+	if err := s.Reload(t.Context()); err == nil || strings.Contains(err.Error(), "reloading tsa: ") {
+		t.Errorf("the CA alone is refused: %v", err)
+	}
+	if read(t, file) == before {
+		t.Error("trusted_root.json has not the timestamp authority that was taken on")
+	}
+}
