@@ -23,8 +23,8 @@ import (
 const (
 	// maxFlights bounds the adds that are not in the index yet, sequenced or not.
 	maxFlights = 1 << 16
-	// sequenceTimeout is how long an add waits for its index, beyond Options.CommitInterval. Clients do
-	// not wait longer.
+	// sequenceTimeout is how long an add waits for its index, or Options.QuorumTimeout if that is longer,
+	// beyond Options.CommitInterval. Clients do not wait longer.
 	sequenceTimeout = 10 * time.Second
 	// maxUnpublishedCT is the age of a certificate log's oldest unpublished entry from which on
 	// it makes no promises about unpublished ones, not even repeated promises.
@@ -106,18 +106,8 @@ func (l *Log) sequence(ctx context.Context, e Entry) (pos Position, data []byte,
 	if first {
 		l.launch(ctx, e, f)
 	}
-	patience := sequenceTimeout + l.o.CommitInterval
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return Position{}, nil, fmt.Errorf("waiting for an index: %w", context.Cause(ctx))
-	case <-t.C:
-		return Position{}, nil, fmt.Errorf("%w: no index after %s", ErrUnavailable, patience)
-	}
-	if f.err != nil {
-		return Position{}, nil, f.err
+	if err := l.awaitIndex(ctx, f); err != nil {
+		return Position{}, nil, err
 	}
 	pos = f.pos
 	pos.Duplicate = pos.Duplicate || !first
@@ -125,6 +115,26 @@ func (l *Log) sequence(ctx context.Context, e Entry) (pos Position, data []byte,
 		return Position{}, nil, fmt.Errorf("%w: %w: nothing for %s", ErrUnavailable, ErrUnpublished, maxUnpublishedCT)
 	}
 	return pos, f.data, nil
+}
+
+// awaitIndex waits for the end of f, within a bound, and returns how it ended. If it has ended, nobody
+// gave up in time.
+func (l *Log) awaitIndex(ctx context.Context, f *flight) error {
+	patience := max(sequenceTimeout, l.o.QuorumTimeout) + l.o.CommitInterval
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	var err error
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		err = fmt.Errorf("waiting for an index: %w", context.Cause(ctx))
+	case <-t.C:
+		err = fmt.Errorf("%w: no index after %s", ErrUnavailable, patience)
+	}
+	if f.landed() {
+		return f.err
+	}
+	return err
 }
 
 // board returns the flight of e, and whether it is a new one that the caller must launch.

@@ -372,6 +372,22 @@ func TestGivingUpDoesNotCancelTheEntry(t *testing.T) {
 	}
 }
 
+// TestWhatIsKnownIsAnsweredToTheLast: who gives up while the answer is there gets the answer.
+func TestWhatIsKnownIsAnsweredToTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := newFixture(t).run()
+		mustAdd(t, l, "x")
+		eventually(t, "the index to follow", func() bool { return log.Flights(l) == 0 })
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 20 {
+			if pos, err := l.Sequence(ctx, tlogEntry("x")); err != nil || pos.Index != 0 || !pos.Duplicate {
+				t.Fatalf("%+v, %v", pos, err)
+			}
+		}
+	})
+}
+
 func TestTooLargeIsRefusedBeforeSequencing(t *testing.T) {
 	l, _ := newFixture(t).run()
 	_, err := l.Add(t.Context(), tlogEntry(strings.Repeat("x", 65536)))
