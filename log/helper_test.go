@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A fixture is the identity of a log, which a test opens as often as it likes.
+// A fixture is the identity of a log, which a test opens as often as it likes. Its logs answer within the
+// times that clients wait: tests that add run in a bubble, where no time passes while they have work to do.
 type fixture struct {
 	t       testing.TB
 	bucket  storage.Bucket

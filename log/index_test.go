@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/transparency-dev/tessera/ctonly"
 
@@ -59,100 +59,110 @@ func exact(t *testing.T, l *log.Log) {
 
 // TestDamagedIndexIsRebuilt tries ways in which the files can be unusable; package duplicates tries more.
 func TestDamagedIndexIsRebuilt(t *testing.T) {
-	for name, damage := range map[string]func(data []byte) []byte{
-		"missing":   func([]byte) []byte { return nil },
-		"empty":     func([]byte) []byte { return []byte{} },
-		"garbage":   func(data []byte) []byte { return bytes.Repeat([]byte{0xa5}, len(data)) },
-		"cut short": func(data []byte) []byte { return data[:len(data)/2] },
-		"one bit":   func(data []byte) []byte { data[len(data)/2] ^= 0x10; return data },
-	} {
-		f, dir := cached(t)
-		for _, file := range files(t, dir) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Remove(file); err != nil {
-				t.Fatal(err)
-			}
-			if data = damage(data); data != nil {
-				if err := os.WriteFile(file, data, 0o600); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		for name, damage := range map[string]func(data []byte) []byte{
+			"missing":   func([]byte) []byte { return nil },
+			"empty":     func([]byte) []byte { return []byte{} },
+			"garbage":   func(data []byte) []byte { return bytes.Repeat([]byte{0xa5}, len(data)) },
+			"cut short": func(data []byte) []byte { return data[:len(data)/2] },
+			"one bit":   func(data []byte) []byte { data[len(data)/2] ^= 0x10; return data },
+		} {
+			f, dir := cached(t)
+			for _, file := range files(t, dir) {
+				data, err := os.ReadFile(file)
+				if err != nil {
 					t.Fatal(err)
 				}
+				if err := os.Remove(file); err != nil {
+					t.Fatal(err)
+				}
+				if data = damage(data); data != nil {
+					if err := os.WriteFile(file, data, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				l, stop := f.run()
+				exact(t, l)
+				stop()
+				l, stop = f.run() // what was rebuilt is good for the next start
+				exact(t, l)
+				stop()
+				t.Logf("%s: %s", name, filepath.Base(file))
 			}
-			l, stop := f.run()
-			exact(t, l)
-			stop()
-			l, stop = f.run() // what was rebuilt is good for the next start
-			exact(t, l)
-			stop()
-			t.Logf("%s: %s", name, filepath.Base(file))
 		}
-	}
+	})
 }
 
 // TestIndexInOneFileIsReplaced: it was of an earlier format.
 func TestIndexInOneFileIsReplaced(t *testing.T) {
-	f, dir := cached(t)
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(dir, make([]byte, 1<<15), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l, _ := f.run()
-	exact(t, l)
+	synctest.Test(t, func(t *testing.T) {
+		f, dir := cached(t)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir, make([]byte, 1<<15), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, _ := f.run()
+		exact(t, l)
+	})
 }
 
 // TestIndexOfAnotherLogIsDiscarded: the file names its log.
 func TestIndexOfAnotherLogIsDiscarded(t *testing.T) {
-	f, _ := cached(t)
-	g := newFixture(t)
-	g.options.CacheDir = f.options.CacheDir
-	l, _ := g.run()
-	if r := mustAdd(t, l, "5"); r.Duplicate || r.Index != 0 {
-		t.Errorf("index %d, duplicate %v", r.Index, r.Duplicate)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := cached(t)
+		g := newFixture(t)
+		g.options.CacheDir = f.options.CacheDir
+		l, _ := g.run()
+		if r := mustAdd(t, l, "5"); r.Duplicate || r.Index != 0 {
+			t.Errorf("index %d, duplicate %v", r.Index, r.Duplicate)
+		}
+	})
 }
 
 // TestIndexOfAnotherTreeIsDiscarded: same log, but sizes or roots that its tree does not give.
 func TestIndexOfAnotherTreeIsDiscarded(t *testing.T) {
-	for _, size := range []int64{20, 30, 31} {
-		f, _ := cached(t)
-		l := f.open()
-		if err := log.Interrupt(l, size, [32]byte{1}); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		for _, size := range []int64{20, 30, 31} {
+			f, _ := cached(t)
+			l := f.open()
+			if err := log.Interrupt(l, size, [32]byte{1}); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			l = f.open()
+			if log.Indexed(l) != 0 && size <= 30 { // what is larger than the log only its leader can judge
+				t.Errorf("size %d with a foreign root was believed", size)
+			}
+			stop := f.lead(l)
+			exact(t, l)
+			stop()
 		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		l = f.open()
-		if log.Indexed(l) != 0 && size <= 30 { // what is larger than the log only its leader can judge
-			t.Errorf("size %d with a foreign root was believed", size)
-		}
-		stop := f.lead(l)
-		exact(t, l)
-		stop()
-	}
+	})
 }
 
 // TestKilledProcessKeepsItsIndex: the files as they are while the process lives.
 func TestKilledProcessKeepsItsIndex(t *testing.T) {
-	f, dir := cached(t)
-	l, stop := f.run()
-	killed := filepath.Join(t.TempDir(), "signatures.duplicates")
-	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	exact(t, l)
-	stop()
-	f.options.CacheDir = filepath.Dir(killed)
-	l = f.open()
-	if log.Indexed(l) != 30 {
-		t.Errorf("index holds %d of 30", log.Indexed(l))
-	}
-	f.lead(l)
-	exact(t, l)
+	synctest.Test(t, func(t *testing.T) {
+		f, dir := cached(t)
+		l, stop := f.run()
+		killed := filepath.Join(t.TempDir(), "signatures.duplicates")
+		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		exact(t, l)
+		stop()
+		f.options.CacheDir = filepath.Dir(killed)
+		l = f.open()
+		if log.Indexed(l) != 30 {
+			t.Errorf("index holds %d of 30", log.Indexed(l))
+		}
+		f.lead(l)
+		exact(t, l)
+	})
 }
 
 // TestSecondProcessCannotShareTheIndex: the files are locked.
@@ -170,60 +180,66 @@ func TestSecondProcessCannotShareTheIndex(t *testing.T) {
 // TestWrongIndexIsNoticed: an index that points elsewhere is found out by reading the entry, and
 // rebuilt; nobody gets another one's receipt.
 func TestWrongIndexIsNoticed(t *testing.T) {
-	f, _ := cached(t)
-	l, _ := f.run()
-	if err := log.Corrupt(l, sha256.Sum256([]byte("3")), 4); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := l.Add(t.Context(), tlogEntry("3")); err == nil {
-		t.Fatalf("answered index %d", r.Index)
-	}
-	eventually(t, "the index to be rebuilt", func() bool { return l.Ready() == nil })
-	exact(t, l)
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := cached(t)
+		l, _ := f.run()
+		if err := log.Corrupt(l, sha256.Sum256([]byte("3")), 4); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := l.Add(t.Context(), tlogEntry("3")); err == nil {
+			t.Fatalf("answered index %d", r.Index)
+		}
+		eventually(t, "the index to be rebuilt", func() bool { return l.Ready() == nil })
+		exact(t, l)
+	})
 }
 
 // TestFailingIndexStopsAdds: if the index cannot be read, nothing is added until it can.
 func TestFailingIndexStopsAdds(t *testing.T) {
-	f, _ := cached(t)
-	l, _ := f.run()
-	if err := log.Break(l); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := l.Add(t.Context(), tlogEntry("3")); err == nil {
-		t.Fatalf("answered index %d", r.Index)
-	}
-	eventually(t, "the index to be rebuilt", func() bool { return l.Ready() == nil })
-	exact(t, l)
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := cached(t)
+		l, _ := f.run()
+		if err := log.Break(l); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := l.Add(t.Context(), tlogEntry("3")); err == nil {
+			t.Fatalf("answered index %d", r.Index)
+		}
+		eventually(t, "the index to be rebuilt", func() bool { return l.Ready() == nil })
+		exact(t, l)
+	})
 }
 
 // TestCertificateDuplicatesKeepTheirTimestamp: an SCT is a promise about index and time, so both
 // survive restarts with and without the file.
 func TestCertificateDuplicatesKeepTheirTimestamp(t *testing.T) {
-	for _, cache := range []string{"", t.TempDir()} {
-		f := newFixture(t)
-		f.options.Kind = log.KindCT
-		f.options.CacheDir = cache
-		first := map[int]log.Position{}
-		for restart := range 3 {
-			l, stop := f.run()
-			for i := range 5 * (restart + 1) {
-				e := certificate(i, uint64(1_700_000_000_000+1000*restart+i))
-				pos, err := l.Sequence(t.Context(), e)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if want, ok := first[i]; ok && (pos.Index != want.Index || pos.Timestamp != want.Timestamp || !pos.Duplicate) {
-					t.Errorf("cache %q, restart %d: %+v, first %+v", cache, restart, pos, want)
-				} else if !ok {
-					if pos.Duplicate || pos.Timestamp != e.CT.Timestamp {
-						t.Errorf("new entry: %+v", pos)
+	synctest.Test(t, func(t *testing.T) {
+		for _, cache := range []string{"", t.TempDir()} {
+			f := newFixture(t)
+			f.options.Kind = log.KindCT
+			f.options.CacheDir = cache
+			first := map[int]log.Position{}
+			for restart := range 3 {
+				l, stop := f.run()
+				for i := range 5 * (restart + 1) {
+					e := certificate(i, uint64(1_700_000_000_000+1000*restart+i))
+					pos, err := l.Sequence(t.Context(), e)
+					if err != nil {
+						t.Fatal(err)
 					}
-					first[i] = pos
+					if want, ok := first[i]; ok && (pos.Index != want.Index || pos.Timestamp != want.Timestamp || !pos.Duplicate) {
+						t.Errorf("cache %q, restart %d: %+v, first %+v", cache, restart, pos, want)
+					} else if !ok {
+						if pos.Duplicate || pos.Timestamp != e.CT.Timestamp {
+							t.Errorf("new entry: %+v", pos)
+						}
+						first[i] = pos
+					}
 				}
+				stop()
 			}
-			stop()
 		}
-	}
+	})
 }
 
 func certificate(i int, timestamp uint64) log.Entry {
@@ -236,35 +252,35 @@ func certificate(i int, timestamp uint64) log.Entry {
 
 // TestRebuildReadsALongLog crosses entry bundles and writes of the index.
 func TestRebuildReadsALongLog(t *testing.T) {
-	f := newFixture(t)
-	f.options.CacheDir = t.TempDir()
-	l, stop := f.run()
-	const n = 1000
-	positions := make([]int64, n)
-	done := make(chan error, n)
-	for i := range n {
-		go func() {
-			pos, err := l.Sequence(t.Context(), tlogEntry(fmt.Sprint(i)))
-			positions[i] = pos.Index
-			done <- err
-		}()
-	}
-	for range n {
-		if err := <-done; err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.options.CacheDir = t.TempDir()
+		l, stop := f.run()
+		const n = 1000
+		positions := make([]int64, n)
+		done := make(chan error, n)
+		for i := range n {
+			go func() {
+				pos, err := l.Sequence(t.Context(), tlogEntry(fmt.Sprint(i)))
+				positions[i] = pos.Index
+				done <- err
+			}()
+		}
+		for range n {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+		l = f.open()
+		if err := log.ReadLog(t.Context(), l); err != nil {
 			t.Fatal(err)
 		}
-	}
-	stop()
-	l = f.open()
-	start := time.Now()
-	if err := log.ReadLog(t.Context(), l); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("read %d entries in %v", n, time.Since(start))
-	f.lead(l)
-	for i, want := range positions {
-		if pos, err := l.Sequence(t.Context(), tlogEntry(fmt.Sprint(i))); err != nil || pos.Index != want || !pos.Duplicate {
-			t.Fatalf("entry %d: %+v, %v; want index %d", i, pos, err, want)
+		f.lead(l)
+		for i, want := range positions {
+			if pos, err := l.Sequence(t.Context(), tlogEntry(fmt.Sprint(i))); err != nil || pos.Index != want || !pos.Duplicate {
+				t.Fatalf("entry %d: %+v, %v; want index %d", i, pos, err, want)
+			}
 		}
-	}
+	})
 }

@@ -29,111 +29,121 @@ func verify(t testing.TB, r log.Receipt) {
 }
 
 func TestReceiptsVerifyAndDuplicatesKeepTheirIndex(t *testing.T) {
-	l, _ := newFixture(t).run()
-	for round := range 2 {
-		for i := range 20 {
-			r := mustAdd(t, l, fmt.Sprint("entry ", i))
-			verify(t, r)
-			if r.Index != int64(i) || r.Duplicate != (round == 1) {
-				t.Errorf("round %d, entry %d: index %d, duplicate %v", round, i, r.Index, r.Duplicate)
-			}
-			if r.Checkpoint.Origin() != origin {
-				t.Errorf("origin %q", r.Checkpoint.Origin())
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := newFixture(t).run()
+		for round := range 2 {
+			for i := range 20 {
+				r := mustAdd(t, l, fmt.Sprint("entry ", i))
+				verify(t, r)
+				if r.Index != int64(i) || r.Duplicate != (round == 1) {
+					t.Errorf("round %d, entry %d: index %d, duplicate %v", round, i, r.Index, r.Duplicate)
+				}
+				if r.Checkpoint.Origin() != origin {
+					t.Errorf("origin %q", r.Checkpoint.Origin())
+				}
 			}
 		}
-	}
+	})
 }
 
 // TestConcurrentEqualAddsShareOneIndex: however many post the same at once, one is sequenced.
 func TestConcurrentEqualAddsShareOneIndex(t *testing.T) {
-	l, _ := newFixture(t).run()
-	mustAdd(t, l, "first")
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	firsts := 0
-	for range 200 {
-		wg.Go(func() {
-			r, err := l.Add(context.Background(), tlogEntry("the same"))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			verify(t, r)
-			mu.Lock()
-			defer mu.Unlock()
-			if !r.Duplicate {
-				firsts++
-			}
-			if r.Index != 1 {
-				t.Errorf("index %d", r.Index)
-			}
-		})
-	}
-	wg.Wait()
-	if firsts != 1 {
-		t.Errorf("%d adds say they were the first", firsts)
-	}
-	if c, ok := l.Published(); !ok || c.Size() != 2 {
-		t.Errorf("log has %d entries", c.Size())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := newFixture(t).run()
+		mustAdd(t, l, "first")
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		firsts := 0
+		for range 200 {
+			wg.Go(func() {
+				r, err := l.Add(context.Background(), tlogEntry("the same"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				verify(t, r)
+				mu.Lock()
+				defer mu.Unlock()
+				if !r.Duplicate {
+					firsts++
+				}
+				if r.Index != 1 {
+					t.Errorf("index %d", r.Index)
+				}
+			})
+		}
+		wg.Wait()
+		if firsts != 1 {
+			t.Errorf("%d adds say they were the first", firsts)
+		}
+		if c, ok := l.Published(); !ok || c.Size() != 2 {
+			t.Errorf("log has %d entries", c.Size())
+		}
+	})
 }
 
 // TestRestartKeepsDuplicatesExact restarts in order, with the index on disk, lost and in memory.
 func TestRestartKeepsDuplicatesExact(t *testing.T) {
-	for _, cache := range []string{"", t.TempDir()} {
-		f := newFixture(t)
-		f.options.CacheDir = cache
-		for restart := range 4 {
-			l, stop := f.run()
-			if log.Indexed(l) != int64(10*restart) {
-				t.Errorf("cache %q: index holds %d entries after restart %d", cache, log.Indexed(l), restart)
-			}
-			for i := range 10 * restart {
-				if r := mustAdd(t, l, fmt.Sprint(i)); !r.Duplicate || r.Index != int64(i) {
-					t.Errorf("cache %q, restart %d: entry %d got index %d", cache, restart, i, r.Index)
+	synctest.Test(t, func(t *testing.T) {
+		for _, cache := range []string{"", t.TempDir()} {
+			f := newFixture(t)
+			f.options.CacheDir = cache
+			for restart := range 4 {
+				l, stop := f.run()
+				if log.Indexed(l) != int64(10*restart) {
+					t.Errorf("cache %q: index holds %d entries after restart %d", cache, log.Indexed(l), restart)
 				}
-			}
-			for i := 10 * restart; i < 10*restart+10; i++ {
-				if r := mustAdd(t, l, fmt.Sprint(i)); r.Duplicate || r.Index != int64(i) {
-					t.Errorf("cache %q: new entry %d got index %d, duplicate %v", cache, i, r.Index, r.Duplicate)
+				for i := range 10 * restart {
+					if r := mustAdd(t, l, fmt.Sprint(i)); !r.Duplicate || r.Index != int64(i) {
+						t.Errorf("cache %q, restart %d: entry %d got index %d", cache, restart, i, r.Index)
+					}
 				}
+				for i := 10 * restart; i < 10*restart+10; i++ {
+					if r := mustAdd(t, l, fmt.Sprint(i)); r.Duplicate || r.Index != int64(i) {
+						t.Errorf("cache %q: new entry %d got index %d, duplicate %v", cache, i, r.Index, r.Duplicate)
+					}
+				}
+				stop()
 			}
-			stop()
 		}
-	}
+	})
 }
 
 // TestFlightsLeaveOnceIndexed: nothing per entry stays in memory beside the index.
 func TestFlightsLeaveOnceIndexed(t *testing.T) {
-	f := newFixture(t)
-	f.options.CacheDir = t.TempDir()
-	l, _ := f.run()
-	for i := range 50 {
-		mustAdd(t, l, fmt.Sprint(i))
-	}
-	eventually(t, "the index to follow", func() bool { return log.Indexed(l) == 50 && log.Flights(l) == 0 })
-	if r := mustAdd(t, l, "7"); !r.Duplicate || r.Index != 7 {
-		t.Errorf("index %d, duplicate %v", r.Index, r.Duplicate)
-	}
-	if log.Flights(l) != 0 {
-		t.Error("a duplicate stays in memory")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.options.CacheDir = t.TempDir()
+		l, _ := f.run()
+		for i := range 50 {
+			mustAdd(t, l, fmt.Sprint(i))
+		}
+		eventually(t, "the index to follow", func() bool { return log.Indexed(l) == 50 && log.Flights(l) == 0 })
+		if r := mustAdd(t, l, "7"); !r.Duplicate || r.Index != 7 {
+			t.Errorf("index %d, duplicate %v", r.Index, r.Duplicate)
+		}
+		if log.Flights(l) != 0 {
+			t.Error("a duplicate stays in memory")
+		}
+	})
 }
 
 // TestUntidyIndexHoldsNothingUp: entries that the index has do not stay in memory, nor are adds refused,
 // because its files could not be merged.
 func TestUntidyIndexHoldsNothingUp(t *testing.T) {
-	f := newFixture(t)
-	l := f.open()
-	log.Untidy(l)
-	f.lead(l)
-	for i := range 5 {
-		mustAdd(t, l, fmt.Sprint(i))
-	}
-	eventually(t, "the index to follow", func() bool { return log.Indexed(l) == 5 && log.Flights(l) == 0 })
-	if err := l.Ready(); err != nil {
-		t.Errorf("Ready: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		l := f.open()
+		log.Untidy(l)
+		f.lead(l)
+		for i := range 5 {
+			mustAdd(t, l, fmt.Sprint(i))
+		}
+		eventually(t, "the index to follow", func() bool { return log.Indexed(l) == 5 && log.Flights(l) == 0 })
+		if err := l.Ready(); err != nil {
+			t.Errorf("Ready: %v", err)
+		}
+	})
 }
 
 // TestQuorumLostThenBack: without the quorum nothing becomes public and adds fail within the
@@ -214,36 +224,38 @@ func TestLongWithoutQuorumLogsNothing(t *testing.T) {
 // TestNoReceiptUnderAnotherPolicy: a checkpoint published under a weaker policy serves nobody
 // once the policy demands more, not even duplicates.
 func TestNoReceiptUnderAnotherPolicy(t *testing.T) {
-	f := newFixture(t)
-	l, stop := f.run()
-	mustAdd(t, l, "logged without witnesses")
-	stop()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		l, stop := f.run()
+		mustAdd(t, l, "logged without witnesses")
+		stop()
 
-	w := newCosigner(t)
-	w.silent.Store(true)
-	f.witnessed(w)
-	f.options.QuorumTimeout = 100 * time.Millisecond
-	l = f.open()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- l.Run(ctx) }()
-	eventually(t, "the log to take adds", func() bool {
-		_, err := l.Sequence(ctx, tlogEntry("logged without witnesses"))
-		return err == nil
+		w := newCosigner(t)
+		w.silent.Store(true)
+		f.witnessed(w)
+		f.options.QuorumTimeout = 100 * time.Millisecond
+		l = f.open()
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- l.Run(ctx) }()
+		eventually(t, "the log to take adds", func() bool {
+			_, err := l.Sequence(ctx, tlogEntry("logged without witnesses"))
+			return err == nil
+		})
+		if _, err := l.Add(ctx, tlogEntry("logged without witnesses")); !errors.Is(err, log.ErrNoQuorum) {
+			t.Errorf("got %v", err)
+		}
+		if _, ok := l.Published(); ok {
+			t.Error("the old checkpoint passes for published")
+		}
+		if err := l.Ready(); !errors.Is(err, log.ErrUnavailable) {
+			t.Errorf("ready: %v", err)
+		}
+		cancel()
+		if err := errors.Join(<-done, l.Close()); err != nil {
+			t.Error(err)
+		}
 	})
-	if _, err := l.Add(ctx, tlogEntry("logged without witnesses")); !errors.Is(err, log.ErrNoQuorum) {
-		t.Errorf("got %v", err)
-	}
-	if _, ok := l.Published(); ok {
-		t.Error("the old checkpoint passes for published")
-	}
-	if err := l.Ready(); !errors.Is(err, log.ErrUnavailable) {
-		t.Errorf("ready: %v", err)
-	}
-	cancel()
-	if err := errors.Join(<-done, l.Close()); err != nil {
-		t.Error(err)
-	}
 }
 
 // A liar says that the quorum was met.
@@ -321,55 +333,61 @@ func TestStuckStorageAnswersInTime(t *testing.T) {
 
 // TestKindsDoNotMix: a certificate log takes certificates only, and gives no receipts.
 func TestKindsDoNotMix(t *testing.T) {
-	f := newFixture(t)
-	l, stop := f.run()
-	if _, err := l.Sequence(t.Context(), certificate(1, 1)); err == nil {
-		t.Error("a certificate in a log of bytes")
-	}
-	stop()
-	g := newFixture(t)
-	g.options.Kind = log.KindCT
-	l, _ = g.run()
-	if _, err := l.Sequence(t.Context(), tlogEntry("x")); err == nil {
-		t.Error("bytes in a certificate log")
-	}
-	if _, err := l.Add(t.Context(), certificate(1, 1)); err == nil {
-		t.Error("a receipt from a certificate log")
-	}
-	for kind, want := range map[log.Kind]string{log.KindRekor: "rekor", log.KindCT: "ct", log.KindTlog: "tlog", 0: "kind 0"} {
-		if kind.String() != want {
-			t.Errorf("%d is %q", int(kind), kind)
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		l, stop := f.run()
+		if _, err := l.Sequence(t.Context(), certificate(1, 1)); err == nil {
+			t.Error("a certificate in a log of bytes")
 		}
-	}
+		stop()
+		g := newFixture(t)
+		g.options.Kind = log.KindCT
+		l, _ = g.run()
+		if _, err := l.Sequence(t.Context(), tlogEntry("x")); err == nil {
+			t.Error("bytes in a certificate log")
+		}
+		if _, err := l.Add(t.Context(), certificate(1, 1)); err == nil {
+			t.Error("a receipt from a certificate log")
+		}
+		for kind, want := range map[log.Kind]string{log.KindRekor: "rekor", log.KindCT: "ct", log.KindTlog: "tlog", 0: "kind 0"} {
+			if kind.String() != want {
+				t.Errorf("%d is %q", int(kind), kind)
+			}
+		}
+	})
 }
 
 func TestNothingIsAcceptedWithoutRun(t *testing.T) {
-	f := newFixture(t)
-	l := f.open()
-	if _, err := l.Add(t.Context(), tlogEntry("x")); !errors.Is(err, log.ErrUnavailable) {
-		t.Errorf("before Run: %v", err)
-	}
-	if err := l.Ready(); !errors.Is(err, log.ErrUnavailable) {
-		t.Errorf("before Run: ready: %v", err)
-	}
-	stop := f.lead(l)
-	mustAdd(t, l, "x")
-	stop()
-	if _, err := l.Sequence(t.Context(), tlogEntry("y")); !errors.Is(err, log.ErrUnavailable) {
-		t.Errorf("after Run: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		l := f.open()
+		if _, err := l.Add(t.Context(), tlogEntry("x")); !errors.Is(err, log.ErrUnavailable) {
+			t.Errorf("before Run: %v", err)
+		}
+		if err := l.Ready(); !errors.Is(err, log.ErrUnavailable) {
+			t.Errorf("before Run: ready: %v", err)
+		}
+		stop := f.lead(l)
+		mustAdd(t, l, "x")
+		stop()
+		if _, err := l.Sequence(t.Context(), tlogEntry("y")); !errors.Is(err, log.ErrUnavailable) {
+			t.Errorf("after Run: %v", err)
+		}
+	})
 }
 
 func TestGivingUpDoesNotCancelTheEntry(t *testing.T) {
-	l, _ := newFixture(t).run()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := l.Add(ctx, tlogEntry("x")); !errors.Is(err, context.Canceled) && err != nil {
-		t.Errorf("got %v", err)
-	}
-	if r := mustAdd(t, l, "x"); r.Index != 0 {
-		t.Errorf("index %d", r.Index)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := newFixture(t).run()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := l.Add(ctx, tlogEntry("x")); !errors.Is(err, context.Canceled) && err != nil {
+			t.Errorf("got %v", err)
+		}
+		if r := mustAdd(t, l, "x"); r.Index != 0 {
+			t.Errorf("index %d", r.Index)
+		}
+	})
 }
 
 // TestWhatIsKnownIsAnsweredToTheLast: who gives up while the answer is there gets the answer.
@@ -389,15 +407,17 @@ func TestWhatIsKnownIsAnsweredToTheLast(t *testing.T) {
 }
 
 func TestTooLargeIsRefusedBeforeSequencing(t *testing.T) {
-	l, _ := newFixture(t).run()
-	_, err := l.Add(t.Context(), tlogEntry(strings.Repeat("x", 65536)))
-	var large *log.TooLargeError
-	if !errors.As(err, &large) || large.Size != 65536 || large.Limit != 65535 {
-		t.Errorf("got %v", err)
-	}
-	if r := mustAdd(t, l, strings.Repeat("x", 65535)); r.Index != 0 {
-		t.Errorf("index %d", r.Index)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := newFixture(t).run()
+		_, err := l.Add(t.Context(), tlogEntry(strings.Repeat("x", 65536)))
+		var large *log.TooLargeError
+		if !errors.As(err, &large) || large.Size != 65536 || large.Limit != 65535 {
+			t.Errorf("got %v", err)
+		}
+		if r := mustAdd(t, l, strings.Repeat("x", 65535)); r.Index != 0 {
+			t.Errorf("index %d", r.Index)
+		}
+	})
 }
 
 func TestOpenRefusesBadOptions(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,7 @@ func TestDuplicatesInALongLog(t *testing.T) {
 	}
 	f.bucket, f.options.Bucket, f.options.CacheDir = b, b, t.TempDir()
 	f.options.URL = "http://leader.example.com"
+	f.options.QuorumTimeout = time.Minute // the disk may be slow
 	f.patient = time.Duration(*longEntries) * time.Millisecond
 	other := *f
 	other.options.URL, other.options.CacheDir = "http://other.example.com", t.TempDir()
@@ -69,7 +71,12 @@ func TestDuplicatesInALongLog(t *testing.T) {
 	lt.look(l, "after the loss of the index")
 
 	// A standby follows, and leads when the leader has left.
-	other.options.Probe = func(_ context.Context, _ string, ready bool) (log.Alive, error) { return l.Alive(ready), nil }
+	var left atomic.Bool
+	other.options.Probe = func(_ context.Context, _ string, ready bool) (log.Alive, error) {
+		a := l.Alive(ready)
+		a.Leading = a.Leading || !left.Load() // however long the disk takes
+		return a, nil
+	}
 	next := other.open()
 	following, leave := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -85,6 +92,7 @@ func TestDuplicatesInALongLog(t *testing.T) {
 	}()
 	lt.add(l, 300) // which the standby has not seen
 	began = time.Now()
+	left.Store(true)
 	stop()
 	within(t, patience+f.patient, "the standby to lead", func() bool { return next.Takes() && next.Ready() == nil })
 	t.Logf("the standby led with its index %.2f s after the leader was told to leave", time.Since(began).Seconds())
@@ -113,7 +121,7 @@ func (lt *longTrial) addNew(l *log.Log) {
 	lt.mu.Unlock()
 	pos, err := l.Sequence(lt.t.Context(), numbered(n))
 	for tries := 0; errors.Is(err, log.ErrUnavailable) && tries < 1000; tries++ {
-		time.Sleep(50 * time.Millisecond) // the index writes more slowly than the log
+		time.Sleep(50 * time.Millisecond) // the index, or the disk, is slower than the log
 		pos, err = l.Sequence(lt.t.Context(), numbered(n))
 	}
 	if err != nil || pos.Duplicate {

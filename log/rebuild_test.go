@@ -255,27 +255,29 @@ func TestRebuildGoesOnWhenThereIsSpace(t *testing.T) {
 
 // TestRebuiltIndexHasTheTimestamps of certificates.
 func TestRebuiltIndexHasTheTimestamps(t *testing.T) {
-	defer log.SetReadBatch(3)()
-	f := newFixture(t)
-	f.options.Kind, f.options.CacheDir = log.KindCT, t.TempDir()
-	l, stop := f.run()
-	var first []log.Position
-	for i := range 20 {
-		pos, err := l.Sequence(t.Context(), certificate(i, uint64(1_700_000_000_000+i)))
-		if err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		defer log.SetReadBatch(3)()
+		f := newFixture(t)
+		f.options.Kind, f.options.CacheDir = log.KindCT, t.TempDir()
+		l, stop := f.run()
+		var first []log.Position
+		for i := range 20 {
+			pos, err := l.Sequence(t.Context(), certificate(i, uint64(1_700_000_000_000+i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			first = append(first, pos)
+		}
+		stop()
+		if err := os.RemoveAll(filepath.Join(f.options.CacheDir, "signatures.duplicates")); err != nil {
 			t.Fatal(err)
 		}
-		first = append(first, pos)
-	}
-	stop()
-	if err := os.RemoveAll(filepath.Join(f.options.CacheDir, "signatures.duplicates")); err != nil {
-		t.Fatal(err)
-	}
-	l, _ = f.run()
-	for i, want := range first {
-		pos, err := l.Sequence(t.Context(), certificate(i, 1))
-		if want.Duplicate = true; err != nil || pos != want {
-			t.Errorf("certificate %d: %+v, %v; want %+v", i, pos, err, want)
+		l, _ = f.run()
+		for i, want := range first {
+			pos, err := l.Sequence(t.Context(), certificate(i, 1))
+			if want.Duplicate = true; err != nil || pos != want {
+				t.Errorf("certificate %d: %+v, %v; want %+v", i, pos, err, want)
+			}
 		}
-	}
+	})
 }

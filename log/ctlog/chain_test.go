@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// largeBits are those of an RSA key with which to check a signature takes seconds. A submission has
-// room for one that takes half a minute.
-const largeBits = 1 << 17
+// largeBits are those of an RSA key with which to check a signature takes minutes, so that nobody has to
+// measure seconds. A submission over HTTP has room for one that takes half a minute.
+const largeBits = 1 << 20
 
 func noise(n int) []byte {
 	b := make([]byte, n)
@@ -94,7 +94,7 @@ func TestStrangersKeysCheckNothing(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "accepted root") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if took := time.Since(begun); took > 2*time.Second {
+		if took := time.Since(begun); took > 30*time.Second {
 			t.Errorf("%s: refused after %v", name, took)
 		}
 	}

@@ -180,7 +180,9 @@ func (f *fixture) open() (*ctlog.Log, *log.Log) {
 		Signers: []note.Signer{signer, th}, VKeys: []string{f.vkey(), th.VKey()},
 	}
 	text := "log " + f.vkey() + "\nquorum none\n"
-	if f.witness != nil {
+	if f.witness == nil { // and perhaps no bubble: what many add at a time may take its time
+		o.QuorumTimeout, o.MaxQueueAge = time.Minute, time.Minute
+	} else {
 		text = "log " + f.vkey() + "\nwitness w " + f.witness.vkey + "\nquorum w\n"
 		o.Cosigner = f.witness
 	}

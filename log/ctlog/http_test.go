@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tallywood/log/ctentry"
@@ -206,39 +207,41 @@ func TestUnavailableLogSaysWhenToRetry(t *testing.T) {
 }
 
 func TestOneAddressCannotCrowdOutAnother(t *testing.T) {
-	f := newFixture(t)
-	f.options.SubmissionRate = 0.5 // bursts of five
-	ct, _ := f.open()
-	h := ct.Handler()
-	submit := func(remote string) int {
-		r := httptest.NewRequest("POST", addPreChain, strings.NewReader("{}"))
-		r.RemoteAddr = remote
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		return w.Code
-	}
-	for i := range 5 {
-		if code := submit("192.0.2.1:1000"); code != 400 {
-			t.Fatalf("submission %d: %d", i, code)
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.options.SubmissionRate = 0.5 // bursts of five
+		ct, _ := f.open()
+		h := ct.Handler()
+		submit := func(remote string) int {
+			r := httptest.NewRequest("POST", addPreChain, strings.NewReader("{}"))
+			r.RemoteAddr = remote
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
 		}
-	}
-	for _, tc := range []struct {
-		remote string
-		code   int
-	}{
-		{"192.0.2.1:1001", 429}, {"[::ffff:192.0.2.1]:1002", 429}, {"192.0.2.2:1000", 400},
-		{"[2001:db8::1]:1", 400}, {"@", 400},
-	} {
-		if code := submit(tc.remote); code != tc.code {
-			t.Errorf("%s: %d, want %d", tc.remote, code, tc.code)
+		for i := range 5 {
+			if code := submit("192.0.2.1:1000"); code != 400 {
+				t.Fatalf("submission %d: %d", i, code)
+			}
 		}
-	}
-	for range 5 { // from anywhere in the /64
-		submit("[2001:db8::2]:1")
-	}
-	if code := submit("[2001:db8::ffff]:1"); code != 429 {
-		t.Errorf("another address of the same network: %d", code)
-	}
+		for _, tc := range []struct {
+			remote string
+			code   int
+		}{
+			{"192.0.2.1:1001", 429}, {"[::ffff:192.0.2.1]:1002", 429}, {"192.0.2.2:1000", 400},
+			{"[2001:db8::1]:1", 400}, {"@", 400},
+		} {
+			if code := submit(tc.remote); code != tc.code {
+				t.Errorf("%s: %d, want %d", tc.remote, code, tc.code)
+			}
+		}
+		for range 5 { // from anywhere in the /64
+			submit("[2001:db8::2]:1")
+		}
+		if code := submit("[2001:db8::ffff]:1"); code != 429 {
+			t.Errorf("another address of the same network: %d", code)
+		}
+	})
 }
 
 // TestSubmissionRateIsNoneOfOurCAs: the CA of the same process has no address and no limit.

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	pb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
@@ -258,35 +259,37 @@ func TestConcurrentIdenticalPosts(t *testing.T) {
 
 // TestLargeRequestsAreBounded holds all the memory for large requests with one that is unfinished.
 func TestLargeRequestsAreBounded(t *testing.T) {
-	const entries = "/api/v2/log/entries"
-	s := run(t, nil, func(_ *log.Options, o *rekor.Options) { o.MaxBody = 100 << 20 })
-	pr, pw := io.Pipe()
-	first := make(chan reply, 1)
-	go func() {
-		w := httptest.NewRecorder()
-		s.http.ServeHTTP(w, httptest.NewRequest("POST", entries, pr))
-		first <- reply{w.Code, w.Header(), w.Body.Bytes()}
-	}()
-	// The second write is read once the first part was and the rest has its place.
-	for _, n := range []int{16 << 10, 1} {
-		if _, err := pw.Write(make([]byte, n)); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		const entries = "/api/v2/log/entries"
+		s := run(t, nil, func(_ *log.Options, o *rekor.Options) { o.MaxBody = 100 << 20 })
+		pr, pw := io.Pipe()
+		first := make(chan reply, 1)
+		go func() {
+			w := httptest.NewRecorder()
+			s.http.ServeHTTP(w, httptest.NewRequest("POST", entries, pr))
+			first <- reply{w.Code, w.Header(), w.Body.Bytes()}
+		}()
+		// The second write is read once the first part was and the rest has its place.
+		for _, n := range []int{16 << 10, 1} {
+			if _, err := pw.Write(make([]byte, n)); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	large := make([]byte, 17<<10)
-	if r := record(s.http, "POST", entries, large); r.status != 503 || r.header.Get("Retry-After") == "" {
-		t.Errorf("a large request: %d %s", r.status, r.body)
-	}
-	if r := record(s.http, "POST", entries, newClient(t).request("small")); r.status != 201 {
-		t.Errorf("a small request: %d %s", r.status, r.body)
-	}
-	pw.Close()
-	if r := <-first; r.status != 400 {
-		t.Errorf("the unfinished request: %d %s", r.status, r.body)
-	}
-	if r := record(s.http, "POST", entries, large); r.status != 400 {
-		t.Errorf("a large request later: %d %s", r.status, r.body)
-	}
+		large := make([]byte, 17<<10)
+		if r := record(s.http, "POST", entries, large); r.status != 503 || r.header.Get("Retry-After") == "" {
+			t.Errorf("a large request: %d %s", r.status, r.body)
+		}
+		if r := record(s.http, "POST", entries, newClient(t).request("small")); r.status != 201 {
+			t.Errorf("a small request: %d %s", r.status, r.body)
+		}
+		pw.Close()
+		if r := <-first; r.status != 400 {
+			t.Errorf("the unfinished request: %d %s", r.status, r.body)
+		}
+		if r := record(s.http, "POST", entries, large); r.status != 400 {
+			t.Errorf("a large request later: %d %s", r.status, r.body)
+		}
+	})
 }
 
 // TestReads serves the same bytes at both prefixes.

@@ -235,66 +235,69 @@ func TestPushbackAnswers503(t *testing.T) {
 // TestStorageFailures answer what a client can do about them, and tell the log the rest: here the
 // entry bundle of a duplicate is damaged, gone, or cannot be read.
 func TestStorageFailures(t *testing.T) {
-	g := &gated{}
-	var logged bytes.Buffer
-	var mu sync.Mutex
-	s := serve(t, nil, func(l *log.Options, r *rekor.Options) {
-		g.Bucket = l.Bucket
-		l.Bucket, r.Bucket = g, g
-		r.Logger = slog.New(slog.NewTextHandler(&lockedWriter{w: &logged, mu: &mu}, nil))
-	})
-	request := newClient(t).request("artifact")
-	s.accept(s.post(request), request)
-	s.fill(0, 40*256) // memory holds 32 bundles, soon others
-	const bundle = "logs/signatures/tile/entries/000"
-	unread := func(key string, data []byte) ([]byte, error) {
-		if key == bundle {
-			return nil, errors.New("not now")
-		}
-		return data, nil
-	}
-	g.read.Store(&unread)
-	for i := 0; s.post(request).status == 201; i++ { // from memory
-		s.fill((40+i)*256, (41+i)*256)
-	}
-	for _, x := range []struct {
-		name         string
-		fault        func(data []byte) ([]byte, error)
-		status, code int
-		want         string
-	}{
-		{"damaged", func(data []byte) ([]byte, error) { return append([]byte{0, 1}, data...), nil }, 500, 13, "request id "},
-		{"gone", func([]byte) ([]byte, error) { return nil, fs.ErrNotExist }, 500, 13, "request id "},
-		{"unreadable", func([]byte) ([]byte, error) { return nil, errors.New("disk 7 is on fire") }, 503, 14, "try again"},
-	} {
-		read := func(key string, data []byte) ([]byte, error) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gated{}
+		var logged bytes.Buffer
+		var mu sync.Mutex
+		s := run(t, nil, func(l *log.Options, r *rekor.Options) {
+			g.Bucket = l.Bucket
+			l.Bucket, r.Bucket = g, g
+			r.Logger = slog.New(slog.NewTextHandler(&lockedWriter{w: &logged, mu: &mu}, nil))
+		})
+		request := newClient(t).request("artifact")
+		s.accept(s.post(request), request)
+		s.fill(0, 40*256)           // memory holds 32 bundles, soon others
+		time.Sleep(2 * time.Second) // until the index has followed
+		const bundle = "logs/signatures/tile/entries/000"
+		unread := func(key string, data []byte) ([]byte, error) {
 			if key == bundle {
-				return x.fault(data)
+				return nil, errors.New("not now")
 			}
 			return data, nil
 		}
-		g.read.Store(&read)
-		r := s.post(request)
-		r.refused(t, x.status, x.code, x.want, string(request))
-		message := r.message(t, x.code)
-		if strings.Contains(message, "entries/") || strings.Contains(message, "fire") {
-			t.Errorf("%s: message %q tells of the storage", x.name, message)
+		g.read.Store(&unread)
+		for i := 0; s.post(request).status == 201; i++ { // from memory
+			s.fill((40+i)*256, (41+i)*256)
 		}
-		if x.status != 500 {
-			continue
+		for _, x := range []struct {
+			name         string
+			fault        func(data []byte) ([]byte, error)
+			status, code int
+			want         string
+		}{
+			{"damaged", func(data []byte) ([]byte, error) { return append([]byte{0, 1}, data...), nil }, 500, 13, "request id "},
+			{"gone", func([]byte) ([]byte, error) { return nil, fs.ErrNotExist }, 500, 13, "request id "},
+			{"unreadable", func([]byte) ([]byte, error) { return nil, errors.New("disk 7 is on fire") }, 503, 14, "try again"},
+		} {
+			read := func(key string, data []byte) ([]byte, error) {
+				if key == bundle {
+					return x.fault(data)
+				}
+				return data, nil
+			}
+			g.read.Store(&read)
+			r := s.post(request)
+			r.refused(t, x.status, x.code, x.want, string(request))
+			message := r.message(t, x.code)
+			if strings.Contains(message, "entries/") || strings.Contains(message, "fire") {
+				t.Errorf("%s: message %q tells of the storage", x.name, message)
+			}
+			if x.status != 500 {
+				continue
+			}
+			id := regexp.MustCompile(`request id ([A-Z2-7]{26})$`).FindStringSubmatch(message)
+			mu.Lock()
+			text := logged.String()
+			mu.Unlock()
+			if id == nil || !strings.Contains(text, id[1]) || !strings.Contains(text, "entry bundle 0") {
+				t.Errorf("%s: the message is %q, and the log has\n%s", x.name, message, text)
+			}
 		}
-		id := regexp.MustCompile(`request id ([A-Z2-7]{26})$`).FindStringSubmatch(message)
-		mu.Lock()
-		text := logged.String()
-		mu.Unlock()
-		if id == nil || !strings.Contains(text, id[1]) || !strings.Contains(text, "entry bundle 0") {
-			t.Errorf("%s: the message is %q, and the log has\n%s", x.name, message, text)
+		g.read.Store(nil)
+		if e := s.accept(s.post(request), request); e.LogIndex != 0 {
+			t.Errorf("index %d afterwards", e.LogIndex)
 		}
-	}
-	g.read.Store(nil)
-	if e := s.accept(s.post(request), request); e.LogIndex != 0 {
-		t.Errorf("index %d afterwards", e.LogIndex)
-	}
+	})
 }
 
 type lockedWriter struct {
@@ -332,14 +335,16 @@ func (s *server) fill(from, to int) {
 
 // TestClientThatLeaves costs nothing: what it sent is logged, or not.
 func TestClientThatLeaves(t *testing.T) {
-	s := run(t, nil, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	w := httptest.NewRecorder()
-	request := newClient(t).request("artifact")
-	s.http.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "POST", entriesPath, bytes.NewReader(request)))
-	if w.Code != 201 && w.Code != 503 {
-		t.Errorf("%d %s", w.Code, w.Body)
-	}
-	s.accept(record(s.http, "POST", entriesPath, request), request)
+	synctest.Test(t, func(t *testing.T) {
+		s := run(t, nil, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		w := httptest.NewRecorder()
+		request := newClient(t).request("artifact")
+		s.http.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "POST", entriesPath, bytes.NewReader(request)))
+		if w.Code != 201 && w.Code != 503 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		s.accept(record(s.http, "POST", entriesPath, request), request)
+	})
 }

@@ -3,6 +3,7 @@ package tlog_test
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 
 	"filippo.io/torchwood"
 	flog "github.com/transparency-dev/formats/log"
@@ -18,44 +19,46 @@ import (
 // with transparency-dev's own Merkle proofs. Each has its own reader of the proof, and torchwood of
 // the policy, too.
 func TestOthersVerifyOurProofs(t *testing.T) {
-	w := newCosigner(t)
-	s := serve(t, w, nil)
-	trust, err := torchwood.ParsePolicy([]byte(s.policy))
-	if err != nil {
-		t.Fatal(err)
-	}
-	logVerifier, err := note.NewVerifier(s.options.VKeys[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	witness, err := fnote.NewVerifierForCosignatureV1(w.vkey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const entries = 300 // more than one bundle
-	for i := range entries {
-		e := fmt.Sprintf("entry %d", i)
-		ours := s.add(e)
-		s.accepted(ours)
-		if i > 9 && i%64 != 0 && i < 254 {
-			continue
+	synctest.Test(t, func(t *testing.T) {
+		w := newCosigner(t)
+		s := serve(t, w, nil)
+		trust, err := torchwood.ParsePolicy([]byte(s.policy))
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, posted := range []string{e, "entry 0"} { // the second is a duplicate under a newer checkpoint
-			body := s.add(posted).body
-			if err := torchwood.VerifyProof(trust, xtlog.RecordHash([]byte(posted)), body); err != nil {
-				t.Errorf("torchwood about %q: %v in\n%s", posted, err, body)
+		logVerifier, err := note.NewVerifier(s.options.VKeys[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		witness, err := fnote.NewVerifierForCosignatureV1(w.vkey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const entries = 300 // more than one bundle
+		for i := range entries {
+			e := fmt.Sprintf("entry %d", i)
+			ours := s.add(e)
+			s.accepted(ours)
+			if i > 9 && i%64 != 0 && i < 254 {
+				continue
 			}
-			if err := torchwood.VerifyProof(trust, xtlog.RecordHash([]byte(posted+"!")), body); err == nil {
-				t.Errorf("torchwood verifies another entry than %q", posted)
-			}
-			if err := verifyAsFormats(body, posted, logVerifier, witness); err != nil {
-				t.Errorf("formats about %q: %v in\n%s", posted, err, body)
-			}
-			if err := verifyAsFormats(body, posted+"!", logVerifier, witness); err == nil {
-				t.Errorf("formats verifies another entry than %q", posted)
+			for _, posted := range []string{e, "entry 0"} { // the second is a duplicate under a newer checkpoint
+				body := s.add(posted).body
+				if err := torchwood.VerifyProof(trust, xtlog.RecordHash([]byte(posted)), body); err != nil {
+					t.Errorf("torchwood about %q: %v in\n%s", posted, err, body)
+				}
+				if err := torchwood.VerifyProof(trust, xtlog.RecordHash([]byte(posted+"!")), body); err == nil {
+					t.Errorf("torchwood verifies another entry than %q", posted)
+				}
+				if err := verifyAsFormats(body, posted, logVerifier, witness); err != nil {
+					t.Errorf("formats about %q: %v in\n%s", posted, err, body)
+				}
+				if err := verifyAsFormats(body, posted+"!", logVerifier, witness); err == nil {
+					t.Errorf("formats verifies another entry than %q", posted)
+				}
 			}
 		}
-	}
+	})
 }
 
 // verifyAsFormats does what users of the formats module do with a proof.
