@@ -65,9 +65,12 @@ func (w *walk) relate(ctx context.Context, h hit, f *rule.Finding, at rule.Times
 		}
 	}
 	window := w.tail.rules.Opted(rule.IDBurst)[f.Identity].BurstWindow()
+	// In this order: of two logs that meet the same burst at once, the one that notes it first must not
+	// read in the other's state what that has told of it since.
+	before, told := w.tail.m.toldBefore(ctx, f.Identity, b, window)
 	other, found := w.tail.m.bursts.note(f.Identity, b, window)
 	if !found {
-		other, found = w.tail.m.toldBefore(ctx, f.Identity, b, window)
+		other, found = before, told
 	}
 	if found {
 		f.Reasons[i].Text += fmt.Sprintf("; the same burst was told of entry %d of %s", other.index, other.origin)
