@@ -18,8 +18,8 @@ const (
 	slowestResend  = time.Hour      // at most
 	abandonAfter   = 72 * time.Hour // since the first try
 	deliverTimeout = 30 * time.Second
-	slowestPass    = time.Minute // between two passes over what is due, while the sink is down
-	settleTimeout  = 5 * time.Second
+	slowestPass    = time.Minute     // between two passes over what is due, while the sink is down
+	settleTimeout  = 5 * time.Second // of writing what came of it, after the end
 )
 
 // deliver has every sink get what waits for it, once, and independent of the others.
@@ -216,16 +216,26 @@ func (c *courier) untilDue(s *state) time.Duration {
 	return max(wait, firstResend/10, min(time.Until(c.quiet), time.Minute))
 }
 
-// settle notes in the state what came of b, at the end of the process too.
+// settle notes in the state what came of b, at the end of the process too: what is not noted is sent
+// again.
 func (c *courier) settle(ctx context.Context, b batch, all bool) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	ctx, cancel := outlasting(ctx, deliverTimeout, settleTimeout)
 	defer cancel()
 	handErr := c.handOver(ctx, &b)
 	err := c.tail.m.pacers[c.name].counted(b, func() error {
-		_, err := c.tail.journal.update(ctx, nil, func(s *state) { c.note(s, b, all) })
-		return err
+		return c.tail.journal.apply(ctx, func(s *state) { c.note(s, b, all) })
 	})
 	return errors.Join(handErr, err)
+}
+
+// outlasting returns a context that ends after a time, or a while after ctx has ended.
+func outlasting(ctx context.Context, most, after time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(after, cancel) })
+	return out, func() {
+		stop()
+		cancel()
+	}
 }
 
 func (c *courier) note(s *state, b batch, all bool) {

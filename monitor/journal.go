@@ -153,6 +153,20 @@ func (j *journal) update(ctx context.Context, base *state, change func(*state)) 
 
 var errMoved = errors.New("monitor state was moved by another monitor")
 
+// movedTries is how often apply tries while other monitors move the state.
+const movedTries = 8
+
+// apply is update of whatever the state is, also when another monitor has just written it: change may
+// be called several times, each time with another state, and counts once.
+func (j *journal) apply(ctx context.Context, change func(*state)) error {
+	for tries := 1; ; tries++ {
+		_, err := j.update(ctx, nil, change)
+		if !errors.Is(err, errMoved) || tries == movedTries {
+			return err
+		}
+	}
+}
+
 // outcome finds out whether a Put that failed was applied after all, by what the bucket holds now.
 func (j *journal) outcome(ctx context.Context, data []byte, err error) (storage.Version, error) {
 	// Also after ErrPrecondition: a request that was sent twice meets its own first copy.

@@ -63,7 +63,7 @@ func (c *courier) handOver(ctx context.Context, b *batch) error {
 		return nil
 	}
 	to := c.tail.m.shared
-	_, err := to.journal.update(ctx, nil, func(s *state) { s.takeOver(c.tail.cfg.Origin, c.name, b.hold) })
+	err := to.journal.apply(ctx, func(s *state) { s.takeOver(c.tail.cfg.Origin, c.name, b.hold) })
 	var se *StateError
 	switch {
 	case errors.As(err, &se):
