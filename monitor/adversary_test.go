@@ -387,9 +387,9 @@ func TestRedirectElsewhereIsNotFollowed(t *testing.T) {
 
 func TestTwoLogsThatFailDifferently(t *testing.T) {
 	ca, l, s := settled(t, 2)
-	gone := newTestLog(t, "gone.localhost")
-	gone.server.Close()
-	s.options.Logs = append(s.options.Logs, gone.config(monitor.KindRekor))
+	gone := newTestLog(t, "gone.localhost").config(monitor.KindRekor)
+	gone.URL = "http://127.0.0.1:1" // where nobody listens, nor ever will by chance
+	s.options.Logs = append(s.options.Logs, gone)
 	l.add(ca.entry(alice, evilIssuer))
 	s.expect(rule.IdentityAlert, rule.IDUnexpected, rule.LogUnreachable) // 3 before 5
 	l.setCheckpoint(l.sign(1, l.root(1)))

@@ -32,7 +32,7 @@ type testCA struct {
 	n    int64
 
 	made  time.Time     // begin of what it certifies; zero: a minute ago
-	lives time.Duration // zero: 11 minutes
+	lives time.Duration // from made on; zero: 10 minutes
 }
 
 func newTestCA(t testing.TB) *testCA {
@@ -59,12 +59,12 @@ func newTestCA(t testing.TB) *testCA {
 func (ca *testCA) certificate(email, issuer string, extra ...pkix.Extension) []byte {
 	ca.t.Helper()
 	ca.n++
-	template := &x509.Certificate{SerialNumber: big.NewInt(ca.n),
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(10 * time.Minute),
-		EmailAddresses: []string{email}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
+	from, lives := time.Now().Add(-time.Minute), 11*time.Minute
 	if !ca.made.IsZero() {
-		template.NotBefore, template.NotAfter = ca.made, ca.made.Add(cmp.Or(ca.lives, 10*time.Minute))
+		from, lives = ca.made, cmp.Or(ca.lives, 10*time.Minute)
 	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(ca.n), NotBefore: from, NotAfter: from.Add(lives),
+		EmailAddresses: []string{email}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
 	if issuer != "" {
 		oid := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1}
 		der, err := asn1.MarshalWithParams(issuer, "utf8")

@@ -30,7 +30,10 @@ import (
 // changes the SCT before it is embedded.
 func (ca *testCA) promised(email string, ct *ecdsa.PrivateKey, damage func([]byte)) []byte {
 	ca.t.Helper()
-	// The SCT is over the certificate without it, so that this is made twice with the same serial.
+	// The SCT is over the certificate without it, so that this is made twice with the same serial, of the
+	// same second.
+	ca.made, ca.lives = time.Now().Add(-time.Minute), 11*time.Minute
+	defer func() { ca.made, ca.lives = time.Time{}, 0 }()
 	ca.n++
 	n := ca.n
 	bare := ca.certificate(email, goodIssuer)

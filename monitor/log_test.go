@@ -138,6 +138,13 @@ func (l *testLog) replace(path string, data []byte) (undo func()) {
 	}
 }
 
+// asked returns how many requests there were.
+func (l *testLog) asked() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.gets)
+}
+
 // file returns what is served at a path.
 func (l *testLog) file(path string) []byte {
 	l.t.Helper()

@@ -442,7 +442,12 @@ func TestRunAlertsWhileItRuns(t *testing.T) {
 	waitFor(rule.LogBadSignature)
 	l.add(ca.entry(alice, goodIssuer))
 	waitFor(rule.IDSeen)
-	time.Sleep(100 * time.Millisecond) // several polls of the broken log
+	// The broken log is polled again and again, and the other one was found in order.
+	for n, deadline := broken.asked(), time.Now().Add(time.Minute); broken.asked() < n+6 || m.Status()[1].Checked.IsZero(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("asked %d times: status %+v", broken.asked()-n, m.Status())
+		}
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("run ends with %v", err)

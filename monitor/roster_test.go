@@ -202,6 +202,14 @@ func TestShardThatAppearsWhileRunning(t *testing.T) {
 	await(second.origin, 0)
 	second.add(ca.entry(alice, evilIssuer))
 	await(second.origin, 1)
+	settled := func() bool { // that is, nothing that was found is on its way to the sink
+		return m.Trust()[0].Pending == 0 && !slices.ContainsFunc(m.Status(), func(s monitor.LogStatus) bool { return s.Pending > 0 })
+	}
+	for deadline := time.Now().Add(time.Minute); !settled(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not all is delivered: %+v, %+v", m.Status(), m.Trust())
+		}
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

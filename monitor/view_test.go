@@ -32,14 +32,14 @@ func TestDisplaySeesWhatWasUsed(t *testing.T) {
 	l.add(ca.entry(alice, goodIssuer))
 	s.expect(rule.Clean, rule.IDSeen)
 	use := d.views[0].Usage.Last["me"]
-	if today := usedToday(t, d); today.Used["me"] != 1 || today.Size != 1 || use.Index != 0 || use.Time.IsZero() {
-		t.Errorf("before the monitor: %+v, last %+v", today, use)
+	if sum := used(t, d); sum.Used["me"] != 1 || sum.Size != 1 || use.Index != 0 || use.Time.IsZero() {
+		t.Errorf("before the monitor: %+v, last %+v", sum, use)
 	}
 	l.add(ca.entry(alice, goodIssuer), ca.entry(alice, "https://other.example"))
 	s.expect(rule.IdentityAlert, rule.IDSeen, rule.IDUnexpected)
 	use = d.views[0].Usage.Last["me"]
-	if today := usedToday(t, d); today.Used["me"] != 3 || today.Alerted["me"] != 1 || today.Size != 3 || use.Index != 2 || use.Time.IsZero() {
-		t.Errorf("with the monitor: %+v, last %+v", today, use)
+	if sum := used(t, d); sum.Used["me"] != 3 || sum.Alerted["me"] != 1 || sum.Size != 3 || use.Index != 2 || use.Time.IsZero() {
+		t.Errorf("with the monitor: %+v, last %+v", sum, use)
 	}
 	if v := d.views[0]; v.Checkpoint.Size() != 3 || v.VKey != l.vkey || v.Policy != l.policy || v.Size != 3 {
 		t.Errorf("the view is %+v", v)
@@ -53,18 +53,28 @@ func TestDisplaySeesWhatWasUsed(t *testing.T) {
 	s.options.Rules = rules
 	l.add(ca.entry(alice, goodIssuer))
 	s.expect(rule.Clean)
-	if today := usedToday(t, d); len(today.Used)+len(today.Alerted)+len(d.views[0].Usage.Last) > 0 {
+	if sum := used(t, d); len(sum.Used)+len(sum.Alerted)+len(d.views[0].Usage.Last) > 0 {
 		t.Errorf("the usage is still %+v", d.views[0].Usage)
 	}
 }
 
-func usedToday(t *testing.T, d *memoryDisplay) monitor.Day {
+// used sums up the days of the one log: at midnight there is more than one.
+func used(t *testing.T, d *memoryDisplay) monitor.Day {
 	t.Helper()
 	days := d.views[0].Usage.Days
 	if len(days) == 0 {
 		t.Fatal("there is no day")
 	}
-	return days[len(days)-1]
+	sum := monitor.Day{Size: days[len(days)-1].Size, Used: map[string]int64{}, Alerted: map[string]int64{}}
+	for _, day := range days {
+		for name, n := range day.Used {
+			sum.Used[name] += n
+		}
+		for name, n := range day.Alerted {
+			sum.Alerted[name] += n
+		}
+	}
+	return sum
 }
 
 // TestDisplayThatFailsIsTold has check end with a class of its own.
