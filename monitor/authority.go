@@ -25,7 +25,7 @@ func (m *Monitor) authorize(a Authorizations) {
 		t.audits, t.peers = m.audits, m.all
 	}
 	if len(m.tails) > 0 {
-		m.tails[max(0, slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Kind == KindRekor }))].home = true
+		m.tails[max(0, slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Kind == KindRekor }))].home.Store(true)
 	}
 	if a == nil {
 		return
@@ -100,7 +100,7 @@ func (t *tail) refresh(ctx context.Context, fresh bool) error {
 // blind keeps account of how long authorizations, or the CA's records, cannot be used, and raises authorize.unusable when
 // that is too long. One log does so for all.
 func (t *tail) blind(ctx context.Context, why error) error {
-	if !t.home || t.authority == nil && len(t.audits.files) == 0 {
+	if !t.home.Load() || t.authority == nil && len(t.audits.files) == 0 {
 		return nil
 	}
 	st, err := t.journal.load(ctx)

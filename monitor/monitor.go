@@ -110,7 +110,7 @@ type Monitor struct {
 	bursts    bursts
 
 	mu    sync.Mutex  // for all below
-	tails []*tail     // of Options.Logs first; it only grows
+	tails []*tail     // of Options.Logs first
 	start func(*tail) // while Run runs: has another log followed
 }
 
@@ -341,9 +341,11 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.mu.Lock()
 	m.start = func(t *tail) {
 		t.daemon = true
-		wg.Go(func() { t.run(ctx) })
+		following, stop := context.WithCancel(ctx)
+		t.stop = stop
+		wg.Go(func() { t.run(following) })
 		if len(t.survey.onlookers) > 0 {
-			wg.Go(func() { t.survey.watch(ctx, t) })
+			wg.Go(func() { t.survey.watch(following, t) })
 		}
 		deliver(t)
 	}
@@ -375,6 +377,11 @@ func (m *Monitor) all() []*tail {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.tails)
+}
+
+// position returns where in m.tails the log of an origin is, -1 if it is not. m.mu must be locked.
+func (m *Monitor) position(origin string) int {
+	return slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Origin == origin })
 }
 
 // outboxes returns all that events are delivered from.

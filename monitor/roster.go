@@ -267,10 +267,11 @@ func (r *roster) enlist(ctx context.Context, k known) error {
 				left = append(left, LeftOut{l.Origin, "it takes entries from " + l.Begin.UTC().Format(time.RFC3339) + " on"})
 				continue
 			}
-			why := k.Untiled[l.URL]
+			why := cmp.Or(k.Untiled[l.URL], found[l.URL])
 			if why == "" {
 				if why = r.m.untiled(ctx, l); why != "" {
 					found[l.URL] = why
+					r.m.unfollow(l.Origin)
 				}
 			}
 			if out := (LeftOut{l.Origin, why}); why != "" {
@@ -338,7 +339,7 @@ func (m *Monitor) follow(ctx context.Context, l Log, added bool) (*LeftOut, erro
 func (m *Monitor) listed(l Log, added bool) (*tail, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if at := slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Origin == l.Origin }); at >= 0 {
+	if at := m.position(l.Origin); at >= 0 {
 		return m.tails[at], nil
 	}
 	t, err := m.newTail(l)
@@ -347,7 +348,8 @@ func (m *Monitor) listed(l Log, added bool) (*tail, error) {
 	}
 	t.listed = true
 	t.newKey = t.newKey || added
-	t.authority, t.audits, t.peers, t.home = m.authority, m.audits, m.all, len(m.tails) == 0
+	t.authority, t.audits, t.peers = m.authority, m.audits, m.all
+	t.home.Store(len(m.tails) == 0)
 	m.tails = append(m.tails, t)
 	if m.start != nil {
 		m.start(t)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -65,7 +66,7 @@ type tail struct {
 	certificate certificateReader // rules.Certificate
 
 	authority *authority     // nil: none
-	home      bool           // this log's events tell what is about all logs
+	home      atomic.Bool    // this log's events tell what is about all logs
 	audits    *audits        // the CA's records, of all logs
 	peers     func() []*tail // all logs, this one too
 	routes    map[string]Route
@@ -84,6 +85,7 @@ type tail struct {
 	survey     *survey           // of the log's onlookers; nil: this is not of a log
 	shownBy    map[string]string // names of the onlookers, by the note; of the goroutine that steps
 	listed     bool              // it is of a Roster
+	stop       func()            // while Run runs: has it followed no more
 	newKey     bool              // a state that is not there was not lost
 	daemon     bool              // it polls, and need not raise at once what may pass
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"tallywood/witness/policy"
@@ -18,18 +19,19 @@ const (
 	untiledTimeout = 10 * time.Second // of both requests
 )
 
-// untiled says why a log of trust material that was never followed cannot be: it has no checkpoint, and
-// answers as a log of RFC 6962, with a tree head that its key has signed. Nobody else can have a log
-// left out by that. Empty: it can be followed, or not be reached, which the following tells.
+// untiled says why a log of trust material of which no checkpoint was ever verified cannot be followed:
+// it has none, and answers as a log of RFC 6962, with a tree head that its key has signed. Nobody else
+// can have a log left out by that. Empty: it can be followed, or not be reached, which the following
+// tells; once that is told and delivered, it is asked again.
 func (m *Monitor) untiled(ctx context.Context, l Log) string {
-	if l.Kind != KindCT || m.follows(l.Origin) {
+	if l.Kind != KindCT || m.settled(l.Origin) {
 		return ""
 	}
 	t, err := m.newTail(l)
 	if err != nil || t.key.Alg() != policy.AlgRFC6962 {
 		return ""
 	}
-	if st, err := t.journal.load(ctx); err != nil || st.Checkpoint != "" {
+	if st, err := t.journal.load(ctx); err != nil || st.Checkpoint != "" || len(st.Outbox)+len(st.Parcels) > 0 {
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, untiledTimeout)
@@ -49,14 +51,33 @@ func (m *Monitor) untiled(ctx context.Context, l Log) string {
 	return "it is a certificate log of RFC 6962, which has no tiles to verify"
 }
 
-// follows reports whether a log is followed already.
-func (m *Monitor) follows(origin string) bool {
-	for _, t := range m.all() {
-		if t.cfg.Origin == origin {
-			return true
-		}
+// settled reports whether a log is followed and need not be asked what it is: the configuration has it,
+// or a checkpoint of it was verified, or it is looked at only once.
+func (m *Monitor) settled(origin string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := m.position(origin)
+	if at < 0 {
+		return false
 	}
-	return false
+	st := m.tails[at].journal.peek()
+	return m.start == nil || !m.tails[at].listed || st != nil && st.Checkpoint != ""
+}
+
+// unfollow has a log followed no more, if it was. What there is to deliver of it still is.
+func (m *Monitor) unfollow(origin string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := m.position(origin)
+	if at < 0 {
+		return
+	}
+	t := m.tails[at]
+	m.tails = slices.Delete(m.tails, at, at+1)
+	if t.home.Load() && len(m.tails) > 0 {
+		m.tails[0].home.Store(true)
+	}
+	t.stop()
 }
 
 // verifyTreeHead verifies an answer to get-sth (RFC 6962, section 4.3), as a checkpoint that says the

@@ -1,6 +1,7 @@
 package monitor_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,11 +9,13 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tallywood/internal/keys"
@@ -22,6 +25,7 @@ import (
 
 // An oldLog is a certificate log of RFC 6962: it has an API, and no checkpoint.
 type oldLog struct {
+	t   *testing.T
 	key *ecdsa.PrivateKey
 	url string
 
@@ -35,22 +39,24 @@ func newOldLog(t *testing.T) *oldLog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &oldLog{key: key}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.asked++
-		switch {
-		case l.answers != nil && l.answers(w, r):
-		case r.URL.Path == "/2022/ct/v1/get-sth":
-			w.Write(l.treeHead(t, l.key))
-		default:
-			http.NotFound(w, r)
-		}
-	}))
+	l := &oldLog{t: t, key: key}
+	server := httptest.NewServer(l)
 	t.Cleanup(server.Close)
 	l.url = server.URL + "/2022"
 	return l
+}
+
+func (l *oldLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked++
+	switch {
+	case l.answers != nil && l.answers(w, r):
+	case r.URL.Path == "/2022/ct/v1/get-sth":
+		w.Write(l.treeHead(l.t, l.key))
+	default:
+		http.NotFound(w, r)
+	}
 }
 
 // treeHead answers get-sth (RFC 6962, sections 3.5 and 4.3).
@@ -69,6 +75,13 @@ func (l *oldLog) treeHead(t *testing.T, key *ecdsa.PrivateKey) []byte {
 		t.Error(err)
 	}
 	return text
+}
+
+// set has f answer before the log does, unless it is nil.
+func (l *oldLog) set(f func(w http.ResponseWriter, r *http.Request) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answers = f
 }
 
 func (l *oldLog) config(t *testing.T) monitor.Log {
@@ -106,6 +119,60 @@ func TestCertificateLogWithoutTiles(t *testing.T) {
 	if old.asked != 2 {
 		t.Errorf("it was asked %d times", old.asked)
 	}
+}
+
+// TestCertificateLogThatIsDownAtFirst is followed, and told of, until it answers that it has no tiles and
+// what was told of it is delivered: then it is left out, and nobody asks it again.
+func TestCertificateLogThatIsDownAtFirst(t *testing.T) {
+	t.Parallel()
+	l, old := newTestLog(t, "log.localhost"), newOldLog(t)
+	r := newTestRoster(t, l)
+	r.logs["ct.localhost/2022"] = old.config(t)
+	hosts := byHost{strings.TrimPrefix(l.server.URL, "http://"): l, strings.TrimSuffix(strings.TrimPrefix(old.url, "http://"), "/2022"): old}
+	synctest.Test(t, func(t *testing.T) {
+		sink := &timedSink{until: time.Now().Add(2 * time.Hour), fail: func(context.Context, *timedSink, monitor.Event) error { return errors.New("down") }}
+		c := &clockwork{station: enrolled(t, r)}
+		c.options.Poll, c.options.HTTP = 2*time.Minute, &http.Client{Transport: direct{hosts}}
+		c.options.Routes = map[string]monitor.Route{"all": {Sink: sink}}
+		l.publish()
+		r.list(1, listed{Origin: "ct.localhost/2022"}, listed{Origin: l.origin, End: time.Now().Add(-time.Hour)})
+		m, err := monitor.New(c.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- m.Run(ctx) }()
+		pass := func(d time.Duration, logs, leftOut, told int) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			if s, left, got := m.Status(), m.Trust()[0].LeftOut, sink.events(); len(s) != logs || len(left) != leftOut || len(got) != told {
+				t.Fatalf("logs %+v, left out %+v, told %+v", s, left, got)
+			}
+		}
+		old.set(func(w http.ResponseWriter, _ *http.Request) bool {
+			http.Error(w, "down", http.StatusBadGateway)
+			return true
+		})
+		pass(time.Hour, 2, 0, 0)
+		old.set(nil)
+		pass(time.Hour-time.Second, 2, 0, 0) // nobody was told yet
+		pass(3*time.Hour, 1, 1, 1)
+		if e := sink.events()[0]; e.Rule != rule.LogUnreachable || e.Origin != "ct.localhost/2022" {
+			t.Errorf("event %+v", e)
+		}
+		asked := old.asked
+		pass(6*time.Hour, 1, 1, 1)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		c.expect(rule.Clean)
+		if old.asked != asked {
+			t.Errorf("it was asked %d times more", old.asked-asked)
+		}
+	})
 }
 
 // TestCertificateLogThatOnlyLooksSo is followed, and told of, if anything but the log itself says that
