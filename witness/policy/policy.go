@@ -94,6 +94,11 @@ func (p *Policy) meets(name string, has func(string) bool) bool {
 // with exactly one quorum line. A key may be listed once among the logs and once among the
 // witnesses, a name may be a member once in the whole file, and `#` starts a comment only as the
 // first octet of a line that is neither space nor tab.
+//
+// > The policy file is line based, where each line is terminated by ASCII newline
+//
+// is how a file is written. That a reader should refuse one whose last line is not, as some editors
+// leave it, the specification does not say: such a line is read like any other.
 func Parse(text []byte) (*Policy, error) {
 	ps := parser{
 		p:       &Policy{groups: map[string]group{}},

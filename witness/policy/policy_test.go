@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,6 +54,26 @@ func TestPolicyQuorumNoneIsAnExplicitWord(t *testing.T) {
 	p := mustPolicy(t, "quorum none\n")
 	if !p.None() || !p.Satisfied(func(string) bool { return false }) {
 		t.Error("quorum none is not satisfied")
+	}
+}
+
+// TestParsePolicyReadsALastLineWithoutNewline has it mean the same as with one, right or wrong.
+func TestParsePolicyReadsALastLineWithoutNewline(t *testing.T) {
+	t.Parallel()
+	a := vkeyOf(t, "a")
+	for _, text := range []string{"quorum none", "witness a " + a + "\nquorum a", "quorum none\nwitness a " + a + " https://a.example.org/w", "quorum none\n# comment", "quorum none\n\t"} {
+		bare, ended := mustPolicy(t, text), mustPolicy(t, text+"\n")
+		same := func(a, b policy.Witness) bool { return a.Name == b.Name && a.Key.Equal(b.Key) && a.URL == b.URL }
+		if bare.None() != ended.None() || !slices.EqualFunc(bare.Witnesses(), ended.Witnesses(), same) {
+			t.Errorf("%q is another policy with a newline at its end: %+v, %+v", text, bare, ended)
+		}
+	}
+	for _, text := range []string{"quorum none\nquorum none", "quorum", "quorum none\ngroup", "quorum none\r", "quorum none\n# \x00"} {
+		_, bare := policy.Parse([]byte(text))
+		_, ended := policy.Parse([]byte(text + "\n"))
+		if bare == nil || ended == nil || bare.Error() != ended.Error() {
+			t.Errorf("%q: %v; with a newline at its end %v", text, bare, ended)
+		}
 	}
 }
 
