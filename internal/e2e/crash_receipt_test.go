@@ -181,17 +181,29 @@ func add(ctx context.Context, c *http.Client, base string, n int64, e signedEntr
 const quorumTimeout = 3 * time.Second
 
 // insist makes a request, and makes it again while the answer is to come back later and came late
-// itself, as clients do: on a slow machine witnesses may take longer than the log waits for them. A
-// refusal that comes at once is an error like any other.
+// itself, or says that the log is behind, as clients do: on a slow machine disks and witnesses may take
+// longer than the log waits for them. Any other refusal that comes at once is an error.
 func insist(request func() error) error {
 	for end := time.Now().Add(patience); ; {
 		began := time.Now()
 		err := request()
 		refused, ok := errors.AsType[*statusError](err)
-		if !ok || !refused.comeBack() || time.Since(began) < quorumTimeout || time.Now().After(end) {
+		if !ok || !refused.comeBack() || time.Now().After(end) {
 			return err
 		}
+		if time.Since(began) < quorumTimeout {
+			if !refused.behind() {
+				return err
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
 	}
+}
+
+// behind reports whether the log has taken nothing because it has not done yet what it took before.
+func (e *statusError) behind() bool {
+	return strings.Contains(e.body, "nothing was logged: more entries wait than the log can take in time") ||
+		strings.Contains(e.body, "nothing was logged: what the log holds has waited too long for publication")
 }
 
 // comeBack reports whether the answer asks for the same request later.

@@ -73,7 +73,7 @@ func (c *cluster) attempt(ctx context.Context, r *replica, what string, request 
 	switch {
 	case answered && !refused.comeBack():
 		c.fault(fmt.Errorf("%s: %w", at, err))
-	case took >= quorumTimeout:
+	case took >= quorumTimeout, answered && refused.behind():
 	case r.strict.Load():
 		c.fault(fmt.Errorf("%s: failed by the handover of another replica: %w", at, err))
 	case r.leaving.Load() && (answered || listens(r)):
