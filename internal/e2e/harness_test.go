@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"tallywood/internal/loopback"
 	"tallywood/storage/storagetest"
 )
 
@@ -68,14 +69,26 @@ func installIn(t *testing.T, dir, pkg, version string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	// Compiling takes most of the time: nothing is inlined, and there is nothing for debuggers.
-	cmd := exec.Command("go", "install", storagetest.QuickBuild, "-ldflags=-s -w", pkg+"@"+version)
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-buildvcs=false")
-	cmd.Dir = bin // outside the module: its go.mod must not decide the client's versions
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := download(func() *exec.Cmd {
+		// Compiling takes most of the time: nothing is inlined, and there is nothing for debuggers.
+		cmd := exec.Command("go", "install", storagetest.QuickBuild, "-ldflags=-s -w", pkg+"@"+version)
+		cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-buildvcs=false")
+		cmd.Dir = bin // outside the module: its go.mod must not decide the client's versions
+		return cmd
+	}); err != nil {
 		t.Fatalf("installing %s@%s: %v\n%s", pkg, version, err, out)
 	}
 	return path
+}
+
+// download runs a command that downloads something, three times at most: networks fail for a moment.
+func download(command func() *exec.Cmd) (out []byte, err error) {
+	for range 3 {
+		if out, err = command().CombinedOutput(); err == nil {
+			break
+		}
+	}
+	return out, err
 }
 
 var installMu sync.Mutex
@@ -199,10 +212,10 @@ type stack struct {
 	sign, verify     string // the two commands it prints
 }
 
-// up starts a stack in dir on a free port.
+// up starts a stack in dir on a port that it finds free whenever it is started again.
 func up(t *testing.T, dir string, args ...string) *stack {
 	t.Helper()
-	p := start(t, 2, append([]string{"tallywood", "up", "--data", dir, "--address", "127.0.0.1:0"}, args...)...)
+	p := start(t, 2, append([]string{"tallywood", "up", "--data", dir, "--address", loopback.Address(t)}, args...)...)
 	return readStack(t, p, dir)
 }
 

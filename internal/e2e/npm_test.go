@@ -22,9 +22,11 @@ var npmDirectory = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	// The lock file has the versions and hashes of all packages.
-	cmd := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := download(func() *exec.Cmd {
+		cmd := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+		cmd.Dir = dir
+		return cmd
+	}); err != nil {
 		return "", fmt.Errorf("installing the npm clients: %w\n%s", err, out)
 	}
 	return dir, nil
