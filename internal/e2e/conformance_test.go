@@ -65,7 +65,7 @@ func judge(t *testing.T, logs *conformance.Logs, j *judged) conformance.Report {
 	}
 	defer func() { j.kill() }()
 	report, err := conformance.Run(t.Context(), conformance.Options{
-		URL: "http://" + j.address, VKeys: j.vkeys, Logs: logs, Kinds: j.kinds, Timeout: 10 * time.Second,
+		URL: "http://" + j.address, VKeys: j.vkeys, Logs: logs, Kinds: j.kinds, Timeout: time.Minute,
 		Restart: func(ctx context.Context) error {
 			j.kill()
 			ctx, cancel := context.WithTimeout(ctx, patience)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -81,23 +82,25 @@ func serveAgent(t *testing.T, private ed25519.PrivateKey) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	var serving sync.WaitGroup
+	t.Cleanup(func() { // by now the client was killed
 		ln.Close()
+		serving.Wait()
 		os.RemoveAll(dir)
 	})
-	go func() {
+	serving.Go(func() {
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			go func() {
+			serving.Go(func() {
 				defer conn.Close()
 				if err := agent.ServeAgent(ring, conn); err != nil && err != io.EOF {
 					t.Log(err)
 				}
-			}()
+			})
 		}
-	}()
+	})
 	return ln.Addr().String()
 }
