@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
@@ -33,13 +34,14 @@ const hubAddress = "192.0.2.254"
 // newTestNetwork makes n hosts, with the addresses 192.0.2.1 and so on, which end with the test.
 func newTestNetwork(t *testing.T, n int) *testNetwork {
 	t.Helper()
-	net := &testNetwork{hub: fmt.Sprintf("tw%d-hub", os.Getpid())}
+	prefix := "tw-" + strings.ToLower(rand.Text()[:8]) // what a test before left behind has another
+	net := &testNetwork{hub: prefix + "-hub"}
 	addNamespace(t, net.hub)
 	ip(t, "-n", net.hub, "link", "add", "br0", "type", "bridge")
 	ip(t, "-n", net.hub, "addr", "add", hubAddress+"/24", "dev", "br0")
 	ip(t, "-n", net.hub, "link", "set", "br0", "up")
 	for i := 1; i <= n; i++ {
-		h := &testHost{hub: net.hub, name: fmt.Sprintf("tw%d-w%d", os.Getpid(), i), port: fmt.Sprintf("p%d", i), address: fmt.Sprintf("192.0.2.%d", i)}
+		h := &testHost{hub: net.hub, name: fmt.Sprintf("%s-w%d", prefix, i), port: fmt.Sprintf("p%d", i), address: fmt.Sprintf("192.0.2.%d", i)}
 		addNamespace(t, h.name)
 		ip(t, "-n", net.hub, "link", "add", h.port, "type", "veth", "peer", "name", "eth0", "netns", h.name)
 		ip(t, "-n", net.hub, "link", "set", h.port, "master", "br0", "up")

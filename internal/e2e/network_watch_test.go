@@ -39,6 +39,7 @@ func (w *watcher) note(what string, note []byte) {
 	c, err := w.policy.Open(note)
 	if err != nil {
 		w.errs = append(w.errs, fmt.Errorf("%s: %w\n%s", what, err, note))
+		return
 	}
 	if what == "checkpoint in the bucket" {
 		if c.Size() < w.size {
