@@ -50,13 +50,13 @@ func TestKilledAtRandomMomentsTheLogKeepsItsWord(t *testing.T) {
 			break
 		}
 	}
+	if !t.Failed() { // on a slow machine there are few while it lives
+		eventually(t, "200 receipts", func() bool { return c.count() >= 200 })
+	}
 	stopLoad()
 	stopWatch()
 	c.verify(t, c.base)
 	c.settled(t, s)
-	if c.count() < 200 {
-		t.Errorf("only %d receipts were given", c.count())
-	}
 }
 
 func pickSeed() uint64 {

@@ -55,6 +55,10 @@ func TestThePageShowsWhatIsGoingOn(t *testing.T) {
 		data, err := os.ReadFile(filepath.Join(s.dir, "events.jsonl"))
 		return err == nil && strings.Count(string(data), "\n") >= 2
 	})
+	eventually(t, "page that has all of it", func() bool { // its parts learn of it one after the other
+		page := get(t, s.url+"/", 200)
+		return strings.Contains(page, "Everything is running") && strings.Contains(page, "certificate for alice@example.com") && strings.Contains(page, "signed by alice@example.com")
+	})
 	for _, scripts := range []bool{true, false} {
 		text, shot := browse(t, s.url+"/", scripts)
 		for _, want := range []string{"Everything is running", "not independent", "log.localhost", "ct.localhost", "1 entry",
@@ -75,7 +79,8 @@ func TestThePageShowsWhatIsGoingOn(t *testing.T) {
 	}
 	// The monitor's own pages are beside it.
 	eventually(t, "monitor's pages", func() bool {
-		return strings.Contains(get(t, s.url+"/monitor/", 200), "1 signature and 1 certificate in 30 days")
+		page := get(t, s.url+"/monitor/", 200)
+		return strings.Contains(page, "1 signature and 1 certificate in 30 days") && strings.Contains(page, "Both logs are in order")
 	})
 	if text, _ := browse(t, s.url+"/monitor/", true); !strings.Contains(text, "All is well") || !strings.Contains(text, "Both logs are in order") {
 		t.Errorf("the monitor's page says:\n%s", text)

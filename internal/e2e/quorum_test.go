@@ -208,7 +208,7 @@ func (q *quorumLog) wantUnavailable(t *testing.T, n int64, timeout time.Duration
 	if !strings.Contains(refused.body, "witness") {
 		t.Errorf("the message does not speak of witnesses: %s", refused.body)
 	}
-	if took < timeout/2 || took > timeout+15*time.Second { // a machine may be slow
+	if took < timeout/2 || took > timeout+time.Minute { // a machine may be slow
 		t.Errorf("the answer took %v; want about the quorum_timeout of %v", took, timeout)
 	}
 }
@@ -240,7 +240,7 @@ func (q *quorumLog) waitForWitness(t *testing.T, n int64) {
 	}
 	took := time.Since(back)
 	t.Logf("the waiting add was answered %v after the witness returned", took.Round(time.Millisecond))
-	if took > 20*time.Second { // the log asks it every half second
+	if took > 40*time.Second { // the log asks it every half second, and on a slow machine late
 		t.Errorf("the waiting add was answered %v after the witness returned", took)
 	}
 	if a.index != n {

@@ -259,6 +259,7 @@ func TestWitnessBehindBastions(t *testing.T) {
 	}
 	eventually(t, "witness behind the first bastion", reached(one))
 	eventually(t, "witness behind the second bastion", reached(two))
+	eventually(t, "line that says that it is ready", func() bool { return strings.HasSuffix(stdout.String(), "\n") }) // it is reached before
 	if got := stdout.String(); got != "ready "+url(one)+"\n" && got != "ready "+url(two)+"\n" {
 		t.Errorf("it said %q", got)
 	}

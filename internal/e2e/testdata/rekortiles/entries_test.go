@@ -129,7 +129,7 @@ func (l *log) readBack(t *testing.T, prefix string, old, size uint64, oldRoot []
 	r := l.reader(t, prefix)
 	checkpoint, signed, err := r.ReadCheckpoint(t.Context())
 	// What receipts were given under is published soon after.
-	for deadline := time.Now().Add(15 * time.Second); err == nil && checkpoint.Size < size; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); err == nil && checkpoint.Size < size; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the published tree has size %d; want at least %d", checkpoint.Size, size)
 		}
