@@ -18,6 +18,9 @@ import (
 // MoveJournal is the name of the file that says that a move is under way.
 const MoveJournal = moveJournal
 
+// StorageInterval is for how long an answer of the storage is believed.
+const StorageInterval = storageInterval
+
 // MaxAlerts is how many alerts the page shows.
 const MaxAlerts = maxAlerts
 

@@ -48,6 +48,8 @@ func serve(t *testing.T, o stack.Options, prepare func(dir string), opened ...fu
 	if err := stack.CreateDev(l.dir, ln.Addr().String(), nil); err != nil {
 		t.Fatal(err)
 	}
+	// Nobody loses patience with a machine that does much else, unless a test is about that.
+	edit(t, filepath.Join(l.dir, "config.yaml"), "quorum_timeout: 3s", "quorum_timeout: 1m")
 	if prepare != nil {
 		prepare(l.dir)
 	}
@@ -127,6 +129,22 @@ func (l *live) post(t *testing.T, request string, header ...string) (int, string
 	return send(t, l.url+"/api/v2/log/entries", request, header...)
 }
 
+// add posts a request, and posts it again while a quorum comes too late, and returns the answer.
+func (l *live) add(t *testing.T, request string) (status int, body string) {
+	t.Helper()
+	eventually(t, "an answer that is not to come back later", func() bool {
+		status, body = l.post(t, request)
+		return status != http.StatusServiceUnavailable
+	})
+	return status, body
+}
+
+// losesPatience is for tests that wait until the log of dir waits no longer for witnesses.
+func losesPatience(t *testing.T, dir string, after time.Duration) {
+	t.Helper()
+	edit(t, filepath.Join(dir, "config.yaml"), "quorum_timeout: 1m", "quorum_timeout: "+after.String())
+}
+
 // send posts a body with headers.
 func send(t *testing.T, url, body string, header ...string) (int, string) {
 	t.Helper()
@@ -158,7 +176,7 @@ func (l *live) cosigned(t *testing.T, path string) int {
 
 func eventually(t *testing.T, what string, met func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !met(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !met(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

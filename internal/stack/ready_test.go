@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"tallywood/internal/stack"
 	"tallywood/storage"
@@ -66,12 +67,13 @@ func TestReadinessNamesWhatIsWrong(t *testing.T) {
 	if a.Ready || a.Logs[0].Ready || !strings.Contains(a.Logs[0].Reason, "the storage does not answer: the disk is gone") || len(a.Logs[0].Reason) > 500 {
 		t.Errorf("%+v", a)
 	}
-	before := b.reads.Load()
-	for range 20 {
+	before, began := b.reads.Load(), time.Now()
+	for range 200 {
 		ask()
 	}
-	if n := b.reads.Load() - before; n > 4 {
-		t.Errorf("%d reads for 20 probes", n)
+	intervals := int64(time.Since(began)/stack.StorageInterval) + 1
+	if n := b.reads.Load() - before; n > 2*intervals+2 { // of two logs
+		t.Errorf("%d reads for 200 probes in %d intervals", n, intervals)
 	}
 	b.broken.Store(false)
 	eventually(t, "the storage to be believed again", func() bool { return ask() == http.StatusOK })

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tallywood/internal/keys"
 	"tallywood/internal/stack"
@@ -12,10 +13,10 @@ import (
 
 // TestReloadOfAPolicy asks for more witnesses, and for one that cannot be had.
 func TestReloadOfAPolicy(t *testing.T) {
-	l := serve(t, stack.Options{}, nil)
+	l := serve(t, stack.Options{}, func(dir string) { losesPatience(t, dir, time.Second) })
 	l.ready(t)
 	request := newRequest(t)
-	if status, body := l.post(t, request); status != 201 {
+	if status, body := l.add(t, request); status != 201 {
 		t.Fatalf("%d %s", status, body)
 	}
 	path := filepath.Join(l.dir, "client", "policy.txt")
@@ -31,7 +32,7 @@ func TestReloadOfAPolicy(t *testing.T) {
 		t.Errorf("logged %q; want a line for each log", text)
 	}
 	eventually(t, "three cosignatures", func() bool { return l.cosigned(t, "/checkpoint") == 3 && l.cosigned(t, "/ct/checkpoint") == 3 })
-	if status, body := l.post(t, request); status != 201 || strings.Count(body, "— witness-") != 3 {
+	if status, body := l.add(t, request); status != 201 || strings.Count(body, "— witness-") != 3 {
 		t.Errorf("a duplicate: %d %s", status, body)
 	}
 
@@ -48,7 +49,7 @@ func TestReloadOfAPolicy(t *testing.T) {
 		if err := l.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "reloading policy of log signatures: ") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if status, body := l.post(t, request); status != 201 || strings.Count(body, "— witness-") != 3 {
+		if status, body := l.add(t, request); status != 201 || strings.Count(body, "— witness-") != 3 {
 			t.Errorf("%s: after it was refused: %d %s", name, status, body)
 		}
 	}
@@ -71,10 +72,10 @@ func TestReloadOfAPolicy(t *testing.T) {
 // TestReloadFailsClosed has a duplicate refused whose checkpoint satisfied the policy before: one of
 // the witnesses is another now.
 func TestReloadFailsClosed(t *testing.T) {
-	l := serve(t, stack.Options{}, nil)
+	l := serve(t, stack.Options{}, func(dir string) { losesPatience(t, dir, time.Second) })
 	l.ready(t)
 	request := newRequest(t)
-	if status, body := l.post(t, request); status != 201 {
+	if status, body := l.add(t, request); status != 201 {
 		t.Fatalf("%d %s", status, body)
 	}
 	path := filepath.Join(l.dir, "client", "policy.txt")
@@ -101,7 +102,7 @@ func TestReloadFailsClosed(t *testing.T) {
 	if err := l.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if status, body := l.post(t, request); status != 201 {
+	if status, body := l.add(t, request); status != 201 {
 		t.Errorf("under the policy of before: %d %s", status, body)
 	}
 }

@@ -29,7 +29,7 @@ func TestReloadOfAToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		edit(t, filepath.Join(dir, "config.yaml"), "\nlogs:\n", "\nlogs:\n  - {name: releases, kind: tlog, origin: releases.localhost, "+
-			"key: file:keys/releases.pem, policy: releases.txt, add_token: file:keys/token}\n")
+			"key: file:keys/releases.pem, policy: releases.txt, add_token: file:keys/token, quorum_timeout: 1m}\n")
 	})
 	l.ready(t)
 	want := func(token string, want int) {

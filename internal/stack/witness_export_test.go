@@ -62,7 +62,13 @@ func TestWitnessOfAStackExports(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { _ = s.Run(t.Context(), ln, nil, func() {}) }() // until the test ends
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(t.Context(), ln, nil, func() {}) }()
+		t.Cleanup(func() { // when the test has ended it, before its directory goes
+			if err := <-ended; err != nil {
+				t.Errorf("running: %v", err)
+			}
+		})
 		return "http://" + ln.Addr().String() + "/witness/1"
 	}
 	// post asks until the answer is not that the lease has not been looked at yet.
