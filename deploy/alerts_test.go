@@ -38,7 +38,8 @@ func promtool(t *testing.T) string {
 		return path
 	}
 	dir := newDir(t)
-	fetch := exec.Command("sh", "-ec", "apt-get download -qq prometheus && dpkg -x prometheus_*.deb .")
+	// The lists of packages may be older than the package, or missing.
+	fetch := exec.Command("sh", "-ec", "apt-get download -qq prometheus || { apt-get update -qq; apt-get download -qq prometheus; }; dpkg -x prometheus_*.deb .")
 	fetch.Dir = dir
 	output(t, fetch)
 	return filepath.Join(dir, "usr/bin/promtool")

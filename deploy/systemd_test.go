@@ -88,7 +88,7 @@ func TestUnits(t *testing.T) {
 // A machine is a root in which units' programs run, and the manager's end of their notifications.
 type machine struct {
 	root  string
-	conn  map[string]*net.UnixConn // by the names of units
+	heard map[string]<-chan string // what the manager was told, by the names of units
 	calls map[string]string        // files of what strace saw
 }
 
@@ -128,8 +128,7 @@ func (m *machine) start(t *testing.T, u unit, user int, replace *strings.Replace
 	must(t, os.MkdirAll(m.root+"/run/systemd", 0o755))
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: m.root + socket})
 	must(t, err, os.Chmod(m.root+socket, 0o777))
-	t.Cleanup(func() { conn.Close() })
-	m.conn[u.name] = conn
+	m.heard[u.name] = hear(t, conn)
 	m.calls[u.name] = filepath.Join(newDir(t), "calls")
 	box := container{image: &image{root: m.root}, user: user, group: user, strace: m.calls[u.name]}
 	box.env = []string{"NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=" + watchdog}
@@ -163,22 +162,44 @@ func (m *machine) start(t *testing.T, u unit, user int, replace *strings.Replace
 	return box.start(t)
 }
 
+// hear reads what comes until the test ends, as a manager does all the time: the socket takes a few
+// messages, and then no more.
+func hear(t *testing.T, conn *net.UnixConn) <-chan string {
+	t.Helper()
+	heard := make(chan string, 1<<14) // of signs of life, for an hour
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(heard)
+		for b := make([]byte, 4096); ; {
+			n, err := conn.Read(b)
+			if err != nil {
+				return // it is closed
+			}
+			heard <- string(b[:n])
+		}
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		<-ended
+	})
+	return heard
+}
+
 // told waits until the manager is told want; until then it may be told what is in between.
 func (m *machine) told(t *testing.T, name, want string, between ...string) {
 	t.Helper()
-	conn := m.conn[name]
-	must(t, conn.SetReadDeadline(time.Now().Add(patience)))
-	for b := make([]byte, 4096); ; {
-		n, err := conn.Read(b)
-		if err != nil {
-			t.Fatalf("%s: waiting for %s: %v", name, want, err)
-		}
-		got := string(b[:n])
-		if got == want {
-			return
-		}
-		if !slices.Contains(between, got) {
-			t.Errorf("%s told %q; want %s", name, got, want)
+	for late := time.After(patience); ; {
+		select {
+		case got := <-m.heard[name]:
+			if got == want {
+				return
+			}
+			if !slices.Contains(between, got) {
+				t.Errorf("%s told %q; want %s", name, got, want)
+			}
+		case <-late:
+			t.Fatalf("%s did not tell %s", name, want)
 		}
 	}
 }
@@ -186,7 +207,7 @@ func (m *machine) told(t *testing.T, name, want string, between ...string) {
 // TestUnitsRun installs both units as docs/operate.md says and runs their programs as systemd does:
 // a log that the witness cosigns, on a directory.
 func TestUnitsRun(t *testing.T) {
-	m := &machine{root: newDir(t), conn: map[string]*net.UnixConn{}, calls: map[string]string{}}
+	m := &machine{root: newDir(t), heard: map[string]<-chan string{}, calls: map[string]string{}}
 	must(t, os.MkdirAll(m.root+"/etc/systemd/system", 0o755), os.MkdirAll(m.root+"/var/lib", 0o755)) // they are there
 	server, witness := loopback.Address(t), loopback.Address(t)
 	replace := strings.NewReplacer("127.0.0.1:8090", server, "127.0.0.1:7380", witness)
