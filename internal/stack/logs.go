@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -221,8 +223,7 @@ func (s *Stack) serveLog(part *logPart) error {
 func (s *Stack) routeLogs(mux *http.ServeMux) {
 	mux.HandleFunc("/logs/", func(w http.ResponseWriter, r *http.Request) { s.current().handler.ServeHTTP(w, r) })
 	signatures := s.serveInCharge((*logSet).signatures)
-	for _, path := range []string{"/api/v2/log/", "/api/v2/checkpoint", "/api/v2/checkpoint.full", "/api/v2/tile/",
-		"/checkpoint", "/checkpoint.full", "/tile/"} {
+	for _, path := range signaturePaths {
 		mux.Handle(path, signatures)
 	}
 	mux.Handle("/ct/", http.StripPrefix("/ct", s.serveInCharge((*logSet).certificates)))
@@ -242,8 +243,13 @@ func byName(logs []*logPart) http.Handler {
 	return mux
 }
 
-// byOrigin gives requests whose Host is a log's origin to that log, all others to h.
-func (s *Stack) byOrigin(h http.Handler) http.Handler {
+// byOrigin gives requests whose Host is a log's origin to that log, all others to mux. At the host of url
+// the other parts have their paths, too: clients are told to find them there.
+func (s *Stack) byOrigin(mux *http.ServeMux) http.Handler {
+	own := ""
+	if u, err := url.Parse(s.cfg.URL); err == nil {
+		own = strings.ToLower(u.Hostname())
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
 		if i := strings.LastIndexByte(host, ':'); i >= 0 {
@@ -251,11 +257,25 @@ func (s *Stack) byOrigin(h http.Handler) http.Handler {
 		}
 		host = strings.ToLower(host)
 		for _, l := range s.parts() {
-			if l.cfg.Origin == host {
+			if l.cfg.Origin == host && (host != own || l.owns(mux, r)) {
 				l.handler.ServeHTTP(w, r)
 				return
 			}
 		}
-		h.ServeHTTP(w, r)
+		mux.ServeHTTP(w, r)
 	})
+}
+
+// signaturePaths are those of the signature log in charge.
+var signaturePaths = []string{"/api/v2/log/", "/api/v2/checkpoint", "/api/v2/checkpoint.full", "/api/v2/tile/",
+	"/checkpoint", "/checkpoint.full", "/tile/"}
+
+// owns reports whether a request at the host of url, which is the log's origin, is the log's: it is, where
+// any log has that path, and where no part has it.
+func (l *logPart) owns(mux *http.ServeMux, r *http.Request) bool {
+	if l.cfg.Kind == "ct" && strings.HasPrefix(r.URL.Path, "/ct/v1/") {
+		return true
+	}
+	_, pattern := mux.Handler(r)
+	return pattern == "/" || slices.Contains(signaturePaths, pattern)
 }
