@@ -34,8 +34,14 @@ const (
 	// quietFor is how long a connection must have had no request before the end of the server may
 	// close it: who is about to send another sends it within that.
 	quietFor = 300 * time.Millisecond
-	// backlogTime is how long connections are taken that wait to be when the server ends.
+	// quietLooks is in how many looks in a row it must have had none: after a process was not run for a
+	// while, all its connections have been quiet, and what has come meanwhile is still to be read.
+	quietLooks = 4
+	// backlogTime is how long connections are taken that wait to be when the server ends, and backlogLook
+	// for how long it is looked for more of them. Of those that come later at most maxLate are taken.
 	backlogTime = 100 * time.Millisecond
+	backlogLook = 10 * time.Millisecond
+	maxLate     = 4096
 	// lingerTime and lingerBytes bound what is read of a connection that the end of the server has
 	// closed for writing. To close it with something unread would reset it.
 	lingerTime  = 500 * time.Millisecond
@@ -57,6 +63,10 @@ type gate struct {
 
 	lingering sync.WaitGroup
 
+	// Owned by whoever calls Accept.
+	taken bool // a connection, since the listener's deadline was set
+	late  int  // connections taken after the first deadline; -1: it has not passed
+
 	mu      sync.Mutex // guards what follows
 	open    map[*gateConn]struct{}
 	of      map[netip.Prefix]int // how many of open are of one client; no zero entries
@@ -68,7 +78,7 @@ type gate struct {
 
 func newGate(ln net.Listener, limits ConnLimits, log *slog.Logger) *gate {
 	limits.init()
-	return &gate{Listener: ln, limits: limits, log: log, open: map[*gateConn]struct{}{}, of: map[netip.Prefix]int{}}
+	return &gate{Listener: ln, limits: limits, log: log, late: -1, open: map[*gateConn]struct{}{}, of: map[netip.Prefix]int{}}
 }
 
 // Accept implements net.Listener.
@@ -79,16 +89,35 @@ func (g *gate) Accept() (net.Conn, error) {
 			g.mu.Lock()
 			stopped := g.stopped
 			g.mu.Unlock()
-			if timeout, ok := errors.AsType[net.Error](err); stopped && ok && timeout.Timeout() {
+			timeout, ok := errors.AsType[net.Error](err)
+			switch {
+			case !stopped || !ok || !timeout.Timeout():
+				return nil, err
+			case !g.lookForMore():
 				return nil, errStopped
 			}
-			return nil, err
+			continue
+		}
+		g.taken = true
+		if g.late >= 0 {
+			g.late++
 		}
 		if c := g.admit(conn); c != nil {
 			return c, nil
 		}
 		_ = conn.Close() // it was not used
 	}
+}
+
+// lookForMore reports whether to take connections after the deadline for them: a process that was not run
+// until then has not taken those that waited. It ends when for backlogLook there was none.
+func (g *gate) lookForMore() bool {
+	ln, ok := g.Listener.(interface{ SetDeadline(time.Time) error })
+	if !ok || g.late >= 0 && !g.taken || g.late >= maxLate {
+		return false
+	}
+	g.taken, g.late = false, max(g.late, 0)
+	return ln.SetDeadline(time.Now().Add(backlogLook)) == nil
 }
 
 // admit returns conn as one of the gate's, or nil if there are too many.
@@ -194,8 +223,8 @@ func (g *gate) leave() {
 	g.ending = true
 }
 
-// closeResting closes the connections that have had no request for a while, and reports whether there
-// was none at all. Those of HTTP/2 are left to the server, which tells clients what it has read.
+// closeResting closes the connections that have had no request for a while, as it has found several times
+// in a row, and reports whether there was none at all. Those of HTTP/2 are left to the server, which tells clients what it has read.
 func (g *gate) closeResting() (none bool) {
 	none = true
 	var resting []*gateConn
@@ -205,7 +234,10 @@ func (g *gate) closeResting() (none bool) {
 			continue
 		}
 		none = false
-		if c.restingLocked(quietFor) {
+		if c.looks++; !c.restingLocked(quietFor) {
+			c.looks = 0
+		}
+		if c.looks >= quietLooks {
 			resting = append(resting, c)
 		}
 	}
@@ -227,6 +259,7 @@ type gateConn struct {
 	streams bool      // it is one of HTTP/2
 	active  bool      // it has a request
 	since   time.Time // when that changed
+	looks   int       // of the end of the server that found it quiet, in a row
 	closed  bool
 
 	begun atomic.Int32 // resting, fresh or ended

@@ -128,7 +128,7 @@ func TestServeDrainsRequestsUnderWay(t *testing.T) {
 		io.WriteString(w, "done")
 	})
 	served := make(chan error)
-	go func() { served <- httpx.Serve(ctx, ln, h, httpx.ServeOptions{}) }()
+	go func() { served <- httpx.Serve(ctx, ln, h, httpx.ServeOptions{DrainTimeout: time.Minute}) }()
 	answer := make(chan string)
 	go func() {
 		resp, err := http.Get("http://" + ln.Addr().String())
