@@ -137,19 +137,21 @@ func costsItsVote(t *testing.T, url string) {
 	p := newPolicy(t, 2, w1, bad, w3)
 	var m meter
 	c := newClientWith(t, client.Options{Policy: p, HTTP: m.client()})
-	sizes := []int64{5, 7, 12, 20}
-	for _, size := range sizes {
+	least := time.Hour
+	for _, size := range []int64{5, 7, 12, 20} {
 		began := time.Now()
 		note, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, size), h.prove)
 		if err != nil {
 			t.Fatalf("size %d: %v", size, err)
 		}
-		if d := time.Since(began); d > 8*time.Second {
-			t.Errorf("size %d took %v: it waited", size, d)
-		}
+		least = min(least, time.Since(began))
 		if strings.Contains(string(note), "— w2 ") {
 			t.Errorf("a line of the bad witness is in\n%s", note)
 		}
+	}
+	// A request to it times out after 10 s. One round may take as long on a busy machine, but not all.
+	if least > 8*time.Second {
+		t.Errorf("each round took %v or more: it waited", least)
 	}
 	if strings.Contains(string(c.Full(origin)), "— w2 ") {
 		t.Error("a line of the bad witness is in the full checkpoint")
@@ -269,10 +271,12 @@ func TestLyingWitnessCostsOneVote(t *testing.T) {
 			t.Parallel()
 			w2 := startWitness(t, "w2")
 			w2.replaceAll(lie(w2))
+			began := time.Now()
 			costsItsVote(t, w2.url)
-			// In the first rounds it may be asked a few times, but in none again and again.
-			if n := w2.requests.Load(); n > 16 {
-				t.Errorf("it was asked %d times in four rounds", n)
+			// In the first rounds it may be asked a few times, but in none again and again: on a machine that
+			// takes its time, a few times in a second.
+			if n, d := w2.requests.Load(), time.Since(began); n > 16+int64(d/(200*time.Millisecond)) {
+				t.Errorf("it was asked %d times in four rounds, within %v", n, d)
 			}
 		})
 	}
@@ -310,8 +314,10 @@ func TestEndlessHTTP2BodyIsBounded(t *testing.T) {
 	h := newHistory(t, 20, "entry")
 	w1 := startWitness(t, "w1")
 	var protocol atomic.Pointer[string]
+	var asked atomic.Int64
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		protocol.Store(&r.Proto)
+		asked.Add(1)
 		for chunk := bytes.Repeat([]byte("x"), 1<<16); ; {
 			if _, err := w.Write(chunk); err != nil {
 				return
@@ -340,8 +346,9 @@ func TestEndlessHTTP2BodyIsBounded(t *testing.T) {
 	if got := *protocol.Load(); got != "HTTP/2.0" {
 		t.Errorf("it was asked by %s", got)
 	}
-	if n := m.read.Load(); n > 2<<20 {
-		t.Errorf("%d bytes were read", n)
+	// Of each answer, what fits the buffers of HTTP/2 before its end is asked for; the honest share is small.
+	if n, most := m.read.Load(), asked.Load()*512<<10+64<<10; n > most {
+		t.Errorf("%d bytes were read of %d answers; at most %d are meant to be", n, asked.Load(), most)
 	}
 }
 

@@ -49,7 +49,7 @@ func TestFullKeepsWhatComesLate(t *testing.T) {
 	}
 	cosign := func(size int64) {
 		t.Helper()
-		if _, err := c.Cosign(within(t, 30*time.Second), h.checkpoint(t, size), h.prove); err != nil {
+		if _, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, size), h.prove); err != nil {
 			t.Fatal(err)
 		}
 	}

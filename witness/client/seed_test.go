@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -53,39 +54,43 @@ func TestCosignBeginsWithTheMonitoringPrefix(t *testing.T) {
 		"larger than any of it": {text(bytes.Repeat([]byte("x\n"), 1<<17)), []string{"old 0", "old 7"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := startWitness(t, "w1")
-			p := newPolicy(t, 1, w)
-			rounds(t, newClient(t, p), h, 7)
-			var d diary
-			d.keep(w)
-			store(&w.monitor, c.monitor)
-			cl := newClient(t, p)
-			if rounds(t, cl, h, 12); !slices.Equal(d.lines, c.want) {
-				t.Errorf("it was asked %q; want %q", d.lines, c.want)
-			}
-			d.lines = nil
-			if rounds(t, cl, h, 20); !slices.Equal(d.lines, []string{"old 12"}) {
-				t.Errorf("then it was asked %q", d.lines)
-			}
+			synctest.Test(t, func(t *testing.T) { // an answer that is overdue would be asked for again
+				w := newWitness(t, "w1")
+				p := newPolicy(t, 1, w)
+				rounds(t, newMemoryClient(t, p, w), h, 7)
+				var d diary
+				d.keep(w)
+				store(&w.monitor, c.monitor)
+				cl := newMemoryClient(t, p, w)
+				if rounds(t, cl, h, 12); !slices.Equal(d.lines, c.want) {
+					t.Errorf("it was asked %q; want %q", d.lines, c.want)
+				}
+				d.lines = nil
+				if rounds(t, cl, h, 20); !slices.Equal(d.lines, []string{"old 12"}) {
+					t.Errorf("then it was asked %q", d.lines)
+				}
+			})
 		})
 	}
 }
 
 // TestStaleMonitoringPrefixCostsOneConflict shows an old checkpoint that the witness did cosign.
 func TestStaleMonitoringPrefixCostsOneConflict(t *testing.T) {
-	h := newHistory(t, 20, "entry")
-	w := startWitness(t, "w1")
-	p := newPolicy(t, 1, w)
-	c := newClient(t, p)
-	old, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, 3), h.prove)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rounds(t, c, h, 7)
-	store(&w.monitor, func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(old) })
-	var d diary
-	d.keep(w)
-	if rounds(t, newClient(t, p), h, 12); !slices.Equal(d.lines, []string{"old 3", "old 7"}) {
-		t.Errorf("it was asked %q", d.lines)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t, 20, "entry")
+		w := newWitness(t, "w1")
+		p := newPolicy(t, 1, w)
+		c := newMemoryClient(t, p, w)
+		old, err := c.Cosign(within(t, time.Minute), h.checkpoint(t, 3), h.prove)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rounds(t, c, h, 7)
+		store(&w.monitor, func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(old) })
+		var d diary
+		d.keep(w)
+		if rounds(t, newMemoryClient(t, p, w), h, 12); !slices.Equal(d.lines, []string{"old 3", "old 7"}) {
+			t.Errorf("it was asked %q", d.lines)
+		}
+	})
 }

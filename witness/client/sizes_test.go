@@ -70,46 +70,50 @@ func TestSizes(t *testing.T) {
 // TestSizesBelievesNoClaim asks witnesses that say they are at odds with the checkpoint, and show no
 // signature of the log for it.
 func TestSizesBelievesNoClaim(t *testing.T) {
-	h, fork := newHistory(t, 20, "entry"), newHistory(t, 20, "forged entry")
-	conflict := func(size string) http.HandlerFunc {
-		return func(rw http.ResponseWriter, _ *http.Request) {
-			rw.Header()["Content-Type"] = []string{"text/x.tlog.size"}
-			rw.WriteHeader(http.StatusConflict)
-			_, _ = rw.Write([]byte(size + "\n"))
+	synctest.Test(t, func(t *testing.T) {
+		h, fork := newHistory(t, 20, "entry"), newHistory(t, 20, "forged entry")
+		conflict := func(size string) http.HandlerFunc {
+			return func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header()["Content-Type"] = []string{"text/x.tlog.size"}
+				rw.WriteHeader(http.StatusConflict)
+				_, _ = rw.Write([]byte(size + "\n"))
+			}
 		}
-	}
-	var claim *client.ClaimError
-	for name, c := range map[string]struct {
-		submit http.HandlerFunc
-		size   int64
-		claim  bool
-	}{
-		"another tree of this size": {nil, 0, true}, // it has cosigned one, but does not show it
-		"409 with this size":        {conflict("9"), 0, true},
-		"422":                       {func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusUnprocessableEntity) }, 0, true},
-		"a larger size":             {conflict("4611686018427387904"), 1 << 62, false},
-		"a smaller size":            {conflict("4"), 4, false},
-	} {
-		w := startWitness(t, "w")
-		cl := newClient(t, newPolicy(t, 1, w))
-		if _, err := cl.Cosign(within(t, time.Minute), fork.checkpoint(t, 9), fork.prove); err != nil {
-			t.Fatal(err)
+		var claim *client.ClaimError
+		for name, c := range map[string]struct {
+			submit http.HandlerFunc
+			size   int64
+			claim  bool
+		}{
+			"another tree of this size": {nil, 0, true}, // it has cosigned one, but does not show it
+			"409 with this size":        {conflict("9"), 0, true},
+			"422":                       {func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusUnprocessableEntity) }, 0, true},
+			"a larger size":             {conflict("4611686018427387904"), 1 << 62, false},
+			"a smaller size":            {conflict("4"), 4, false},
+		} {
+			w := newWitness(t, "w")
+			cl := newMemoryClient(t, newPolicy(t, 1, w), w)
+			if _, err := cl.Cosign(within(t, time.Minute), fork.checkpoint(t, 9), fork.prove); err != nil {
+				t.Fatal(err)
+			}
+			w.replace(c.submit)
+			w.hideMonitor()
+			s, err := cl.Sizes(within(t, time.Minute), h.checkpoint(t, 9))
+			if err != nil || s[0].Size != c.size || s[0].Root != nil || errors.As(s[0].Err, &claim) != c.claim {
+				t.Errorf("%s: Sizes = %+v, %v; want size %d without root, or a ClaimError: %v", name, s, err, c.size, c.claim)
+			}
 		}
-		w.replace(c.submit)
-		w.hideMonitor()
-		s, err := cl.Sizes(within(t, time.Minute), h.checkpoint(t, 9))
-		if err != nil || s[0].Size != c.size || s[0].Root != nil || errors.As(s[0].Err, &claim) != c.claim {
-			t.Errorf("%s: Sizes = %+v, %v; want size %d without root, or a ClaimError: %v", name, s, err, c.size, c.claim)
-		}
-	}
+	})
 }
 
 func TestSizesOfUnknownLog(t *testing.T) {
-	h := newHistory(t, 20, "entry")
-	w := startWitness(t, "w")
-	w.replace(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "unknown log", http.StatusNotFound) })
-	s, err := newClient(t, newPolicy(t, 1, w)).Sizes(within(t, time.Minute), h.checkpoint(t, 0))
-	if err != nil || s[0].Err != nil || s[0].Size != 0 {
-		t.Errorf("Sizes = %+v, %v; want never seen", s, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t, 20, "entry")
+		w := newWitness(t, "w")
+		w.replace(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "unknown log", http.StatusNotFound) })
+		s, err := newMemoryClient(t, newPolicy(t, 1, w), w).Sizes(within(t, time.Minute), h.checkpoint(t, 0))
+		if err != nil || s[0].Err != nil || s[0].Size != 0 {
+			t.Errorf("Sizes = %+v, %v; want never seen", s, err)
+		}
+	})
 }
