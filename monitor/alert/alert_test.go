@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -223,6 +224,10 @@ func TestWebhookReachesNoPrivateAddress(t *testing.T) {
 	} {
 		w := open(t, alert.WebhookOptions{URL: alert.Secret{Value: url}})
 		err := w.Send(t.Context(), event(1))
+		if errors.Is(err, syscall.EAFNOSUPPORT) { // this machine has no IPv6 that could be asked
+			host := strings.TrimPrefix(url, "https://")
+			err = alert.CheckAddress(false, false, host[:strings.Index(host, "/")]+":443")
+		}
 		if err == nil || !strings.Contains(err.Error(), "not a public address") {
 			t.Errorf("%s: %v", url, err)
 		}

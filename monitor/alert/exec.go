@@ -18,7 +18,7 @@ import (
 
 const (
 	hookTimeout = 20 * time.Second // less than the outbox waits
-	hookGrace   = 2 * time.Second  // for output after the end
+	hookGrace   = 2 * time.Second  // for output after the end, of what it has started
 	hookOutput  = 4 << 10          // bytes of output that are kept
 )
 
@@ -41,8 +41,9 @@ type ExecOptions struct {
 // environment. Exit code 0 takes the event; with any other, or none in time, it will be run again.
 // It may run several times at once, for events of several logs.
 type Exec struct {
-	o   ExecOptions
-	env []string
+	o     ExecOptions
+	env   []string
+	grace time.Duration // hookGrace
 }
 
 var _ monitor.Sink = (*Exec)(nil)
@@ -68,7 +69,7 @@ func OpenExec(o ExecOptions) (*Exec, error) {
 	if o.LookupEnv == nil {
 		o.LookupEnv = os.LookupEnv
 	}
-	x := &Exec{o: o}
+	x := &Exec{o: o, grace: hookGrace}
 	for _, name := range inherited {
 		if value, ok := o.LookupEnv(name); ok {
 			x.env = append(x.env, name+"="+value)
@@ -104,10 +105,10 @@ func (x *Exec) Send(ctx context.Context, e monitor.Event) error {
 	cmd.Dir = filepath.Dir(x.o.Command[0])
 	cmd.Stdin = bytes.NewReader(input)
 	cmd.Stdout, cmd.Stderr = output, output
-	cmd.WaitDelay = hookGrace
+	cmd.WaitDelay = x.grace
 	ownGroup(cmd)
 	err = cmd.Run()
-	if err == nil {
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // it ended well, and somebody has its output still open
 		return nil
 	}
 	switch {

@@ -17,11 +17,20 @@ import (
 	"tallywood/monitor/rule"
 )
 
-// script writes a program for a hook to run.
+// script writes a shell program for a hook to run.
 func script(t *testing.T, text string) string {
 	t.Helper()
+	return program(t, "#!/bin/sh\n"+text)
+}
+
+// program writes a program. While the file is open for writing no process may begin: it would have the
+// file open as well until it is another program, and nobody can run a file that is (ETXTBSY).
+func program(t *testing.T, text string) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "hook")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -87,7 +96,7 @@ func TestExecThatFails(t *testing.T) {
 		"exit code":          {"exit 75", "exit status 75"},
 		"says why":           {"echo not today; echo really >&2; exit 1", "exit status 1: not today really"},
 		"says its secret":    {"echo the key is $KEY; exit 1", "the key is (secret)"},
-		"says far too much":  {"yes | head -c 10000000; echo the end; exit 3", "the end"},
+		"says far too much":  {"yes | head -c 1000000; echo the end; exit 3", "the end"},
 		"reads nothing":      {"exec <&-; exit 4", "exit status 4"},
 		"killed":             {"kill -9 $$", "killed"},
 		"escapes in output":  {`printf '\033[31mred'; exit 1`, "exit status 1: \ufffd[31mred"},
@@ -97,9 +106,7 @@ func TestExecThatFails(t *testing.T) {
 			t.Parallel()
 			hook := script(t, c.text)
 			if c.text == "" {
-				if err := os.WriteFile(hook, []byte("#!/no/such/shell\n"), 0o700); err != nil {
-					t.Fatal(err)
-				}
+				hook = program(t, "#!/no/such/shell\n")
 			}
 			err := openExec(t, alert.ExecOptions{Command: []string{hook}, Env: []string{"KEY"}, LookupEnv: environment}).Send(t.Context(), event(1))
 			if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 6000 || strings.Contains(err.Error(), "hook-secret") {
@@ -143,6 +150,34 @@ func TestExecIsKilledWithItsChildren(t *testing.T) {
 		t.Error("taken")
 	}
 	wait(t, "the end of the child", func() bool { return !running(child) })
+}
+
+// TestExecLeavesItsChildren has a hook end well whose child holds its output open: it has taken the event.
+func TestExecLeavesItsChildren(t *testing.T) {
+	t.Parallel()
+	hook := script(t, "sleep 1000 & echo $! > child; exit $1")
+	end := func() {
+		data, err := os.ReadFile(filepath.Join(filepath.Dir(hook), "child"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		child, err := strconv.Atoi(strings.TrimSpace(string(data)))
+		if err != nil || !running(child) {
+			t.Fatalf("child %q: %v", data, err)
+		}
+		if err := syscall.Kill(child, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}
+	for code, want := range map[string]string{"0": "", "3": "exit status 3"} {
+		x := openExec(t, alert.ExecOptions{Command: []string{hook, code}})
+		alert.SetGrace(x, 50*time.Millisecond)
+		err := x.Send(t.Context(), event(1))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("exit code %s: %v", code, err)
+		}
+		end()
+	}
 }
 
 // wait polls until it is so.

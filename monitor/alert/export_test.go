@@ -1,6 +1,10 @@
 package alert
 
-import "tallywood/monitor"
+import (
+	"time"
+
+	"tallywood/monitor"
+)
 
 // Sign returns the signature header for a secret in its text form.
 func Sign(secret, id, timestamp, body string) string {
@@ -22,6 +26,9 @@ func Render(name string, e monitor.Event) ([]byte, error) {
 	}
 	return render(t, e)
 }
+
+// SetGrace has a hook's output be waited for so long after its end.
+func SetGrace(x *Exec, d time.Duration) { x.grace = d }
 
 // LimitFeed has a feed take no more bytes than most.
 func LimitFeed(a *Atom, most int) { a.most = most }

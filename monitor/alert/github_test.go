@@ -233,7 +233,7 @@ func TestGitHubThatRefuses(t *testing.T) {
 		least, most time.Duration // to wait; zero: as the outbox likes
 	}{
 		"primary limit": {"GET", header(403, "API rate limit exceeded for user ID 1.", "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", in(40*time.Minute)),
-			"rate limit exceeded", 38 * time.Minute, 40 * time.Minute},
+			"rate limit exceeded", 30 * time.Minute, 40 * time.Minute},
 		"primary limit, 429": {"POST", header(429, "API rate limit exceeded", "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", in(-time.Minute)),
 			"rate limit exceeded", 0, time.Millisecond},
 		"secondary limit": {"POST", header(403, "You have exceeded a secondary rate limit.", "Retry-After", "90", "X-RateLimit-Remaining", "4000"),
