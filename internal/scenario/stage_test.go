@@ -102,7 +102,11 @@ func play(t *testing.T, settings string, story func(*stage)) *stage {
 
 func newSite(t *testing.T) *site {
 	s := &site{}
-	server := httptest.NewServer(s)
+	server := httptest.NewUnstartedServer(s)
+	// A connection that was made for a request which is not sent any more, as another one has failed, would
+	// be kept, and the clock would stand still for ever.
+	server.Config.ReadHeaderTimeout = 30 * time.Second
+	server.Start()
 	t.Cleanup(server.Close)
 	s.url = server.URL
 	return s
