@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,6 +13,7 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -327,6 +329,46 @@ func TestInspectTellsAnAbsentLogFromALyingOne(t *testing.T) {
 	if i := inspect(t, l, 299, trust); !flawless(i) || i.Size != 300 {
 		t.Errorf("%+v", i.Checks)
 	}
+}
+
+// TestInspectThatIsEndedAccusesNobody ends it when it has seen what a cache has, which is wrong.
+func TestInspectThatIsEndedAccusesNobody(t *testing.T) {
+	t.Parallel()
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	l.add(filler(ca, 3)...)
+	path := tilePath("entries", 0, 3)
+	bundle := l.file(path)
+	l.replace(path, bundle[:len(bundle)-1])
+	ctx, cancel := context.WithCancel(t.Context())
+	client := &http.Client{Transport: endingTransport{cancel, path}}
+	_, err := monitor.Inspect(ctx, l.server.URL, 1, monitor.Trust{Policy: l.policy}, client)
+	if _, refused := errors.AsType[*monitor.VerifyError](err); refused || !errors.Is(err, context.Canceled) {
+		t.Errorf("ended in between: %v", err)
+	}
+}
+
+// endingTransport calls end when the body of a path has been read.
+type endingTransport struct {
+	end  context.CancelFunc
+	path string
+}
+
+func (e endingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil && strings.HasSuffix(r.URL.Path, e.path) {
+		res.Body = endingBody{res.Body, e.end}
+	}
+	return res, err
+}
+
+type endingBody struct {
+	io.ReadCloser
+	end context.CancelFunc
+}
+
+func (b endingBody) Close() error {
+	b.end()
+	return b.ReadCloser.Close()
 }
 
 // FuzzInspect: no entry makes the reader panic, or passes without the key it names.
