@@ -59,6 +59,14 @@ func (j *journal) load(ctx context.Context) (*state, error) {
 	return j.loadLocked(ctx)
 }
 
+// reload returns the state as the bucket has it now, which another monitor may have written.
+func (j *journal) reload(ctx context.Context) (*state, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.current = nil
+	return j.loadLocked(ctx)
+}
+
 func (j *journal) loadLocked(ctx context.Context) (*state, error) {
 	if j.current != nil {
 		return j.current, nil

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,10 @@ import (
 // there by two writes: into the shared state, then out of the outbox of its log. The shared state
 // remembers which events each log handed over last. If the process ends between the two writes, the
 // event is in both: it is known by that, is not added again, and is not sent besides.
+//
+// Two monitors of one state may both find an event in its outbox, long apart. So whoever hands over
+// reads the shared state, then the outbox once more, and writes only if the log handed over nothing
+// since: what the other one handed over is either remembered, or gone from the outbox.
 const kindShared Kind = "shared" // of the state, not of a log
 
 // sharedOrigin is the name of the state that is shared. No log has it: names of keys have no space.
@@ -62,15 +67,33 @@ func (c *courier) handOver(ctx context.Context, b *batch) error {
 	if len(b.hold) == 0 || c.tail == c.tail.m.shared || !c.tail.m.several() {
 		return nil
 	}
-	to := c.tail.m.shared
-	err := to.journal.apply(ctx, func(s *state) { s.takeOver(c.tail.cfg.Origin, c.name, b.hold) })
-	var se *StateError
-	switch {
-	case errors.As(err, &se):
-		return nil
-	case err != nil:
+	to, key := c.tail.m.shared, takenKey(c.tail.cfg.Origin, c.name)
+	before, err := to.journal.load(ctx)
+	if err != nil {
+		return c.keep(b, err)
+	}
+	own, err := c.tail.journal.reload(ctx)
+	if err != nil {
 		b.hold = nil
 		return err
+	}
+	waits := own.waitsFor(c.name)
+	b.hold = slices.DeleteFunc(b.hold, func(h held) bool { return !waits[h.event.ID] })
+	if len(b.hold) == 0 {
+		return nil
+	}
+	moved := false
+	_, err = to.journal.update(ctx, nil, func(s *state) {
+		if moved = !slices.Equal(s.Taken[key], before.Taken[key]); !moved {
+			s.takeOver(key, c.name, b.hold, waits)
+		}
+	})
+	switch {
+	case err != nil:
+		return c.keep(b, err)
+	case moved:
+		b.hold = nil
+		return errMoved
 	}
 	b.handed = true
 	select {
@@ -78,6 +101,17 @@ func (c *courier) handOver(ctx context.Context, b *batch) error {
 	default:
 	}
 	return nil
+}
+
+// keep decides about what could not be handed over: it stays in the outbox, unless the shared state
+// cannot be used; then it is held back in the log's own.
+func (c *courier) keep(b *batch, err error) error {
+	var se *StateError
+	if errors.As(err, &se) {
+		return nil
+	}
+	b.hold = nil
+	return err
 }
 
 // taken returns the IDs of the events that the log handed over last.
@@ -95,17 +129,30 @@ func (c *courier) taken() map[string]bool {
 
 func takenKey(origin, sink string) string { return origin + "\n" + sink }
 
-// takeOver holds back events that a log hands over, but for those that it handed over before.
-func (s *state) takeOver(origin, sink string, all []held) {
-	key := takenKey(origin, sink)
+// waitsFor returns the IDs of the events that a sink has not taken.
+func (s *state) waitsFor(sink string) map[string]bool {
+	ids := map[string]bool{}
+	for _, p := range s.Outbox {
+		if _, waits := p.Sinks[sink]; waits {
+			ids[p.Event.ID] = true
+		}
+	}
+	return ids
+}
+
+// takeOver holds back events that a log hands over, but for those that it handed over before. Of these
+// it remembers what is still in the log's outbox: waits.
+func (s *state) takeOver(key, sink string, all []held, waits map[string]bool) {
+	var ids []string
 	before := map[string]bool{}
 	for _, id := range s.Taken[key] {
-		before[id] = true
+		if waits[id] {
+			ids, before[id] = append(ids, id), true
+		}
 	}
-	ids := make([]string, 0, len(all))
 	for _, h := range all {
-		ids = append(ids, h.event.ID)
 		if !before[h.event.ID] {
+			ids = append(ids, h.event.ID)
 			s.hold(sink, h)
 		}
 	}

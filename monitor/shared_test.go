@@ -179,6 +179,66 @@ func handingOver(t *testing.T, s *several, at int, mode faultbucket.Mode) (ops i
 	return ops
 }
 
+// TestTwoMonitorsHandOverOnce has two monitors of one state find the same events, of which each tells one
+// before it hands over the other. The one that is slow does so when the other one has long handed
+// over, and something newer too: no event is in the digest twice.
+func TestTwoMonitorsHandOverOnce(t *testing.T) {
+	t.Parallel()
+	s := newSeveral(t, 2)
+	for _, l := range s.logs {
+		l.sequence(s.ca.entry(alice, evilIssuer))
+	}
+	s.use(1)
+	synctest.Test(t, func(t *testing.T) {
+		quick, slow := &timedSink{}, gates{}
+		for _, l := range s.logs {
+			slow[l.origin] = make(chan struct{})
+		}
+		st := s.station(t, map[string]monitor.Route{"quiet": {Sink: quick, Digest: 24 * time.Hour}})
+		o := st.options
+		o.Routes = map[string]monitor.Route{"quiet": {Sink: slow, Digest: 24 * time.Hour}}
+		m, err := monitor.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error)
+		go func() {
+			_, err := m.Check(t.Context())
+			ended <- err
+		}()
+		synctest.Wait() // it tells the first event of each log
+		st.check()
+		s.use(1)
+		st.check()
+		close(slow[s.logs[1].origin]) // and reads again what the logs share
+		synctest.Wait()
+		close(slow[s.logs[0].origin])
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		time.Sleep(25 * time.Hour)
+		st.check()
+		got := quick.events()
+		if told := s.told(got); len(told) != 6 || slices.Max(slices.Collect(maps.Values(told))) != 1 {
+			t.Errorf("told, and how often: %v", told)
+		}
+		if digest := got[len(got)-1]; digest.Count != 4 {
+			t.Errorf("a digest of %d events", digest.Count)
+		}
+	})
+}
+
+// gates is a sink that takes the events of each log once its channel is closed.
+type gates map[string]chan struct{}
+
+func (g gates) Send(ctx context.Context, e monitor.Event) error {
+	select {
+	case <-g[e.Origin]:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
 // told returns the IDs that events tell of, and how often, repetitions of the same event not counted.
 func (s *several) told(events []monitor.Event) map[string]int {
 	told, seen := map[string]int{}, map[string]bool{}
