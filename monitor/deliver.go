@@ -67,7 +67,7 @@ func (c *courier) run(ctx context.Context) {
 type batch struct {
 	send   []Event
 	hold   []held   // events that are held back
-	handed bool     // those are in the shared state
+	handed int64    // Seq of the shared state that they are in; 0: they are not
 	ripe   bool     // something that was held back is to be sent
 	paced  []string // identities of those of send that count towards the limit
 	failed map[string]error
@@ -255,7 +255,7 @@ func (c *courier) note(s *state, b batch, all bool) {
 		case c.sent[p.Event.ID]:
 			delete(p.Sinks, c.name)
 			s.pass(c.name, c.route, p.Event, now)
-		case held && b.handed:
+		case held && b.handed > 0:
 			delete(p.Sinks, c.name)
 		case held && a.Tries == 0:
 			delete(p.Sinks, c.name)
@@ -267,6 +267,12 @@ func (c *courier) note(s *state, b batch, all bool) {
 				delete(p.Sinks, c.name)
 			}
 		}
+	}
+	if b.handed > 0 {
+		if s.Handed == nil {
+			s.Handed = map[string]int64{}
+		}
+		s.Handed[c.name] = b.handed
 	}
 	s.unpack(c.name, now, all)
 	s.Outbox = slices.DeleteFunc(s.Outbox, func(p pending) bool { return len(p.Sinks) == 0 })

@@ -207,6 +207,9 @@ func (t *tail) adopt(ctx context.Context, st *state) error {
 
 // inherit takes over the outbox of a state.
 func (t *tail) inherit(ctx context.Context, st *state) error {
+	if err := t.bereft(ctx); err != nil && ctx.Err() == nil { // it is looked at again
+		t.log.Warn("looking for what is held back", "origin", t.cfg.Origin, "err", err)
+	}
 	unknown := 0
 	for _, p := range st.Parcels {
 		if _, ok := t.routes[p.Sink]; !ok {

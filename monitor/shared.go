@@ -3,6 +3,8 @@ package monitor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -62,12 +64,15 @@ type held struct {
 }
 
 // handOver moves the events that b holds back into the shared state. With an error they stay where
-// they are; with nil and not b.handed they are to be held in the log's own state.
+// they are; with nil and no b.handed they are to be held in the log's own state.
 func (c *courier) handOver(ctx context.Context, b *batch) error {
 	if len(b.hold) == 0 || c.tail == c.tail.m.shared || !c.tail.m.several() {
 		return nil
 	}
 	to, key := c.tail.m.shared, takenKey(c.tail.cfg.Origin, c.name)
+	if err := c.tail.bereft(ctx); err != nil {
+		return c.keep(b, err)
+	}
 	before, err := to.journal.load(ctx)
 	if err != nil {
 		return c.keep(b, err)
@@ -83,7 +88,7 @@ func (c *courier) handOver(ctx context.Context, b *batch) error {
 		return nil
 	}
 	moved := false
-	_, err = to.journal.update(ctx, nil, func(s *state) {
+	after, err := to.journal.update(ctx, nil, func(s *state) {
 		if moved = !slices.Equal(s.Taken[key], before.Taken[key]); !moved {
 			s.takeOver(key, c.name, b.hold, waits)
 		}
@@ -95,7 +100,7 @@ func (c *courier) handOver(ctx context.Context, b *batch) error {
 		b.hold = nil
 		return errMoved
 	}
-	b.handed = true
+	b.handed = after.Seq
 	select {
 	case to.wake[c.name] <- struct{}{}:
 	default:
@@ -112,6 +117,46 @@ func (c *courier) keep(b *batch, err error) error {
 	}
 	b.hold = nil
 	return err
+}
+
+// bereft has it told if what the log handed over is lost: the shared state is gone, or an older copy. As
+// nobody knows what was in it, it counts as one delivery to each sink that was given up.
+func (t *tail) bereft(ctx context.Context) error {
+	st, shared := t.journal.peek(), t.m.shared
+	if st == nil || len(st.Handed) == 0 {
+		return nil
+	}
+	newest := slices.Max(slices.Collect(maps.Values(st.Handed)))
+	now, err := shared.journal.load(ctx)
+	if err == nil && now.Seq < newest { // as this process knows it
+		now, err = shared.journal.reload(ctx)
+	}
+	if err != nil || now.Seq >= newest {
+		return nil // that it cannot be used is told where it is used
+	}
+	shared.log.Error("what was held back is lost: the state that all logs share is gone, or an older copy", "origin", t.cfg.Origin)
+	_, err = shared.journal.update(ctx, nil, func(s *state) {
+		for _, sink := range slices.Sorted(maps.Keys(st.Handed)) {
+			if _, ok := t.routes[sink]; ok && st.Handed[sink] > s.Seq {
+				s.lose(sink)
+			}
+		}
+	})
+	if err == nil {
+		_, err = t.journal.update(ctx, nil, func(s *state) { s.Handed = nil })
+	}
+	if err != nil {
+		return fmt.Errorf("noting that what was held back is lost: %w", err)
+	}
+	return nil
+}
+
+// lose gives up what was held back for a sink and is not there any more, once for all logs.
+func (s *state) lose(sink string) {
+	e := Event{ID: eventID("held back", sink), Time: time.Now().UTC(), Index: NoIndex, Summary: "what was held back to be sent as one"}
+	if !slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Event.ID == e.ID }) {
+		s.giveUp(e, sink, "the state in which all logs hold back for it is gone, or an older copy")
+	}
 }
 
 // taken returns the IDs of the events that the log handed over last.

@@ -167,7 +167,9 @@ func handingOver(t *testing.T, s *several, at int, mode faultbucket.Mode) (ops i
 		b.Crash()
 		checkOnce(t.Context(), st, inner)
 		time.Sleep(25 * time.Hour)
-		checkOnce(t.Context(), st, inner)
+		if r := st.check(); r.GivenUp != 0 {
+			t.Errorf("taken for lost: %+v", r.Failures)
+		}
 		if told := s.told(digested.events()); len(told) != 4 || slices.Max(slices.Collect(maps.Values(told))) != 1 {
 			t.Errorf("told by digests, and how often: %v", told)
 		}
@@ -177,6 +179,87 @@ func handingOver(t *testing.T, s *several, at int, mode faultbucket.Mode) (ops i
 		}
 	})
 	return ops
+}
+
+// TestSharedStateThatIsLost alone, or is replaced by an older copy, is told of as a delivery that was given
+// up, at the next start and while the monitor runs; what comes after that is held back as before.
+func TestSharedStateThatIsLost(t *testing.T) {
+	t.Parallel()
+	for _, older := range []bool{false, true} {
+		for _, running := range []bool{false, true} {
+			t.Run(fmt.Sprintf("older copy=%v, running=%v", older, running), func(t *testing.T) {
+				t.Parallel()
+				s := newSeveral(t, 2)
+				synctest.Test(t, func(t *testing.T) {
+					quiet := &timedSink{}
+					st := s.station(t, map[string]monitor.Route{"quiet": {Sink: quiet, Digest: 24 * time.Hour}})
+					s.use(1)
+					if r := st.expect(rule.Clean, rule.IDSeen, rule.IDSeen); r.Held != 2 {
+						t.Fatalf("%d events are held back", r.Held)
+					}
+					copied := st.shared()
+					s.use(2)
+					st.check()
+					c := &clockwork{station: st}
+					if running {
+						c.start()
+						synctest.Wait()
+					}
+					if err := st.options.State.Delete(t.Context(), sharedKey); err != nil {
+						t.Fatal(err)
+					}
+					held := 2
+					if older {
+						held += 2
+						if _, err := st.options.State.Put(t.Context(), sharedKey, copied, storage.PutOptions{}); err != nil {
+							t.Fatal(err)
+						}
+					}
+					s.use(1)
+					if running {
+						time.Sleep(time.Hour)
+						synctest.Wait()
+						c.stop()
+					}
+					for range 2 {
+						r := st.check()
+						if r.Class != rule.Operational || r.GivenUp != 1 || r.Held != held || len(r.Failures) != 1 ||
+							r.Failures[0].Sink != "quiet" || !strings.Contains(r.Failures[0].Error, "older copy") {
+							t.Fatalf("class %d, %d given up, %d held back, failures %+v", r.Class, r.GivenUp, r.Held, r.Failures)
+						}
+					}
+					m, err := monitor.New(st.options)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := m.Check(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if err := m.Acknowledge(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					st.expect(rule.Clean)
+					time.Sleep(25 * time.Hour)
+					st.expect(rule.Clean)
+					if got := quiet.events(); len(got) != 1 || got[0].Count != held {
+						t.Errorf("events %+v", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// sharedKey is where the state is that all logs share.
+var sharedKey = fmt.Sprintf("monitor/%x", sha256.Sum256([]byte("all logs")))
+
+// shared returns the state that all logs share.
+func (s *station) shared() []byte {
+	data, _, err := s.options.State.Get(s.t.Context(), sharedKey, storage.Range{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return data
 }
 
 // TestTwoMonitorsHandOverOnce has two monitors of one state find the same events, of which each tells one
@@ -264,8 +347,7 @@ func TestSharedStateThatCannotBeUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		quiet := &timedSink{}
 		st := s.station(t, map[string]monitor.Route{"quiet": {Sink: quiet, Digest: 24 * time.Hour}})
-		key := fmt.Sprintf("monitor/%x", sha256.Sum256([]byte("all logs")))
-		if _, err := st.options.State.Put(context.Background(), key, []byte("damaged"), storage.PutOptions{}); err != nil {
+		if _, err := st.options.State.Put(context.Background(), sharedKey, []byte("damaged"), storage.PutOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		s.use(2)

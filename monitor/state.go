@@ -58,7 +58,8 @@ type state struct {
 	Parcels []parcel  `json:"parcels,omitempty"` // events held back, to be sent as one
 	Paces   []pace    `json:"paces,omitempty"`   // how many were sent one by one lately
 
-	Taken map[string][]string `json:"taken,omitempty"` // of the shared state: IDs of what each log handed over last, by log and sink
+	Taken  map[string][]string `json:"taken,omitempty"`  // of the shared state: IDs of what each log handed over last, by log and sink
+	Handed map[string]int64    `json:"handed,omitempty"` // by sink, the Seq of the shared state with what the log handed over last
 
 	Alerts   []Event   `json:"alerts,omitempty"`   // newest events, newest last
 	GivenUp  int64     `json:"given_up,omitempty"` // deliveries given up and not acknowledged
@@ -106,6 +107,7 @@ func (s *state) clone() *state {
 	c.Failures = slices.Clone(s.Failures)
 	c.Usage = s.Usage.clone()
 	c.Parcels, c.Paces, c.Taken = cloneParcels(s.Parcels), slices.Clone(s.Paces), maps.Clone(s.Taken)
+	c.Handed = maps.Clone(s.Handed)
 	c.Outbox = slices.Clone(s.Outbox)
 	for i, p := range c.Outbox {
 		c.Outbox[i].Sinks = maps.Clone(p.Sinks)

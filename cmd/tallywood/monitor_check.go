@@ -114,8 +114,15 @@ func printCheck(w io.Writer, r monitor.Result) {
 		return
 	}
 	for _, f := range r.Failures {
-		fmt.Fprintf(w, "not delivered to %q: %s: %s: %s\n    evidence: %s\n    given up %s: %s\n", f.Sink, f.Event.Severity,
-			f.Event.Rule, f.Event.Summary, f.Event.Evidence, f.Time.Format(time.RFC3339), f.Error)
+		what := f.Event.Summary
+		if f.Event.Rule != "" {
+			what = fmt.Sprintf("%s: %s: %s", f.Event.Severity, f.Event.Rule, what)
+		}
+		fmt.Fprintf(w, "not delivered to %q: %s\n", f.Sink, what)
+		if f.Event.Evidence != "" {
+			fmt.Fprintf(w, "    evidence: %s\n", f.Event.Evidence)
+		}
+		fmt.Fprintf(w, "    given up %s: %s\n", f.Time.Format(time.RFC3339), f.Error)
 	}
 	fmt.Fprintf(w, "%s given up; --acknowledge forgets what is shown\n", counted(int(r.GivenUp), "delivery was", "deliveries were"))
 }
