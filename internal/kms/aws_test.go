@@ -191,17 +191,19 @@ func TestAWSEmulatorKilledAndStartedAgain(t *testing.T) {
 	awsCredentials(t)
 	e := startLocalKMS(t)
 	e.signer(t, "log", types.KeySpecEccNistP256)
-	k, err := kms.OpenWithin(t.Context(), e.uri("alias/log"), time.Second, 3*time.Second, 4)
+	k, err := kms.OpenWithin(t.Context(), e.uri("alias/log"), time.Minute, time.Minute, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	digest := sha256.Sum256([]byte("to be signed"))
 	e.kill()
+	kms.Limit(k, time.Second, time.Second)
 	_, err = k.Sign(rand.Reader, digest[:], crypto.SHA256)
 	wantFault(t, "killed", err, "connection refused", "did not answer", true)
 	_, err = kms.OpenWithin(t.Context(), e.uri("alias/log"), time.Second, time.Second, 4)
 	wantFault(t, "opened while it is killed", err, "connection refused", "did not answer", true)
 	e.start(t)
+	kms.Limit(k, time.Minute, time.Minute)
 	if _, err := k.Sign(rand.Reader, digest[:], crypto.SHA256); err != nil {
 		t.Errorf("after its restart: %v", err)
 	}

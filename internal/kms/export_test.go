@@ -13,6 +13,9 @@ func OpenWithin(ctx context.Context, uri string, attempt, call time.Duration, ca
 	return open(ctx, uri, l)
 }
 
+// Limit gives k other times for one request and for a signature.
+func Limit(k *Key, attempt, call time.Duration) { k.limits.attempt, k.limits.call = attempt, call }
+
 // Normal is the URI of what parse reads in uri.
 func Normal(uri string) (string, error) {
 	r, err := parse(uri)

@@ -3,6 +3,7 @@ package kms_test
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"tallywood/internal/loopback"
 	"tallywood/storage/storagetest"
 )
 
@@ -26,7 +28,7 @@ const localRegion = "eu-west-2" // the emulator's
 // An emulator is a running localKMS. It may be killed and started again; its keys stay.
 type emulator struct {
 	program, dir string
-	port         string // "0" before the first start
+	port         string
 	endpoint     string
 	client       *awskms.Client
 
@@ -38,7 +40,11 @@ type emulator struct {
 // startLocalKMS starts an emulator that ends with the test.
 func startLocalKMS(t testing.TB) *emulator {
 	t.Helper()
-	e := &emulator{program: storagetest.Install(t, localKMS), port: "0", dir: t.TempDir(), out: new(lockedBuffer)}
+	_, port, err := net.SplitHostPort(loopback.Address(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &emulator{program: storagetest.Install(t, localKMS), port: port, dir: t.TempDir(), out: new(lockedBuffer)}
 	e.start(t)
 	e.endpoint = "http://127.0.0.1:" + e.port
 	e.client = awskms.New(awskms.Options{Region: localRegion, BaseEndpoint: &e.endpoint,

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,6 +31,7 @@ import (
 
 	"tallywood/internal/keys"
 	"tallywood/internal/kms"
+	"tallywood/internal/loopback"
 	"tallywood/log/ctentry"
 )
 
@@ -71,14 +71,7 @@ func newDeployment(t *testing.T) *deployment {
 	d.writeChains(t)
 	d.write(t, "policy.txt", "log "+d.vkey(t, d.gcp.uri(versionName(1)), "log.example.org")+
 		"\nlog "+d.vkey(t, d.aws.uri("alias/ct-note"), "ct.example.org")+"\nquorum none\n")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := ln.Addr().String()
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := loopback.Address(t)
 	d.url = "http://" + address
 	d.write(t, "issuers.yaml", "oidc-issuers:\n  "+d.url+"/dev/oidc:\n    issuer-url: "+d.url+"/dev/oidc\n    client-id: sigstore\n    type: email\n")
 	d.write(t, "config.yaml", fmt.Sprintf(`
