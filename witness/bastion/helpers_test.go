@@ -23,6 +23,7 @@ import (
 
 	server "filippo.io/torchwood/bastion"
 
+	"tallywood/internal/loopback"
 	"tallywood/witness/bastion"
 )
 
@@ -75,7 +76,7 @@ type host struct {
 
 func startHost(t *testing.T, keys ...ed25519.PrivateKey) *host {
 	t.Helper()
-	h := &host{address: "127.0.0.1:0", allowed: map[string]bool{}}
+	h := &host{address: loopback.Address(t), allowed: map[string]bool{}}
 	h.cert, h.pool = certificate(t)
 	for _, k := range keys {
 		h.allow(k, true)
@@ -91,7 +92,7 @@ func (h *host) allow(key ed25519.PrivateKey, ok bool) {
 	h.allowed[bastion.KeyHash(key.Public().(ed25519.PublicKey))] = ok
 }
 
-// start listens, from the second time on at the same address.
+// start listens, always at the same address.
 func (h *host) start(t *testing.T) {
 	t.Helper()
 	var ln net.Listener
@@ -104,7 +105,6 @@ func (h *host) start(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.address = ln.Addr().String()
 	h.bastion, err = server.New(&server.Config{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &h.cert, nil },
 		AllowedBackend: func(hash [sha256.Size]byte) bool {
