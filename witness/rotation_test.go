@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"filippo.io/torchwood"
@@ -267,23 +268,27 @@ func (b *heldBucket) Put(ctx context.Context, key string, data []byte, o storage
 
 // TestNothingLeavesWhileTheStateIsWritten holds the write of the state: the lines are made by then.
 func TestNothingLeavesWhileTheStateIsWritten(t *testing.T) {
-	l := newTestLog(t, origin)
-	l.grow(t, 9, "entry")
-	b := &heldBucket{mem.New(), make(chan struct{}), make(chan struct{})}
-	w := serve(t, b, newClock(), l)
-	answered := make(chan string, 1)
-	go func() { answered <- w.add(t, l.request(t, 0, 5)).body }()
-	<-b.entered
-	if got := w.stored(t, l); got != "" {
-		t.Errorf("served is\n%s", got)
-	}
-	select {
-	case lines := <-answered:
-		t.Errorf("answered was\n%s", lines)
-	case <-time.After(100 * time.Millisecond):
-	}
-	close(b.letGo)
-	if note := l.checkpoint(t, 5) + <-answered; w.stored(t, l) != note {
-		t.Errorf("served is\n%s\nanswered was\n%s", w.stored(t, l), note)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := newTestLog(t, origin)
+		l.grow(t, 9, "entry")
+		b := &heldBucket{mem.New(), make(chan struct{}), make(chan struct{})}
+		w := start(t, b, nil, l)
+		stored := func() string { return w.do(t, http.MethodGet, "/"+hashOf(origin)+"/checkpoint", "").body }
+		answered := make(chan string, 1)
+		go func() { answered <- w.add(t, l.request(t, 0, 5)).body }()
+		<-b.entered
+		synctest.Wait()
+		if got := stored(); !strings.Contains(got, "no checkpoint of this log was cosigned yet") {
+			t.Errorf("served is\n%s", got)
+		}
+		select {
+		case lines := <-answered:
+			t.Errorf("answered was\n%s", lines)
+		default:
+		}
+		close(b.letGo)
+		if note := l.checkpoint(t, 5) + <-answered; stored() != note {
+			t.Errorf("served is\n%s\nanswered was\n%s", stored(), note)
+		}
+	})
 }

@@ -64,6 +64,8 @@ func TestTesseraIsCosigned(t *testing.T) {
 			t.Errorf("life %d: size %d", life, size)
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if codes[200] < 2 || codes[409] == 0 {
 		t.Errorf("answers by code: %v; want cosignatures, and a conflict at first contact", codes)
 	}
