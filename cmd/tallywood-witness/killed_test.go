@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -82,8 +83,8 @@ func (l *grownLog) request(t *testing.T, size int64) (body, note string) {
 	return b.String(), note
 }
 
-// grow has the log cosigned, entry by entry, until an answer is missing.
-func (l *grownLog) grow(t *testing.T, url string) {
+// grow has the log cosigned, entry by entry, until an answer is missing. It counts the answers.
+func (l *grownLog) grow(t *testing.T, url string, answers *atomic.Int64) {
 	for {
 		body, note := l.request(t, l.size+1)
 		status, lines := ask(http.MethodPost, url+"/add-checkpoint", body)
@@ -97,6 +98,7 @@ func (l *grownLog) grow(t *testing.T, url string) {
 			return
 		default:
 			l.size, l.note = l.size+1, note+lines
+			answers.Add(1)
 		}
 	}
 }
@@ -152,8 +154,14 @@ func TestKilledWitnessServesWhatItAnswered(t *testing.T) {
 			l.recall(t, w.url)
 		}
 		var all sync.WaitGroup
+		var answers atomic.Int64
 		for _, l := range logs {
-			all.Go(func() { l.grow(t, w.url) })
+			all.Go(func() { l.grow(t, w.url, &answers) })
+		}
+		if round%2 == 0 { // in the other rounds a slow machine may come to none
+			for end := time.Now().Add(deadline); answers.Load() == 0 && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
 		}
 		time.Sleep(time.Duration(100+round*97%700) * time.Millisecond) // any moment is a good one
 		w.kill()
@@ -176,7 +184,7 @@ func TestKilledWitnessServesWhatItAnswered(t *testing.T) {
 			t.Errorf("%s: exported is\n%s\nserved is\n%s", l.origin, exported, l.note)
 		}
 	}
-	if total < rounds {
+	if total < rounds/2 {
 		t.Errorf("%d kills saw %d updates: the test tries nothing", rounds, total)
 	}
 	t.Logf("%d updates, %d kills", total, rounds)
