@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/transparency-dev/tessera"
 
@@ -44,6 +47,82 @@ func TestPosixRefusesSecondProcess(t *testing.T) {
 	add(t, l, 300, 310)
 	quit(t, l, stop)
 	checkLog(t, options(t, bucket()), 310)
+}
+
+// killed is a directory whose locks are lost when its process is.
+type killed struct {
+	*posix.Bucket
+	mu    sync.Mutex
+	locks []func() error
+}
+
+func (k *killed) Lock(key string) (unlock func() error, err error) {
+	unlock, err = k.Bucket.Lock(key)
+	if err == nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.locks = append(k.locks, unlock)
+	}
+	return unlock, err
+}
+
+func (k *killed) lose() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, unlock := range k.locks {
+		_ = unlock() // it may be given back already
+	}
+}
+
+// TestPosixLeaderIsGoneWhenItsLockIs: of two processes on one directory the one that stands by leads at once
+// when the other is gone, and not because that one was slow to answer once.
+func TestPosixLeaderIsGoneWhenItsLockIs(t *testing.T) {
+	dir, n := filepath.Join(t.TempDir(), "data"), newNetwork()
+	synctest.Test(t, func(t *testing.T) {
+		var members []*member
+		buckets := map[*member]*killed{}
+		for _, url := range []string{"a", "b", "c"} {
+			dir, err := posix.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := &killed{Bucket: dir}
+			m := n.join(t, b, url)
+			members, buckets[m] = append(members, m), b
+			leading(t, members[0])
+		}
+		leader := members[0]
+		for handover := range 3 { // the first leads a new log, the others one that was left or lost
+			addTo(t, leader, int64(10*handover), int64(10*handover+10))
+			time.Sleep(5 * time.Second)
+			n.setDown(leader.url, true)
+			time.Sleep(400 * time.Millisecond) // two probes
+			n.setDown(leader.url, false)
+			time.Sleep(5 * time.Second)
+			for _, m := range members {
+				if m != leader && driver.Takes(m.Replica) {
+					t.Fatalf("handover %d: %s has taken over from %s, which lives", handover, m.url, leader.url)
+				}
+			}
+			if handover == 2 {
+				break
+			}
+			members = slices.DeleteFunc(members, func(m *member) bool { return m == leader })
+			if handover == 0 {
+				if err := leader.stop(); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				n.setDown(leader.url, true)
+				buckets[leader].lose()
+			}
+			begun := time.Now()
+			leader = leading(t, members...)
+			if d := time.Since(begun); d > time.Second {
+				t.Errorf("handover %d took %v", handover, d)
+			}
+		}
+	})
 }
 
 // unusable is the error of a bucket whose disk failed.

@@ -181,7 +181,9 @@ func (r *Replica) Run(ctx context.Context) error {
 		if err != nil || l == nil {
 			return err
 		}
+		letGo := w.keepHolding(ctx)
 		err = l.Run(ctx)
+		letGo()
 		r.standBy(l.ended)
 		if ctx.Err() != nil || err != nil && !errors.Is(err, ErrNotLeading) && !errors.Is(err, ErrFrozen) {
 			return err
@@ -325,10 +327,14 @@ func (r *Replica) FindLeader(ctx context.Context) (Leader, error) {
 		r.finder = newWatch(r)
 	}
 	if time.Since(r.found) >= findInterval { // many requests may wait for a leader
-		if _, r.findErr = r.finder.frozen(ctx); r.findErr == nil {
-			r.findErr = r.finder.look(ctx)
+		_, err := r.finder.frozen(ctx)
+		if err == nil {
+			err = r.finder.look(ctx)
 		}
-		r.found = time.Now()
+		if err != nil && ctx.Err() != nil { // that says nothing to others
+			return Leader{}, fmt.Errorf("looking for the leader: %w", context.Cause(ctx))
+		}
+		r.findErr, r.found = err, time.Now()
 	}
 	if r.findErr != nil {
 		return Leader{}, fmt.Errorf("looking for the leader: %w", r.findErr)

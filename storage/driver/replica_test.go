@@ -246,6 +246,34 @@ func TestStandbyShowsNoFork(t *testing.T) {
 	})
 }
 
+// TestFindLeaderForWhoWaits has a client leave while a replica that has ended looks for the leader: those
+// that come after it are told who leads.
+func TestFindLeaderForWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, n := mem.New(), newNetwork()
+		first := n.join(t, b, "a")
+		leading(t, first)
+		first.stop()
+		second := n.join(t, b, "b")
+		leading(t, second)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if leader, err := first.FindLeader(gone); !errors.Is(err, context.Canceled) {
+			t.Errorf("who has left is told of %+v, %v", leader, err)
+		}
+		for range 2 { // looked for, and remembered
+			if leader, err := first.FindLeader(t.Context()); err != nil || leader.URL != "b" {
+				t.Errorf("found %+v, %v; want that b leads", leader, err)
+			}
+		}
+		second.stop()
+		time.Sleep(time.Second)
+		if leader, err := first.FindLeader(t.Context()); err == nil {
+			t.Errorf("found %+v when all have left", leader)
+		}
+	})
+}
+
 // cutBucket is a bucket that can be out of reach.
 type cutBucket struct {
 	storage.Bucket

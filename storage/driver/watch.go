@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -55,15 +56,15 @@ func newWatch(r *Replica) *watch {
 	return w
 }
 
-// reset starts the watch over: somebody else is at it.
+// reset starts the watch over: somebody else is at it, and gets the lock.
 func (w *watch) reset() {
+	w.close()
 	w.failed, w.moved = 0, time.Now()
 	w.jitter = jitter(w.r.o.SuspectAfter)
 }
 
 // deposed is reset after a leadership of our own ended, for a while in which others may do better.
 func (w *watch) deposed() {
-	w.close()
 	w.reset()
 	w.resting = time.Now().Add(2 * w.r.o.SuspectAfter)
 }
@@ -113,22 +114,49 @@ func (w *watch) reason(ctx context.Context) (bool, error) {
 	}
 	if w.at.n == 0 || w.end {
 		w.r.setLeader(Leader{}, errors.New("the last leader has left"))
-		return true, nil
+		_, locks := w.l.o.Bucket.(locker)
+		return !locks || w.hold() || w.still(), nil // who has the lock is about to lead, or to end
 	}
 	if w.leader != known && w.alive(ctx) {
 		return false, nil
 	}
 	w.r.setLeader(Leader{}, fmt.Errorf("the leader at %q does not answer", w.leader.URL))
+	// Whoever holds the lock of a directory knows that no other process which had it is left.
+	if w.hold() {
+		return true, nil
+	}
+	return w.failed >= probeFailures && w.still(), nil
+}
+
+// still reports whether the log has not grown for so long that somebody else may go on.
+func (w *watch) still() bool { return time.Since(w.moved) > w.r.o.SuspectAfter+w.jitter }
+
+// hold takes the lock if the bucket has one that is free, and reports whether this process has it.
+func (w *watch) hold() bool {
 	if b, ok := w.l.o.Bucket.(locker); ok && w.lock == nil {
 		if unlock, err := b.Lock(w.l.stateKey("lock")); err == nil {
 			w.lock = unlock
 		}
 	}
-	// Whoever holds the lock of a directory knows that no other process which had it is left.
-	if w.lock != nil {
-		return true, nil
+	return w.lock != nil
+}
+
+// keepHolding takes the lock as soon as it is free while this process leads, until stop: then a single probe
+// that is answered late makes nobody believe that this process is gone.
+func (w *watch) keepHolding(ctx context.Context) (stop func()) {
+	if _, ok := w.l.o.Bucket.(locker); !ok {
+		return func() {}
 	}
-	return w.failed >= probeFailures && time.Since(w.moved) > w.r.o.SuspectAfter+w.jitter, nil
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var holding sync.WaitGroup
+	holding.Go(func() {
+		for !w.hold() && pause(ctx, lookInterval) {
+		}
+	})
+	return func() {
+		cancel()
+		holding.Wait()
+	}
 }
 
 // frozen reports whether the log has reached its end: then nobody is to lead.
