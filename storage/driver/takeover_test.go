@@ -310,27 +310,29 @@ func TestStaleCheckpointSwap(t *testing.T) {
 // TestZombieCannotTakeTheCheckpointBack pauses a leader before its checkpoint swap until another one
 // has published more.
 func TestZombieCannotTakeTheCheckpointBack(t *testing.T) {
-	b := mem.New()
-	l := open(t, options(t, b))
-	stop := lead(t, l)
-	add(t, l, 0, 5)
-	quit(t, l, stop)
-	seen := &watched{Bucket: b, t: t}
-	o := options(t, b)
-	o.Bucket = &hooked{seen, once("put", "logs/test/checkpoint", func() {
-		l := open(t, options(t, seen))
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New()
+		l := open(t, options(t, b))
 		stop := lead(t, l)
-		add(t, l, 6, 300)
+		add(t, l, 0, 5)
 		quit(t, l, stop)
-	})}
-	zombie := open(t, o)
-	stop = lead(t, zombie)
-	add(t, zombie, 5, 6)
-	settle(t, b, 300)
-	if err := stop(); !errors.Is(err, driver.ErrNotLeading) {
-		t.Errorf("Run of the zombie: %v", err)
-	}
-	checkLog(t, options(t, b), 300)
+		seen := &watched{Bucket: b, t: t}
+		o := options(t, b)
+		o.Bucket = &hooked{seen, once("put", "logs/test/checkpoint", func() {
+			l := open(t, options(t, seen))
+			stop := lead(t, l)
+			add(t, l, 6, 300)
+			quit(t, l, stop)
+		})}
+		zombie := open(t, o)
+		stop = lead(t, zombie)
+		add(t, zombie, 5, 6)
+		settle(t, b, 300)
+		if err := stop(); !errors.Is(err, driver.ErrNotLeading) {
+			t.Errorf("Run of the zombie: %v", err)
+		}
+		checkLog(t, options(t, b), 300)
+	})
 }
 
 // TestZombieCannotTakeARefreshBack pauses a leader before it refreshes the checkpoint until another
