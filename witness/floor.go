@@ -70,6 +70,19 @@ func (w *Witness) SetFloor(ctx context.Context, origin string, note []byte) (pol
 	return a.tree, nil
 }
 
+// SetFloor is that of the witness. The lists are read only if the log is not known without them: they may
+// be away, and where a log is from elsewhere [Lists.Run] does not ask them about its keys either.
+func (l *Lists) SetFloor(ctx context.Context, origin string, note []byte) (policy.Tree, error) {
+	tree, err := l.witness.SetFloor(ctx, origin, note)
+	if !errors.Is(err, ErrUnknownLog) {
+		return tree, err
+	}
+	if err := l.ReadAll(ctx); err != nil {
+		l.witness.log.Error("reading log lists", "err", err)
+	}
+	return l.witness.SetFloor(ctx, origin, note)
+}
+
 // largestAhead returns the largest tree known that we cosigned and that the state knows nothing of:
 // by which the log was frozen, or what was exported. The caller holds e.lock, and e.head is fresh.
 func (w *Witness) largestAhead(ctx context.Context, e *entry) (*addition, error) {

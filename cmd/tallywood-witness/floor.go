@@ -75,16 +75,9 @@ func floorCommand(args []string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// setFloor sets a floor, and reads the lists only if the log is not known without them: they may be
-// away, and where a log is from a file serve does not ask them about its keys either.
+// setFloor sets a floor.
 func (s *service) setFloor(ctx context.Context, origin string, note []byte) (policy.Tree, error) {
-	tree, err := s.witness.SetFloor(ctx, origin, note)
-	if errors.Is(err, witness.ErrUnknownLog) {
-		if listErr := s.lists.ReadAll(ctx); listErr != nil {
-			s.log.Error("reading log lists", "err", listErr)
-		}
-		tree, err = s.witness.SetFloor(ctx, origin, note)
-	}
+	tree, err := s.lists.SetFloor(ctx, origin, note)
 	switch {
 	case errors.Is(err, witness.ErrUnknownLog):
 		return policy.Tree{}, &commandError{

@@ -52,7 +52,7 @@ type command struct {
 // commands in the order of the help.
 func commands() []command {
 	return []command{demoCommand(), upCommand(), signCommand(), verifyCommand(), serveCommand(), monitorCommand(), showCommand(),
-		logCommand(), peerCommand(), keyCommand(), configCommand(), storageCommand(), benchCommand(), versionCommand()}
+		logCommand(), peerCommand(), witnessCommand(), keyCommand(), configCommand(), storageCommand(), benchCommand(), versionCommand()}
 }
 
 // An exitError ends the program with a code and, unless err is nil, a message.

@@ -91,6 +91,14 @@ func (s *Stack) logKeys(l config.Log) (logKeys, error) {
 	return k, nil
 }
 
+// vkey returns the vkey of the Ed25519 note key of a log, "" if that is unasked.
+func (k logKeys) vkey(origin string) string {
+	if public, ok := k.note.Public().(ed25519.PublicKey); ok {
+		return keys.VKey(origin, keys.AlgEd25519, public)
+	}
+	return ""
+}
+
 // readLogs reads the files of every log: keys, policies and accepted roots.
 func (s *Stack) readLogs() error {
 	var errs []error
@@ -117,9 +125,7 @@ func (s *Stack) readLog(c *config.Config, l config.Log) (*logPart, error) {
 		return nil, err
 	}
 	part := &logPart{cfg: l, keys: k, seen: newWitnessBook(), shard: newShardState(l)}
-	if pub, ok := k.note.Public().(ed25519.PublicKey); ok {
-		part.vkey = keys.VKey(l.Origin, keys.AlgEd25519, pub)
-	}
+	part.vkey = k.vkey(l.Origin)
 	rules, err := s.readRules(part, l.Policy)
 	if err != nil {
 		return nil, err

@@ -22,15 +22,10 @@ type witnessPart struct {
 // openWitnesses opens the configured witnesses at /witness/1/ and up. Each knows the logs of
 // this process, those of its peers, and those of its lists.
 func (s *Stack) openWitnesses(mux *http.ServeMux) error {
-	known, err := witnessLogs(s.parts())
+	known, err := knownLogs(s.cfg, s.parts())
 	if err != nil {
 		return fmt.Errorf("opening witnesses: %w", err)
 	}
-	theirs, err := peerLogs(s.cfg)
-	if err != nil {
-		return fmt.Errorf("opening witnesses: %w", err)
-	}
-	known = append(known, theirs...)
 	for i, c := range s.cfg.Witnesses {
 		part, err := s.openWitness(c, known)
 		if err != nil {
@@ -41,6 +36,17 @@ func (s *Stack) openWitnesses(mux *http.ServeMux) error {
 		s.witnesses = append(s.witnesses, part)
 	}
 	return nil
+}
+
+// knownLogs are the logs that every witness of c knows from the start: those of this process, and those
+// of its peers.
+func knownLogs(c *config.Config, logs []*logPart) ([]witness.Log, error) {
+	known, err := witnessLogs(logs)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := peerLogs(c)
+	return append(known, theirs...), err
 }
 
 // witnessLogs are the logs as witnesses know them.
