@@ -28,6 +28,7 @@ type judged struct {
 	address string
 	vkeys   []string
 	kinds   []conformance.Kind
+	timeout time.Duration // for one request; 0: the suite's default, for programs that never answer some
 	cmd     *exec.Cmd
 }
 
@@ -65,7 +66,7 @@ func judge(t *testing.T, logs *conformance.Logs, j *judged) conformance.Report {
 	}
 	defer func() { j.kill() }()
 	report, err := conformance.Run(t.Context(), conformance.Options{
-		URL: "http://" + j.address, VKeys: j.vkeys, Logs: logs, Kinds: j.kinds, Timeout: time.Minute,
+		URL: "http://" + j.address, VKeys: j.vkeys, Logs: logs, Kinds: j.kinds, Timeout: j.timeout,
 		Restart: func(ctx context.Context) error {
 			j.kill()
 			ctx, cancel := context.WithTimeout(ctx, patience)
@@ -95,7 +96,7 @@ func judgedOurs(t *testing.T, logs *conformance.Logs) *judged {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "w")
 	vkeys := strings.SplitN(must(t, filepath.Dir(dir), "tallywood-witness", "init", "--dir", dir, "--name", "witness.example.org"), "\n", 3)
-	j := &judged{address: loopback.Address(t), vkeys: vkeys[:2], kinds: conformance.Listed(), env: cleanEnv(t)}
+	j := &judged{address: loopback.Address(t), vkeys: vkeys[:2], kinds: conformance.Listed(), timeout: patience, env: cleanEnv(t)}
 	j.command = []string{filepath.Join(bin, "tallywood-witness"), "serve", "--dir", dir, "--listen", j.address,
 		"--logs", writeFile(t, filepath.Dir(dir), "logs.txt", string(logs.List()))}
 	return j
