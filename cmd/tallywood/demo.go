@@ -50,17 +50,8 @@ func enter(t terminal) func(context.Context) error {
 	in := bufio.NewReader(t.in)
 	return func(ctx context.Context) error {
 		fmt.Fprint(t.out, "\n[Enter] ")
-		line := make(chan struct{})
-		go func() {
-			defer close(line)
-			// At the end of the input nobody is there to wait for.
-			_, _ = in.ReadString('\n')
-		}()
-		select {
-		case <-line:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		// At the end of the input nobody is there to wait for.
+		_, _ = readLine(ctx, in)
+		return ctx.Err()
 	}
 }

@@ -57,7 +57,7 @@ func peer(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) erro
 		_, err := fmt.Fprintf(t.out, "peers:\n  - %s\n", p.Line())
 		return err
 	}
-	return addPeer(t, *file, p, *yes)
+	return addPeer(ctx, t, *file, p, *yes)
 }
 
 // tellPeer shows the keys of a peer to a person.
@@ -74,13 +74,16 @@ func tellPeer(t terminal, p config.Peer) {
 }
 
 // addPeer puts a peer into the configuration at path if a person agrees.
-func addPeer(t terminal, path string, p config.Peer, yes bool) error {
+func addPeer(ctx context.Context, t terminal, path string, p config.Peer, yes bool) error {
 	c, err := stack.AddPeer(path, p, func() error {
 		if yes {
 			return nil
 		}
 		fmt.Fprint(t.err, "Are these the keys that its operator has told you? [y/N] ")
-		answer, err := bufio.NewReader(t.in).ReadString('\n')
+		answer, err := readLine(ctx, bufio.NewReader(t.in))
+		if ctx.Err() != nil {
+			return hinted(exitOperational, fmt.Errorf("waiting for an answer, nothing was written: %w", ctx.Err()), "")
+		}
 		switch strings.ToLower(strings.TrimSpace(answer)) {
 		case "y", "yes":
 			return nil

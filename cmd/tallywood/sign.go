@@ -69,10 +69,10 @@ func signFile(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	if err != nil {
 		return err
 	}
-	if err := agree(t, idToken, *yes); err != nil {
+	if err := agree(ctx, t, idToken, *yes); err != nil {
 		return err
 	}
-	return writeSignature(ctx, t, artifact, idToken, tr, out)
+	return writeSignature(ctx, t, interruptible(ctx, artifact), idToken, tr, out)
 }
 
 // writeSignature makes the signature and writes its bundle.
@@ -100,6 +100,8 @@ func signError(err error, hint string) error {
 		network   net.Error
 	)
 	switch {
+	case errors.Is(err, context.Canceled):
+		return hinted(exitOperational, err, "")
 	case errors.As(err, &input):
 		return hinted(exitUsage, err, hint)
 	case errors.As(err, &service):
@@ -108,7 +110,7 @@ func signError(err error, hint string) error {
 		}
 		return hinted(exitNegative, err, "")
 	case errors.As(err, &transport), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, sign.ErrNoLogin):
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, sign.ErrNoLogin):
 		return hinted(exitOperational, err, "")
 	}
 	// *verify.Error, and whatever else services answer that is not what was asked for.
@@ -238,7 +240,7 @@ func fetchToken(ctx context.Context, u *url.URL) (string, error) {
 
 // agree says that the identity of token becomes public for ever, once for each identity, and
 // wants a yes: from the flag, or from a person.
-func agree(t terminal, token string, yes bool) error {
+func agree(ctx context.Context, t terminal, token string, yes bool) error {
 	identity, err := sign.Identity(token)
 	if err != nil {
 		return hinted(exitUsage, fmt.Errorf("reading the identity token: %w", err), "--identity-token takes a token, or a file that holds one")
@@ -250,7 +252,10 @@ func agree(t terminal, token string, yes bool) error {
 	fmt.Fprintf(t.err, "Signing as %q makes this identity PUBLIC FOR EVER: it goes into a certificate and into\npublic logs, which forget nothing. Anyone will be able to see that it signed, and when.\n", printable(identity))
 	if !yes {
 		fmt.Fprint(t.err, "Go on? [y/N] ")
-		answer, rerr := bufio.NewReader(t.in).ReadString('\n')
+		answer, rerr := readLine(ctx, bufio.NewReader(t.in))
+		if ctx.Err() != nil {
+			return fmt.Errorf("waiting for an answer, nothing was signed: %w", ctx.Err())
+		}
 		switch strings.ToLower(strings.TrimSpace(answer)) {
 		case "y", "yes":
 		default:

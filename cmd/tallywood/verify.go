@@ -41,14 +41,14 @@ Exit code 0: all of that holds. 1: something does not; the message says what.`,
 		run: verifyFile}
 }
 
-func verifyFile(_ context.Context, t terminal, fs *flag.FlagSet, args []string) error {
+func verifyFile(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {
 	f := newVerifyFlags(fs)
 	operands, err := parse(fs, args, 1, 1)
 	if err != nil {
 		return err
 	}
 	if f.proof != "" {
-		return verifyProof(t, fs, f, operands[0])
+		return verifyProof(ctx, t, fs, f, operands[0])
 	}
 	o, err := f.options(fs)
 	if err != nil {
@@ -62,7 +62,7 @@ func verifyFile(_ context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	if err != nil {
 		return err
 	}
-	result, err := verifyArtifact(v, bundle, operands[0])
+	result, err := verifyArtifact(ctx, v, bundle, operands[0])
 	if err != nil {
 		return verifyError(operands[0], err)
 	}
@@ -86,7 +86,7 @@ func verifyError(operand string, err error) error {
 }
 
 // verifyArtifact verifies bundle for what an operand names, a file or a digest.
-func verifyArtifact(v *verify.Verifier, bundle []byte, operand string) (*verify.Result, error) {
+func verifyArtifact(ctx context.Context, v *verify.Verifier, bundle []byte, operand string) (*verify.Result, error) {
 	algorithm, digest, err := parseDigest(operand)
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func verifyArtifact(v *verify.Verifier, bundle []byte, operand string) (*verify.
 		return nil, err
 	}
 	defer artifact.Close()
-	return v.Bundle(bundle, artifact)
+	return v.Bundle(bundle, interruptible(ctx, artifact))
 }
 
 // parseDigest reads an operand that begins like a digest; an algorithm of 0 means that it does not.

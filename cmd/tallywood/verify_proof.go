@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -14,7 +15,7 @@ import (
 
 // verifyProof verifies that a file is an entry of a log, as a tlog-proof has it. That needs no trusted
 // root: a policy has the keys of logs, too.
-func verifyProof(t terminal, fs *flag.FlagSet, f *verifyFlags, file string) error {
+func verifyProof(ctx context.Context, t terminal, fs *flag.FlagSet, f *verifyFlags, file string) error {
 	if err := proofFlags(fs); err != nil {
 		return err
 	}
@@ -42,7 +43,7 @@ func verifyProof(t terminal, fs *flag.FlagSet, f *verifyFlags, file string) erro
 		return err
 	}
 	defer entry.Close()
-	inclusion, err := verify.Proof(proof, entry, p)
+	inclusion, err := verify.Proof(proof, interruptible(ctx, entry), p)
 	if _, failed := errors.AsType[*verify.Error](err); failed {
 		return hinted(exitNegative, fmt.Errorf("%s does not verify: %w", file, err), "")
 	} else if err != nil {
