@@ -158,7 +158,7 @@ type MonitorSection struct {
 
 // DevOIDC is the development issuer.
 type DevOIDC struct {
-	// Its path below the base URL.
+	// Its path below the base URL, such as /dev/oidc; none of another part.
 	Path string `yaml:"path"`
 	// Its signing key, file:PATH of a PKCS#8 PEM file. Default: a new one at each start.
 	Key string `yaml:"key,omitempty"`
@@ -172,6 +172,13 @@ const objectStorePublishInterval = 200 * time.Millisecond
 
 // maxMergeWait is what a log may wait for more entries; the merge delay of certificate logs is a minute.
 const maxMergeWait = Duration(30 * time.Second)
+
+// devPath is what may be the path of the development issuer; takenPaths are those of other parts, by
+// their first element.
+var (
+	devPath    = regexp.MustCompile(`^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
+	takenPaths = []string{"api", "checkpoint", "ct", "logs", "monitor", "tile", "witness"}
+)
 
 var logName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
@@ -195,7 +202,7 @@ func Load(path string) (*Config, error) {
 // Parse reads and checks a server configuration whose relative paths are relative to dir.
 func Parse(data []byte, dir string, getenv func(string) (string, bool)) (*Config, error) {
 	c := &Config{Dir: dir}
-	if err := decode(data, getenv, c); err != nil {
+	if err := decode(data, getenv, c, refuseZeros(serverAmounts)); err != nil {
 		return nil, err
 	}
 	c.setDefaults()
@@ -372,8 +379,12 @@ func (c *Config) checkParts() error {
 	if c.Monitor != nil {
 		missing("monitor", "config", c.Monitor.Config)
 	}
-	if c.DevOIDC != nil && (len(c.DevOIDC.Path) < 2 || c.DevOIDC.Path[0] != '/' || c.DevOIDC.Path[len(c.DevOIDC.Path)-1] == '/') {
+	if c.DevOIDC != nil && !devPath.MatchString(c.DevOIDC.Path) {
 		errs = append(errs, fmt.Errorf("dev_oidc: path %q is not one such as /dev/oidc", c.DevOIDC.Path))
+	} else if c.DevOIDC != nil {
+		if first, _, _ := strings.Cut(c.DevOIDC.Path[1:], "/"); slices.Contains(takenPaths, first) {
+			errs = append(errs, fmt.Errorf("dev_oidc: path %q is among those of other parts; want one such as /dev/oidc", c.DevOIDC.Path))
+		}
 	}
 	seen := map[string]bool{}
 	for i, w := range c.Witnesses {

@@ -210,6 +210,13 @@ func TestParseRefuses(t *testing.T) {
 		"huge intervals":     {"origin: log.localhost", "commit_interval: 1800000h, publish_interval: 1800000h, origin: log.localhost", "1800000h is longer than a hundred years"},
 		"merge delay":        {"kind: ct", "publish_interval: 50s, kind: ct", "within a minute"},
 		"type":               {"{path: /dev/oidc}", "[1]", "line"},
+		"dev issuer's place": {"{path: /dev/oidc}", "{path: /logs}", "among those of other parts"},
+		"place below one":    {"{path: /dev/oidc}", "{path: /witness/1}", "among those of other parts"},
+		"no path":            {"{path: /dev/oidc}", "{path: /dev/../oidc}", "not one such as /dev/oidc"},
+		"pattern":            {"{path: /dev/oidc}", "{path: '/{dev}'}", "not one such as /dev/oidc"},
+		"slash at the end":   {"{path: /dev/oidc}", "{path: /dev/}", "not one such as /dev/oidc"},
+		"no time for quorum": {"origin: log.localhost", "quorum_timeout: 0s, origin: log.localhost", "quorum_timeout: want more than 0s"},
+		"no peer":            {"dev_oidc:", "peer_quorum: 0\ndev_oidc:", "peer_quorum: want more than 0"},
 	} {
 		text := strings.Replace(server, c.old, c.new, 1)
 		if text == server {

@@ -85,6 +85,11 @@ func TestLimitsAreRefused(t *testing.T) {
 		"exempt: ['fe80::1%eth0']":                 "is not a network",
 		"queue_age: 11s":                           "queue_age 11s is longer than 10s",
 		"queue_age: -1s":                           "is not a duration",
+		"requests_per_second: 0":                   "requests_per_second: want more than 0",
+		"requests_per_second: 0.0":                 "requests_per_second: want more than 0.0",
+		"burst: 0":                                 "burst: want more than 0",
+		"connections: 0":                           "connections: want more than 0",
+		"queue_age: 0s":                            "queue_age: want more than 0s",
 		"rate: 5":                                  `unknown key "rate"`,
 	} {
 		_, err := config.Parse([]byte(server+"limits: {"+text+"}\n"), "/", env(nil))

@@ -67,7 +67,7 @@ func LoadMonitor(path string) (*Monitor, error) {
 // ParseMonitor reads and checks a monitor configuration whose relative paths are relative to dir.
 func ParseMonitor(data []byte, dir string, getenv func(string) (string, bool)) (*Monitor, error) {
 	m := &Monitor{Dir: dir}
-	if err := decode(data, getenv, m, refuseZeros); err != nil {
+	if err := decode(data, getenv, m, refuseZeros(amounts)); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(m.checkLogs(), m.checkWatch(), m.checkAuthorize(), m.checkNotify(getenv), m.checkPages(), m.resolve(), m.resolvePages()); err != nil {
