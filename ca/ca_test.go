@@ -290,6 +290,7 @@ func TestWeakKeysAreRefused(t *testing.T) {
 		"exponent 3":    rsaKey(good.N, 3),
 		"small factor":  rsaKey(new(big.Int).Mul(big.NewInt(751), bits(2040)), 65537),
 		"close factors": rsaKey(new(big.Int).Mul(p, next), 65537),
+		"equal factors": rsaKey(new(big.Int).Mul(p, p), 65537),
 		"ROCA":          rsaKey(rocaModulus(t), 65537),
 		"P-224":         p224.Public(),
 		"not a key":     "key",

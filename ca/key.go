@@ -85,10 +85,13 @@ func isROCA(n *big.Int) bool {
 }
 
 // hasCloseFactors tries Fermat's factorization for a few steps, which is all it needs when a
-// generator took neighbouring primes (CVE-2022-26320).
+// generator took neighbouring primes (CVE-2022-26320), or one twice.
 func hasCloseFactors(n *big.Int) bool {
 	const steps = 100
 	a := new(big.Int).Sqrt(n)
+	if new(big.Int).Mul(a, a).Cmp(n) == 0 {
+		return true
+	}
 	a.Add(a, big.NewInt(1))
 	for range steps {
 		rest := new(big.Int).Mul(a, a)

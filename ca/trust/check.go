@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -101,7 +102,7 @@ func decode(file []byte, into any) error {
 	if err := d.Decode(into); err != nil {
 		return fmt.Errorf("parsing JSON: %w", err)
 	}
-	if d.More() {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("parsing JSON: data after the object")
 	}
 	return nil

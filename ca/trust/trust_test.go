@@ -268,8 +268,10 @@ func TestCheckRefusesForeignFiles(t *testing.T) {
 			t.Errorf("%s: got %v; want %q", name, err, tc.want)
 		}
 	}
-	if err := trust.CheckTrustedRoot(append(file, "{}"...)); err == nil {
-		t.Error("data after the object was accepted")
+	for _, after := range []string{"{}", "}", "]"} {
+		if err := trust.CheckTrustedRoot(append(bytes.Clone(file), after...)); err == nil {
+			t.Errorf("%s after the object was accepted", after)
+		}
 	}
 }
 

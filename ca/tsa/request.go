@@ -132,7 +132,7 @@ func parseJSON(body []byte, accepted policies) (request, error) {
 	}
 	req := request{policy: accepted.fallback}
 	if err := json.Unmarshal(body, &in); err != nil {
-		return req, bad(failFormat, "Error generating timestamp response: parsing JSON: "+err.Error())
+		return req, bad(failFormat, "Error generating timestamp response: parsing JSON: "+jsonProblem(err))
 	}
 	for _, h := range hashes {
 		if strings.EqualFold(h.name, in.HashAlgorithm) {
@@ -173,6 +173,18 @@ func parseJSON(body []byte, accepted policies) (request, error) {
 		}
 	}
 	return req, nil
+}
+
+// jsonProblem says what is wrong with JSON in the words of the request.
+func jsonProblem(err error) string {
+	wrong, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case !ok:
+		return err.Error()
+	case wrong.Field == "":
+		return "want an object, not " + wrong.Value
+	}
+	return "a " + wrong.Value + " is no value of " + wrong.Field
 }
 
 // parseDER decodes a TimeStampReq (RFC 3161 section 2.4.1).
