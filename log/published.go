@@ -1,7 +1,9 @@
 package log
 
 import (
-	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -38,14 +40,16 @@ func newPublished(bucket storage.Bucket, prefix string) *published {
 	return &published{bucket: bucket, prefix: prefix, answers: httpx.NewBodyBudget(maxAnswers)}
 }
 
-// read returns the object at path. release must be called once it is sent, unless there is an error.
-func (p *published) read(r *http.Request, path string) (data []byte, release func(), err error) {
+// read returns the object at path, and a tag that another content of it does not have. release must be
+// called once it is sent, unless there is an error.
+func (p *published) read(r *http.Request, path string) (data []byte, tag string, release func(), err error) {
 	var held *httpx.Held
+	var version storage.Version
 	data, err = readObject(func(path string) (data []byte, err error) {
 		if zips(path) {
-			data, held, err = p.bundle(r, path)
+			data, version, held, err = p.bundle(r, path)
 		} else {
-			data, held, err = p.small(r, path)
+			data, version, held, err = p.small(r, path)
 		}
 		return data, err
 	}, path)
@@ -53,31 +57,38 @@ func (p *published) read(r *http.Request, path string) (data []byte, release fun
 		if held != nil { // the full bundle was not one
 			held.Release()
 		}
-		return nil, nil, err
+		return nil, "", nil, err
 	}
-	return data, held.Release, nil
+	return data, tagOf(version, len(data)), held.Release, nil
+}
+
+// tagOf makes an entity tag of an object's version, which the bucket has anyway: to hash a large object
+// takes as long as to read it. A partial that is how a full one begins has the version of that.
+func tagOf(v storage.Version, size int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", v, size))
+	return hex.EncodeToString(sum[:16])
 }
 
 // small reads an object that is no entry bundle: of a few kilobytes.
-func (p *published) small(r *http.Request, path string) ([]byte, *httpx.Held, error) {
-	data, err := p.get(r.Context(), path, storage.Range{})
+func (p *published) small(r *http.Request, path string) ([]byte, storage.Version, *httpx.Held, error) {
+	data, version, err := p.bucket.Get(r.Context(), p.prefix+path, storage.Range{})
 	if err != nil {
-		return nil, nil, err
+		return nil, "", nil, err
 	}
 	held, err := p.answers.Take(r.Context(), httpx.Client(r), int64(len(data)))
-	return data, held, err
+	return data, version, held, err
 }
 
 // bundle reads an entry bundle. It begins as large as the last one was, if that is likely.
-func (p *published) bundle(r *http.Request, path string) ([]byte, *httpx.Held, error) {
+func (p *published) bundle(r *http.Request, path string) ([]byte, storage.Version, *httpx.Held, error) {
 	full := !strings.Contains(path, ".p/")
 	for _, size := range bundleSteps {
 		if full && size <= p.usual.Load() {
 			continue
 		}
-		data, held, err := p.part(r, path, size, storage.Range{Length: size})
+		data, version, held, err := p.part(r, path, size, storage.Range{Length: size})
 		if err != nil || int64(len(data)) < size {
-			return data, held, err
+			return data, version, held, err
 		}
 		held.Release()
 	}
@@ -85,21 +96,21 @@ func (p *published) bundle(r *http.Request, path string) ([]byte, *httpx.Held, e
 }
 
 // part reads a part of an entry bundle, when there is room for size bytes.
-func (p *published) part(r *http.Request, path string, size int64, part storage.Range) ([]byte, *httpx.Held, error) {
+func (p *published) part(r *http.Request, path string, size int64, part storage.Range) ([]byte, storage.Version, *httpx.Held, error) {
 	held, err := p.answers.Take(r.Context(), httpx.Client(r), size)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", nil, err
 	}
-	data, err := p.get(r.Context(), path, part)
+	data, version, err := p.bucket.Get(r.Context(), p.prefix+path, part)
 	if err != nil {
 		held.Release()
-		return nil, nil, err
+		return nil, "", nil, err
 	}
 	held.Shrink(int64(len(data)))
 	if !strings.Contains(path, ".p/") {
 		p.usual.Store(int64(len(data)))
 	}
-	return data, held, nil
+	return data, version, held, nil
 }
 
 // largest is how large the entry bundle at path can be, as far as there is room.
@@ -108,9 +119,4 @@ func (p *published) largest(path string) int64 {
 		return maxAnswers
 	}
 	return maxBundle
-}
-
-func (p *published) get(ctx context.Context, path string, part storage.Range) ([]byte, error) {
-	data, _, err := p.bucket.Get(ctx, p.prefix+path, part)
-	return data, err
 }

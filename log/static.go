@@ -2,8 +2,6 @@ package log
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -41,7 +39,7 @@ func Static(bucket storage.Bucket, name string) http.Handler {
 			httpx.Error(w, http.StatusNotFound, "no such object: a log has checkpoint, tile/… and issuer/… only")
 			return
 		}
-		data, release, err := objects.read(r, path)
+		data, tag, release, err := objects.read(r, path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			header.Set("Cache-Control", "no-store") // it may be there the next moment
@@ -58,16 +56,14 @@ func Static(bucket storage.Bucket, name string) http.Handler {
 		header.Set("Content-Type", contentType)
 		header.Set("Cache-Control", cacheControl)
 		header.Set("X-Content-Type-Options", "nosniff")
-		serveObject(w, r, data, zips(path))
+		serveObject(w, r, data, tag, zips(path))
 	})
 	return httpx.Methods(h, http.MethodGet, http.MethodOptions)
 }
 
 // serveObject answers with data, compressed if that is allowed, pays and is wanted.
-func serveObject(w http.ResponseWriter, r *http.Request, data []byte, zip bool) {
+func serveObject(w http.ResponseWriter, r *http.Request, data []byte, tag string, zip bool) {
 	header := w.Header()
-	sum := sha256.Sum256(data)
-	tag := hex.EncodeToString(sum[:16])
 	if zip {
 		header.Set("Vary", "Accept-Encoding")
 		if len(data) >= leastZip && wantsZip(r) {

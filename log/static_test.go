@@ -22,6 +22,7 @@ import (
 	"tallywood/log"
 	"tallywood/storage"
 	"tallywood/storage/mem"
+	"tallywood/storage/posix"
 )
 
 // staticServer serves a bucket in which every public object of a log holds its own key.
@@ -213,6 +214,7 @@ func TestStaticCompressesEntryBundles(t *testing.T) {
 		t.Errorf("as it is: %v", plain.Header)
 	}
 	for _, path := range []string{"/tile/entries/000", "/tile/data/000"} {
+		plain, _ := raw(t, "GET", s.URL+path)
 		resp, body := raw(t, "GET", s.URL+path, "Accept-Encoding", "br, GZIP;q=0.5")
 		if resp.Header.Get("Content-Encoding") != "gzip" || resp.Header.Get("Vary") != "Accept-Encoding" ||
 			resp.Header.Get("ETag") == plain.Header.Get("ETag") || resp.ContentLength != int64(len(body)) || len(body) > len(bundle)*2/3 {
@@ -366,4 +368,31 @@ func (w *stuckWriter) Write(p []byte) (int, error) {
 	}
 	<-w.release
 	return len(p), nil
+}
+
+// TestStaticTagsTellContentsApart: what a client has kept is good as long as the object is the same one.
+func TestStaticTagsTellContentsApart(t *testing.T) {
+	dir, err := posix.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]storage.Bucket{"memory": mem.New(), "directory": dir} {
+		s := httptest.NewServer(log.Static(b, "l"))
+		defer s.Close()
+		seen := map[string]string{}
+		for _, text := range []string{"one", "two", "another"} {
+			if _, err := b.Put(t.Context(), "logs/l/checkpoint", []byte(text), storage.PutOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			resp, body := do(t, "GET", s.URL+"/checkpoint")
+			tag := resp.Header.Get("ETag")
+			if old, ok := seen[tag]; body != text || tag == "" || ok {
+				t.Errorf("%s: %q has the tag %s, as %q had", name, body, tag, old)
+			}
+			seen[tag] = text
+			if resp, _ := do(t, "GET", s.URL+"/checkpoint", "If-None-Match", tag); resp.StatusCode != 304 {
+				t.Errorf("%s: %q is another one than itself: %d", name, text, resp.StatusCode)
+			}
+		}
+	}
 }
