@@ -57,7 +57,7 @@ type authorizeRun struct {
 	t                      terminal
 }
 
-func monitorAuthorize(_ context.Context, t terminal, flags *flag.FlagSet, args []string) error {
+func monitorAuthorize(ctx context.Context, t terminal, flags *flag.FlagSet, args []string) error {
 	r := authorizeRun{t: t, about: map[string]string{}}
 	flags.StringVar(&r.manifest, "manifest", "", "`FILE` with the manifest")
 	flags.StringVar(&r.key, "key", "", "`FILE` with the private key that signs it (Ed25519)")
@@ -80,7 +80,7 @@ func monitorAuthorize(_ context.Context, t terminal, flags *flag.FlagSet, args [
 	if err := r.check(flags); err != nil {
 		return err
 	}
-	if err := r.collect(files); err != nil {
+	if err := r.collect(ctx, files); err != nil {
 		return err
 	}
 	a, err := r.additions(time.Now())
@@ -112,9 +112,9 @@ func (r *authorizeRun) check(flags *flag.FlagSet) error {
 }
 
 // collect makes statements of all that is given.
-func (r *authorizeRun) collect(files []string) error {
+func (r *authorizeRun) collect(ctx context.Context, files []string) error {
 	for _, path := range files {
-		digest, err := hashFile(path)
+		digest, err := hashFile(ctx, path)
 		if err != nil {
 			return err
 		}
@@ -165,14 +165,16 @@ func (r *authorizeRun) add(k authorize.Kind, value, from string) {
 }
 
 // hashFile returns the digest of a file, as a signature over it has it.
-func hashFile(path string) (string, error) {
+func hashFile(ctx context.Context, path string) (string, error) {
 	f, err := openArtifact(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, interruptible(ctx, f)); ctx.Err() != nil {
+		return "", fmt.Errorf("reading %s: %w", path, ctx.Err())
+	} else if err != nil {
 		return "", usagef("reading %s: %w", path, err)
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
