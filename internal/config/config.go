@@ -271,7 +271,10 @@ func (c *Config) checkServer() error {
 		errs = append(errs, fmt.Errorf("url is missing: address %q names no host that clients could reach; want url: http(s)://HOST[:PORT], which goes into the trust files in client_dir", c.Address))
 	}
 	for key, value := range map[string]string{"url": c.URL, "replica_url": c.ReplicaURL} {
-		if u, err := url.Parse(value); value != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || (u.Path != "" || u.RawQuery != "")) {
+		if value != "" && !baseURL(value) {
+			if u, err := url.Parse(value); err == nil {
+				value = u.Redacted()
+			}
 			errs = append(errs, fmt.Errorf("%s %q is not http(s)://HOST[:PORT] without a slash at the end", key, value))
 		}
 	}

@@ -142,7 +142,7 @@ func (p Peer) check(seen map[string]string) error {
 // baseURL reports whether s is an http or https URL of a host, and nothing more.
 func baseURL(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") && u.Path == "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil
+	return err == nil && u.Hostname() != "" && (u.Scheme == "http" || u.Scheme == "https") && u.Path == "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil
 }
 
 // within says of each error that err joins where it was found.
