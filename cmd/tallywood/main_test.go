@@ -320,7 +320,7 @@ func TestSignErrorsSayWhoseFaultItIs(t *testing.T) {
 
 func TestSignRefusesAnExpiredTokenAsInput(t *testing.T) {
 	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"x","exp":1}`))
-	config, err := catrust.SigningConfig{CAURL: "http://x", RekorURL: "http://x", TSAURL: "http://x/tsa", Operator: "x",
+	config, err := catrust.SigningConfig{CAURL: "https://x", RekorURL: "https://x", TSAURL: "https://x/tsa", Operator: "x",
 		Start: time.Unix(0, 0)}.JSON()
 	if err != nil {
 		t.Fatal(err)

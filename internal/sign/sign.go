@@ -139,16 +139,16 @@ func newSigner(o Options) (*signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What cannot be verified afterwards would be in a log for nothing.
-	if _, err := root.NewTrustedRootFromJSON(o.TrustedRoot); err != nil {
-		return nil, fmt.Errorf("parsing trusted root: %w", err)
-	}
 	c, err := parseToken(o.Token)
 	if err != nil {
 		return nil, err
 	}
 	if !c.expires().IsZero() && !now().Before(c.expires()) {
 		return nil, fmt.Errorf("checking identity token: it expired at %s", c.expires().UTC().Format(time.RFC3339))
+	}
+	// What cannot be verified afterwards would be in a log for nothing.
+	if _, err := root.NewTrustedRootFromJSON(o.TrustedRoot); err != nil {
+		return nil, fmt.Errorf("parsing trusted root: %w", err)
 	}
 	return &signer{newClient(o.HTTP, o.Patience, o.Log), services, o.Token, c}, nil
 }
