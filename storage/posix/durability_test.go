@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"tallywood/storage"
 	"tallywood/storage/posix"
@@ -161,42 +162,42 @@ func extend(t *testing.T, b *posix.Bucket, d *disk, key string) error {
 	return nil
 }
 
-// TestParallelPutsShareSyncs holds the first sync of a directory until 32 Puts have their link.
+// TestParallelPutsShareSyncs holds the first sync of a directory until 32 Puts wait for it, or for the
+// next.
 func TestParallelPutsShareSyncs(t *testing.T) {
-	const puts = 32
-	dir := t.TempDir()
-	b := open(t, dir)
-	if _, err := b.Put(t.Context(), "slots/first", nil, storage.PutOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	var links, syncs atomic.Int32
-	linked := make(chan struct{})
-	b.SetAround(func(e posix.Effect, run func() error) error {
-		if e.Op == "syncdir" {
-			syncs.Add(1)
-			<-linked
+	synctest.Test(t, func(t *testing.T) {
+		const puts = 32
+		dir := t.TempDir()
+		b := open(t, dir)
+		if _, err := b.Put(t.Context(), "slots/first", nil, storage.PutOptions{}); err != nil {
+			t.Fatal(err)
 		}
-		err := run()
-		if e.Op == "link" && links.Add(1) == puts {
-			close(linked)
-		}
-		return err
-	})
-	var wg sync.WaitGroup
-	for i := range puts {
-		wg.Go(func() {
-			key := fmt.Sprintf("slots/%d", i)
-			if _, err := b.Put(t.Context(), key, []byte(key), storage.PutOptions{If: storage.Absent()}); err != nil {
-				t.Error(err)
+		var syncs atomic.Int32
+		all := make(chan struct{})
+		b.SetAround(func(e posix.Effect, run func() error) error {
+			if e.Op == "syncdir" {
+				syncs.Add(1)
+				<-all
 			}
+			return run()
 		})
-	}
-	wg.Wait()
-	// Two at least, for the first began before the last link. A Put that was slow from its link to
-	// its wait may take another.
-	if n := syncs.Load(); n < 2 || n > puts/4 {
-		t.Errorf("%d puts took %d syncs", puts, n)
-	}
+		var wg sync.WaitGroup
+		for i := range puts {
+			wg.Go(func() {
+				key := fmt.Sprintf("slots/%d", i)
+				if _, err := b.Put(t.Context(), key, []byte(key), storage.PutOptions{If: storage.Absent()}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(all)
+		wg.Wait()
+		// The first began before the last link.
+		if n := syncs.Load(); n != 2 {
+			t.Errorf("%d puts took %d syncs, want 2", puts, n)
+		}
+	})
 }
 
 func TestFailedSyncIsFinal(t *testing.T) {

@@ -287,12 +287,14 @@ func create(b *testing.B, bucket *posix.Bucket, key string, content []byte) {
 	}
 }
 
+// open opens a bucket that is patient: a busy machine may leave a lock with who does not run.
 func open(t testing.TB, dir string) *posix.Bucket {
 	t.Helper()
 	b, err := posix.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.SetLockWait(time.Minute)
 	return b
 }
 

@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 	}
 	b, err := posix.Open(os.Getenv(dirVar))
 	if err == nil {
+		b.SetLockWait(time.Minute)
 		err = role(context.Background(), b)
 	}
 	if err != nil {
