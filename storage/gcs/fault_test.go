@@ -74,21 +74,22 @@ func TestRequestsFail(t *testing.T) {
 }
 
 // TestOneWriteASecond has the store refuse what it does refuse: a second write of an object within a
-// second.
+// second. The first repetition of each is refused in any case, however slow this machine is.
 func TestOneWriteASecond(t *testing.T) {
-	wrote, refused := map[string]time.Time{}, 0
+	wrote, refused := map[string]time.Time{}, map[string]bool{}
 	requests := play(t, server(t), "limited", func(r trial.Request) trial.HTTPMode {
 		if r.Verb != trial.Put {
 			return trial.Pass
 		}
-		if time.Since(wrote[r.Key]) < time.Second {
-			refused++
+		last, again := wrote[r.Key]
+		if again && (!refused[r.Key] || time.Since(last) < time.Second) {
+			refused[r.Key] = true
 			return trial.TooMany
 		}
 		wrote[r.Key] = time.Now()
 		return trial.Pass
 	})
-	if refused == 0 {
+	if len(refused) == 0 {
 		t.Errorf("none of %d requests was refused", len(requests))
 	}
 }
