@@ -83,14 +83,7 @@ func FakeGCSServer(t testing.TB) (endpoint string) {
 // are "S3RVER".
 func S3rver(t testing.TB, bucket string) (endpoint string) {
 	t.Helper()
-	dir := toolDir(t, s3rver)
-	program := filepath.Join(dir, "node_modules", ".bin", "s3rver")
-	if _, err := os.Stat(program); err != nil {
-		npm := exec.Command("npm", "install", "--no-fund", "--no-audit", "--loglevel=error", "--prefix", dir, s3rver)
-		if out, err := npm.CombinedOutput(); err != nil {
-			t.Fatalf("installing %s: %v\n%s", s3rver, err, out)
-		}
-	}
+	program := installS3rver(t)
 	address := loopback.Address(t)
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -99,6 +92,34 @@ func S3rver(t testing.TB, bucket string) (endpoint string) {
 	exited := start(t, exec.Command(program, "-d", t.TempDir(), "-a", host, "-p", port, "-s",
 		"--allow-mismatched-signatures", "--configure-bucket", bucket))
 	return await(t, address, exited)
+}
+
+// installS3rver returns the path of the program, which it installs unless an earlier test has.
+func installS3rver(t testing.TB) string {
+	t.Helper()
+	installMu.Lock()
+	defer installMu.Unlock()
+	dir := toolDir(t, s3rver)
+	modules := filepath.Join(dir, "node_modules")
+	program := filepath.Join(modules, ".bin", "s3rver")
+	if _, err := os.Stat(program); err == nil {
+		return program
+	}
+	fresh, err := os.MkdirTemp(dir, "install")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(fresh)
+	npm := exec.Command("npm", "install", "--no-fund", "--no-audit", "--loglevel=error", "--prefix", fresh, s3rver)
+	if out, err := npm.CombinedOutput(); err != nil {
+		t.Fatalf("installing %s: %v\n%s", s3rver, err, out)
+	}
+	// Tests of other packages may be at it too, and one of them may have been faster.
+	err = os.Rename(filepath.Join(fresh, "node_modules"), modules)
+	if _, serr := os.Stat(program); serr != nil {
+		t.Fatalf("installing %s: %v", s3rver, errors.Join(err, serr))
+	}
+	return program
 }
 
 var installMu sync.Mutex
