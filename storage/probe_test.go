@@ -193,13 +193,15 @@ func TestProbeTellsAnEmulatorFromAPublicStore(t *testing.T) {
 }
 
 func TestProbeOfAnUnreachableStoreIsNoVerdict(t *testing.T) {
-	down := errors.New("connection refused")
-	b := &liar{Bucket: mem.New(), put: func(storage.Bucket, context.Context, string, []byte, storage.PutOptions) (storage.Version, error) {
-		return "", down
-	}}
-	_, err := storage.Probe(t.Context(), b, "state/log/probe")
-	var broken *storage.BrokenError
-	if !errors.Is(err, down) || errors.As(err, &broken) {
-		t.Errorf("%v; want that it says only that the store is down", err)
-	}
+	synctest.Test(t, func(t *testing.T) { // it asks again, with pauses
+		down := errors.New("connection refused")
+		b := &liar{Bucket: mem.New(), put: func(storage.Bucket, context.Context, string, []byte, storage.PutOptions) (storage.Version, error) {
+			return "", down
+		}}
+		_, err := storage.Probe(t.Context(), b, "state/log/probe")
+		var broken *storage.BrokenError
+		if !errors.Is(err, down) || errors.As(err, &broken) {
+			t.Errorf("%v; want that it says only that the store is down", err)
+		}
+	})
 }

@@ -210,27 +210,30 @@ func TestDelay(t *testing.T) {
 }
 
 func TestNothingReachesTheBucketAfterCrash(t *testing.T) {
-	inner := &slowBucket{Bucket: mem.New(), entered: make(chan struct{}), leave: make(chan struct{})}
-	b := faultbucket.New(inner)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if _, err := b.Put(t.Context(), "k", []byte("in flight"), storage.PutOptions{}); err != nil {
-			t.Errorf("put that was in flight: %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		inner := &slowBucket{Bucket: mem.New(), entered: make(chan struct{}), leave: make(chan struct{})}
+		b := faultbucket.New(inner)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := b.Put(t.Context(), "k", []byte("in flight"), storage.PutOptions{}); err != nil {
+				t.Errorf("put that was in flight: %v", err)
+			}
+		})
+		<-inner.entered
+		crashed := make(chan struct{})
+		wg.Go(func() { b.Crash(); close(crashed) })
+		synctest.Wait()
+		select {
+		case <-crashed:
+			t.Error("Crash returned while a put was inside the bucket")
+		default:
+		}
+		close(inner.leave)
+		wg.Wait()
+		if _, err := b.Put(t.Context(), "k", nil, storage.PutOptions{}); !errors.Is(err, faultbucket.ErrCrashed) {
+			t.Errorf("put after the crash: %v", err)
 		}
 	})
-	<-inner.entered
-	crashed := make(chan struct{})
-	wg.Go(func() { b.Crash(); close(crashed) })
-	select {
-	case <-crashed:
-		t.Error("Crash returned while a put was inside the bucket")
-	case <-time.After(20 * time.Millisecond):
-	}
-	close(inner.leave)
-	wg.Wait()
-	if _, err := b.Put(t.Context(), "k", nil, storage.PutOptions{}); !errors.Is(err, faultbucket.ErrCrashed) {
-		t.Errorf("put after the crash: %v", err)
-	}
 }
 
 func TestCrashReleasesLocks(t *testing.T) {
