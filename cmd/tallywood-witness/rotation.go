@@ -37,8 +37,8 @@ func (c *rotationConfig) check() error {
 		if r.Seed == "" {
 			errs = append(errs, fmt.Errorf("rotation: entry %d names no seed", i+1))
 		}
-		if r.Algorithm != "" && r.Algorithm != "ed25519" && r.Algorithm != "ml-dsa-44" {
-			errs = append(errs, fmt.Errorf("rotation: algorithm %q is neither ed25519 nor ml-dsa-44", r.Algorithm))
+		if _, err := (keys.Witness{}).Only(r.Algorithm); err != nil {
+			errs = append(errs, fmt.Errorf("rotation: %w", err))
 		}
 	}
 	return errors.Join(errs...)
@@ -54,14 +54,11 @@ func (c *rotationConfig) open(o *witness.Options, dir, passphraseFile string) er
 			return withHint("", "reading seed of the rotation", err)
 		}
 		k, err := keys.WitnessFromSeed(o.Keys.Name, seed)
+		if err == nil {
+			k, err = k.Only(r.Algorithm)
+		}
 		if err != nil {
 			return usageError("", "deriving keys: %w", err)
-		}
-		switch r.Algorithm {
-		case "ed25519":
-			k.MLDSAPublic = nil
-		case "ml-dsa-44":
-			k.Ed25519 = nil
 		}
 		k.NotBefore, k.NotAfter = r.NotBefore, r.NotAfter
 		o.Rotation = append(o.Rotation, k)

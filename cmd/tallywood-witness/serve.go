@@ -189,7 +189,7 @@ func newService(f serveFlags, c config, o witness.Options, logger *slog.Logger) 
 	if o.Logs, err = s.sources.readLogs(); err != nil {
 		return nil, usageError("the format is shown by: tallywood-witness serve --help", "%w", err)
 	}
-	if !slices.ContainsFunc(append([]keys.Witness{o.Keys}, o.Rotation...), signsNow) {
+	if !slices.ContainsFunc(append([]keys.Witness{o.Keys}, o.Rotation...), func(k keys.Witness) bool { return k.Signs(time.Now()) }) {
 		logger.Warn("no key of the witness is valid now, so that nothing is signed; see not_before and not_after in " + configFile)
 	}
 	o.Log = logger
@@ -204,12 +204,6 @@ func newService(f serveFlags, c config, o witness.Options, logger *slog.Logger) 
 		return nil, err
 	}
 	return s, nil
-}
-
-// signsNow reports whether the keys are valid now.
-func signsNow(k keys.Witness) bool {
-	now := time.Now()
-	return !now.Before(k.NotBefore) && (k.NotAfter.IsZero() || now.Before(k.NotAfter))
 }
 
 // checkState refuses state that takes no writes, unless only room is wanting, and that of other keys. Of

@@ -131,25 +131,6 @@ type TSA struct {
 	Key string `yaml:"key"`
 }
 
-// Witness is a witness in this process.
-type Witness struct {
-	// Name of its keys.
-	Name string `yaml:"name"`
-	// Seed its keys are derived from, file:PATH of a file with 64 hexadecimal digits. With ed25519 the
-	// ML-DSA-44 key alone; then default: none, and it has no such key.
-	Seed string `yaml:"seed,omitempty"`
-	// Ed25519 key of it that is not derived from the seed: awskms://… or gcpkms://… of a key in a KMS, or
-	// file:PATH of a PKCS#8 PEM file. One key is one witness's, under one name, for ever. Default: none.
-	Ed25519 string `yaml:"ed25519,omitempty"`
-	// Log lists of the witness network (logs/v0) to cosign for, beside this process's own logs.
-	// Default: none.
-	Lists []string `yaml:"lists,omitempty"`
-	// Where what it publishes is copied to, and its lease: a bucket like storage, file:DIR or s3://… or
-	// gs://…, and not in that nor another witness's. Without it a restored storage, and another instance
-	// with this seed, are noticed only when somebody shows what they signed. Default: none.
-	Export string `yaml:"export,omitempty"`
-}
-
 // MonitorSection starts the monitor in this process.
 type MonitorSection struct {
 	// The monitor's own configuration file, also for "tallywood monitor".
@@ -389,20 +370,7 @@ func (c *Config) checkParts() error {
 			errs = append(errs, fmt.Errorf("dev_oidc: path %q is among those of other parts; want one such as /dev/oidc", c.DevOIDC.Path))
 		}
 	}
-	seen := map[string]bool{}
-	for i, w := range c.Witnesses {
-		if err := keys.CheckName(w.Name); err != nil {
-			errs = append(errs, fmt.Errorf("witness %d: %w", i+1, err))
-		}
-		if seen[w.Name] {
-			errs = append(errs, fmt.Errorf("witness %d: name %q is taken", i+1, w.Name))
-		}
-		// An Ed25519 cosignature does not name its cosigner, and a log's key signs other things.
-		if w.Ed25519 != "" && c.uses(w.Ed25519) > 1 {
-			errs = append(errs, fmt.Errorf("witness %d: ed25519: %s is used elsewhere too; a witness's key is nothing else's", i+1, w.Ed25519))
-		}
-		seen[w.Name] = true
-	}
+	errs = append(errs, c.checkWitnesses())
 	if len(c.Logs) == 0 && c.CA == nil && c.TSA == nil && len(c.Witnesses) == 0 && c.Monitor == nil {
 		errs = append(errs, errors.New("nothing to run: no logs, ca, tsa, witnesses or monitor"))
 	}
@@ -458,6 +426,9 @@ func (c *Config) MarshalYAML() (any, error) {
 	type plain Config // without this method
 	out := *c
 	out.Logs, out.Witnesses = slices.Clone(c.Logs), slices.Clone(c.Witnesses)
+	for i := range out.Witnesses {
+		out.Witnesses[i].Rotation = slices.Clone(c.Witnesses[i].Rotation)
+	}
 	out.CA, out.TSA, out.DevOIDC = clone(c.CA), clone(c.TSA), clone(c.DevOIDC)
 	for _, f := range out.files() {
 		if !InKMS(*f.field) {

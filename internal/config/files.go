@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // InKMS reports whether key is the URI of a key in a key management service, awskms:// or gcpkms://;
 // else it is a file.
@@ -67,11 +70,10 @@ func (c *Config) files() []fileField {
 	}
 	for i := range c.Witnesses {
 		w := &c.Witnesses[i]
-		if w.Seed != "" || w.Ed25519 == "" {
-			out = append(out, fileField{"witness " + w.Name + ": seed", &w.Seed, false})
-		}
-		if w.Ed25519 != "" {
-			out = append(out, fileField{"witness " + w.Name + ": ed25519", &w.Ed25519, true})
+		out = append(out, witnessFields("witness "+w.Name, &w.Seed, &w.Ed25519)...)
+		for j := range w.Rotation {
+			k := &w.Rotation[j]
+			out = append(out, witnessFields(fmt.Sprintf("witness %s: rotation %d", w.Name, j+1), &k.Seed, &k.Ed25519)...)
 		}
 		if w.Export != "" && !IsObjectStore(w.Export) {
 			out = append(out, fileField{"witness " + w.Name + ": export", &w.Export, false})
@@ -79,6 +81,18 @@ func (c *Config) files() []fileField {
 	}
 	if c.DevOIDC != nil && c.DevOIDC.Key != "" {
 		out = append(out, fileField{"dev_oidc: key", &c.DevOIDC.Key, false})
+	}
+	return out
+}
+
+// witnessFields returns those of keys of a witness.
+func witnessFields(name string, seed, ed25519 *string) []fileField {
+	var out []fileField
+	if *seed != "" || *ed25519 == "" {
+		out = append(out, fileField{name + ": seed", seed, false})
+	}
+	if *ed25519 != "" {
+		out = append(out, fileField{name + ": ed25519", ed25519, true})
 	}
 	return out
 }

@@ -139,6 +139,31 @@ type Witness struct {
 	NotAfter    time.Time     // when they no longer do; zero: never
 }
 
+// The words for one of a witness's keys without the other.
+const (
+	OnlyEd25519 = "ed25519"
+	OnlyMLDSA44 = "ml-dsa-44"
+)
+
+// Only returns the keys without the one of the other algorithm; the empty word stands for both.
+func (w Witness) Only(algorithm string) (Witness, error) {
+	switch algorithm {
+	case "":
+	case OnlyEd25519:
+		w.MLDSAPublic = nil
+	case OnlyMLDSA44:
+		w.Ed25519 = nil
+	default:
+		return w, fmt.Errorf("algorithm %q is neither %s nor %s", algorithm, OnlyEd25519, OnlyMLDSA44)
+	}
+	return w, nil
+}
+
+// Signs reports whether the keys sign at a time.
+func (w Witness) Signs(at time.Time) bool {
+	return !at.Before(w.NotBefore) && (w.NotAfter.IsZero() || at.Before(w.NotAfter))
+}
+
 // Labels of the two derivations. Changing one changes every witness key ever derived.
 const (
 	labelEd25519 = "tallywood/witness/ed25519/v1"

@@ -43,7 +43,7 @@ func (s *Stack) servePeer(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	for _, p := range s.witnesses {
-		info.Witnesses = append(info.Witnesses, PeerWitness{p.cfg.Name, p.vkeys, p.path})
+		info.Witnesses = append(info.Witnesses, PeerWitness{p.cfg.Name, p.vkeys(now()), p.path})
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"tallywood/internal/config"
+	"tallywood/internal/keys"
 	"tallywood/storage"
 	"tallywood/witness"
 	"tallywood/witness/policy"
@@ -15,8 +17,8 @@ import (
 type witnessPart struct {
 	cfg     config.Witness
 	witness *witness.Witness
-	vkeys   []string // Ed25519 first
-	path    string   // where it is served
+	keys    []keys.Witness
+	path    string // where it is served
 }
 
 // openWitnesses opens the configured witnesses at /witness/1/ and up. Each knows the logs of
@@ -66,11 +68,11 @@ func witnessLogs(logs []*logPart) ([]witness.Log, error) {
 }
 
 func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witnessPart, error) {
-	k, err := s.witnessKeys(c)
+	o, err := s.witnessKeys(c)
 	if err != nil {
 		return nil, err
 	}
-	o := witness.Options{Keys: k, Bucket: s.bucket, Logs: known, Log: s.log.With("witness", c.Name)}
+	o.Bucket, o.Logs, o.Log = s.bucket, known, s.log.With("witness", c.Name)
 	if o.Export, err = s.openExport(c.Export); err != nil {
 		return nil, err
 	}
@@ -88,7 +90,23 @@ func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witnessPart
 		return nil, err
 	}
 	s.lists = append(s.lists, lists)
-	return &witnessPart{cfg: c, witness: w, vkeys: k.VKeys()}, nil
+	return &witnessPart{cfg: c, witness: w, keys: append([]keys.Witness{o.Keys}, o.Rotation...)}, nil
+}
+
+// vkeys returns the vkeys of the keys that sign at a time, those of Ed25519 first.
+func (p *witnessPart) vkeys(at time.Time) []string {
+	var ed25519, others []string
+	for _, k := range p.keys {
+		all := k.VKeys()
+		switch {
+		case !k.Signs(at):
+		case k.Ed25519 != nil:
+			ed25519, others = append(ed25519, all[0]), append(others, all[1:]...)
+		default:
+			others = append(others, all...)
+		}
+	}
+	return append(ed25519, others...)
 }
 
 // openExport opens where a witness publishes, unless the configuration is only checked.
