@@ -200,7 +200,11 @@ func (m *abuse) phase(ctx context.Context, names []string) (seen, error) {
 	}
 	s.peak = p.rss
 	stop()
-	if s.attackers, err = wait(); err != nil {
+	s.attackers, err = wait()
+	if ctx.Err() != nil { // a process of attackers was interrupted, too
+		return seen{}, context.Cause(ctx)
+	}
+	if err != nil {
 		return seen{}, fmt.Errorf("ending attackers: %w", err)
 	}
 	sleep(ctx, m.o.Settle)

@@ -26,7 +26,7 @@ func TestCompareFindsTheSlowOne(t *testing.T) {
 	a, _ := serve(t, slowed(0, &fast))
 	b, _ := serve(t, slowed(40*time.Millisecond, &slow))
 	load := short("")
-	load.Duration, load.Warmup = 100*time.Millisecond, 45*time.Millisecond
+	load.Count, load.Duration, load.Warmup = 0, 100*time.Millisecond, 45*time.Millisecond
 	c, err := bench.Compare(t.Context(), bench.CompareOptions{
 		A: bench.Target{Name: "ours", URL: a}, B: bench.Target{Name: "theirs", URL: b}, Concurrency: []int{1, 2}, Load: load,
 	})
@@ -55,10 +55,18 @@ func TestCompareFindsTheSlowOne(t *testing.T) {
 	if strings.Contains(table, "CPU") || strings.Contains(table, "refused") {
 		t.Errorf("table has rows that nobody measured:\n%s", table)
 	}
-	if p50a, p50b := c.Rows[0].A[2].Latency.P50, c.Rows[0].B[2].Latency.P50; p50a >= p50b {
+	// The best runs of each: any may have met with a machine that was busy.
+	best := func(runs []bench.Result) (p50 float64) {
+		p50 = runs[0].Latency.P50
+		for _, r := range runs {
+			p50 = min(p50, r.Latency.P50)
+		}
+		return p50
+	}
+	if p50a, p50b := best(c.Rows[0].A), best(c.Rows[0].B); p50a >= p50b || p50b < 40 {
 		t.Errorf("p50 %.1f ms without delay, %.1f ms with 40 ms", p50a, p50b)
 	}
-	if fast.Load() <= slow.Load() {
+	if fast.Load() < 20 || slow.Load() < 20 { // one in each run and in the warm-up before it
 		t.Errorf("%d requests to the fast log, %d to the slow one", fast.Load(), slow.Load())
 	}
 }

@@ -107,8 +107,10 @@ func (c *conn) send(ctx context.Context, request []byte) (int, error) {
 	if err := c.open(ctx); err != nil {
 		return 0, err
 	}
-	// An I/O deadline in the past is how a cancelled context reaches a connection.
-	stop := context.AfterFunc(ctx, func() { c.net.SetDeadline(time.Unix(1, 0)) })
+	// An I/O deadline in the past is how a cancelled context reaches a connection, perhaps after c has
+	// closed it.
+	under := c.net
+	stop := context.AfterFunc(ctx, func() { under.SetDeadline(time.Unix(1, 0)) })
 	status, closes, err := c.exchange(request)
 	stop()
 	if err != nil || closes {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,8 +13,6 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -142,17 +141,13 @@ func (c *corpus) number(i int64) int64 {
 }
 
 // prepare signs the next n entries, with all cores.
-func (c *corpus) prepare(n int) {
-	c.first, c.prepared = c.next.Load(), make([]signed, n)
-	var wg sync.WaitGroup
-	for w := range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for i := w; i < n; i += runtime.GOMAXPROCS(0) {
-				c.prepared[i] = c.make(c.number(c.first + int64(i)))
-			}
-		})
+func (c *corpus) prepare(ctx context.Context, n int) error {
+	first, entries := c.next.Load(), make([]signed, n)
+	if err := parallel(ctx, n, func(i int) { entries[i] = c.make(c.number(first + int64(i))) }); err != nil {
+		return err
 	}
-	wg.Wait()
+	c.first, c.prepared = first, entries
+	return nil
 }
 
 // entry returns the ith entry, signing it now if it was not prepared.

@@ -87,19 +87,19 @@ func newSlotLog(ctx context.Context, o StorageOptions, count *counter64) (engine
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
-	name := "bench-" + strings.ToLower(rand.Text())
-	r, err := driver.OpenReplica(ctx, driver.Options{
-		Bucket: counted{o.Bucket, count, o.PutLatency}, Name: name, Origin: benchOrigin, Layout: driver.TlogTiles(),
+	l := &slotLog{bucket: o.Bucket, name: "bench-" + strings.ToLower(rand.Text()), done: make(chan error, 1)}
+	l.replica, err = driver.OpenReplica(ctx, driver.Options{
+		Bucket: counted{o.Bucket, count, o.PutLatency}, Name: l.name, Origin: benchOrigin, Layout: driver.TlogTiles(),
 		Signers: []note.Signer{signer}, VKeys: []string{vkey}, BatchMaxSize: o.Batch, MaxOutstanding: max(4*o.InFlight, 1024), CommitInterval: o.Commit, PublishInterval: o.Publish,
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, l.remove(context.WithoutCancel(ctx)))
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l := &slotLog{replica: r, bucket: o.Bucket, name: name, stop: stop, done: make(chan error, 1)}
-	go func() { l.done <- r.Run(running) }()
+	l.stop = stop
+	go func() { l.done <- l.replica.Run(running) }()
 	for {
-		_, leading, changed := r.Term()
+		_, leading, changed := l.replica.Term()
 		if leading {
 			return l, nil
 		}
@@ -107,11 +107,9 @@ func newSlotLog(ctx context.Context, o StorageOptions, count *counter64) (engine
 		case <-changed:
 		case err := <-l.done:
 			stop()
-			return nil, errors.Join(err, errors.New("the log ended"))
+			return nil, errors.Join(err, errors.New("the log ended"), l.remove(context.WithoutCancel(ctx)))
 		case <-ctx.Done():
-			stop()
-			<-l.done
-			return nil, ctx.Err()
+			return nil, errors.Join(context.Cause(ctx), l.close(context.WithoutCancel(ctx)))
 		}
 	}
 }
@@ -127,7 +125,12 @@ func (l *slotLog) published(context.Context) (int64, error) {
 
 func (l *slotLog) close(ctx context.Context) error {
 	l.stop()
-	errs := []error{<-l.done}
+	return errors.Join(<-l.done, l.remove(ctx))
+}
+
+// remove removes what is stored of the log.
+func (l *slotLog) remove(ctx context.Context) error {
+	var errs []error
 	for _, prefix := range []string{"logs/" + l.name + "/", "state/" + l.name + "/"} {
 		var keys []string
 		for key, err := range l.bucket.List(ctx, prefix) {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -17,7 +18,9 @@ func CorpusBodies(seed uint64, kind string, n int) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.prepare(n / 2) // the rest is signed on demand
+	if err := c.prepare(context.Background(), n/2); err != nil { // the rest is signed on demand
+		return nil, err
+	}
 	var bodies [][]byte
 	for i := range int64(n) {
 		bodies = append(bodies, c.entry(i).json())

@@ -176,13 +176,13 @@ func (f *fill) add(ctx context.Context, from int64) error {
 	added := make(chan chunk)
 	g.Go(func() error {
 		defer close(added)
-		signing := f.sign(from)
+		signing := f.sign(gctx, from)
 		for first := from; first < f.o.Entries; first += fillBatch {
 			entries, err := signing()
 			if err != nil {
 				return err
 			}
-			signing = f.sign(first + fillBatch)
+			signing = f.sign(gctx, first+fillBatch)
 			c := chunk{first: first}
 			for _, e := range entries {
 				c.futures = append(c.futures, f.replica.Add(gctx, tessera.NewEntry(e)))
@@ -230,15 +230,15 @@ func (f *fill) settle(ctx context.Context, c chunk) error {
 }
 
 // sign renders the batch of entries from index first on, with all cores, and returns what waits for
-// it.
-func (f *fill) sign(first int64) func() ([][]byte, error) {
+// it. It leaves off when ctx ends.
+func (f *fill) sign(ctx context.Context, first int64) func() ([][]byte, error) {
 	n := max(min(fillBatch, f.o.Entries-first), 0)
 	entries := make([][]byte, n)
 	errs := make([]error, runtime.GOMAXPROCS(0))
 	var signing sync.WaitGroup
 	for w := range errs {
 		signing.Go(func() {
-			for i := int64(w); i < n; i += int64(len(errs)) {
+			for i := int64(w); i < n && ctx.Err() == nil; i += int64(len(errs)) {
 				var err error
 				if entries[i], err = f.corpus.make(first + i).canonical(); err != nil {
 					errs[w] = err
@@ -248,6 +248,6 @@ func (f *fill) sign(first int64) func() ([][]byte, error) {
 	}
 	return func() ([][]byte, error) {
 		signing.Wait()
-		return entries, errors.Join(errs...)
+		return entries, errors.Join(append(errs, context.Cause(ctx))...)
 	}
 }

@@ -46,7 +46,7 @@ const (
 	floorRecord  = 4096    // bytes that are synced
 	floorWarmup  = 20      // rounds before the first that counts
 	floorAnswer  = 1 << 16 // bytes of a witness's answer
-	floorTimeout = 10 * time.Second
+	floorTimeout = 30 * time.Second
 	maxFloor     = 1 << 20 // entries, which are in memory
 )
 

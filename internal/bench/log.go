@@ -152,7 +152,9 @@ func Log(ctx context.Context, o LogOptions) (Result, error) {
 			expected = min(expected, o.Count)
 		}
 		o.Log.Info("signing entries", "size", expected)
-		b.corpus.prepare(expected)
+		if err := b.corpus.prepare(ctx, expected); err != nil {
+			return Result{}, err
+		}
 	}
 	before, err := readProcess(o.PID)
 	if err != nil {

@@ -80,7 +80,7 @@ func Monitor(ctx context.Context, o MonitorOptions) (MonitorResult, error) {
 		cmd.Env = append(os.Environ(), "LOG_URL="+s.url, "LOG_ORIGIN="+m.Origin, "LOG_VKEY="+m.VKey, "LOG_DIR="+dir)
 		var out bytes.Buffer
 		cmd.Stdout = &out
-		err = r.run(cmd, 0)
+		err = r.run(ctx, cmd, 0)
 		told = foundLines(out.Bytes())
 	} else {
 		config := filepath.Join(work, "monitor.yaml")
@@ -88,7 +88,7 @@ func Monitor(ctx context.Context, o MonitorOptions) (MonitorResult, error) {
 			return MonitorResult{}, fmt.Errorf("configuring monitor: %w", err)
 		}
 		args := append(slices.Clone(o.Program[1:]), "monitor", "check", "--config", config)
-		if err = r.run(exec.CommandContext(ctx, o.Program[0], args...), 3); err == nil {
+		if err = r.run(ctx, exec.CommandContext(ctx, o.Program[0], args...), 3); err == nil {
 			told, err = eventLines(filepath.Join(work, "events.jsonl"))
 		}
 	}
@@ -115,16 +115,23 @@ notify:
 		filepath.Join(dir, authorityFile), identities)
 }
 
-// run runs cmd, which may end with 0 or another code, and measures it.
-func (r *MonitorResult) run(cmd *exec.Cmd, code int) error {
+// outlive is how long processes that a monitor has started may hold its output when it has ended.
+const outlive = 5 * time.Second
+
+// run runs cmd, which ends with ctx and else with 0 or another code, and measures it.
+func (r *MonitorResult) run(ctx context.Context, cmd *exec.Cmd, code int) error {
 	var errs bytes.Buffer
-	cmd.Stderr = &errs
+	cmd.Stderr, cmd.WaitDelay = &errs, outlive
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting monitor: %w", err)
 	}
 	stop := watchPeak(cmd.Process.Pid)
 	err := cmd.Wait()
+	if ctx.Err() != nil {
+		stop()
+		return context.Cause(ctx) // that it was killed, or has ended as it was told to, too
+	}
 	r.Seconds, r.RSS = time.Since(began).Seconds(), stop()
 	r.User, r.System = cmd.ProcessState.UserTime().Seconds(), cmd.ProcessState.SystemTime().Seconds()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == code {

@@ -17,7 +17,7 @@ func TestRateIsKept(t *testing.T) {
 	var n atomic.Int64
 	url, _ := serve(t, slowed(100*time.Millisecond, &n)) // one connection would make 10 a second
 	o := short(url)
-	o.Rate, o.Concurrency, o.Duration = 200, 0, 500*time.Millisecond
+	o.Rate, o.Concurrency, o.Count, o.Duration = 200, 0, 0, 500*time.Millisecond
 	o.Corpus = bench.Certificates
 	r, err := bench.Log(t.Context(), o)
 	if err != nil {
@@ -37,7 +37,7 @@ func TestLateRequestsCountFromWhenTheyWereDue(t *testing.T) {
 	var n atomic.Int64
 	url, _ := serve(t, slowed(20*time.Millisecond, &n))
 	o := short(url)
-	o.Rate, o.Concurrency, o.Duration, o.Warmup = 400, 1, 100*time.Millisecond, time.Millisecond
+	o.Rate, o.Concurrency, o.Count, o.Duration, o.Warmup = 400, 1, 0, 100*time.Millisecond, time.Millisecond
 	r, err := bench.Log(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestLateRequestsCountFromWhenTheyWereDue(t *testing.T) {
 func TestRefusalsKeepNoPaceUp(t *testing.T) {
 	url, _ := serve(t, bend(2, func(w http.ResponseWriter, _ []byte) { http.Error(w, "later", http.StatusServiceUnavailable) }))
 	o := short(url)
-	o.Rate, o.Concurrency, o.Duration = 100, 2, 400*time.Millisecond
+	o.Rate, o.Concurrency, o.Count, o.Duration = 100, 2, 0, 400*time.Millisecond
 	r, err := bench.Log(t.Context(), o)
 	if err != nil || r.Entries+r.Errors["status 503"] != 40 || r.Entries != 20 {
 		t.Errorf("got %+v, %v; want half of 40", r, err)

@@ -30,6 +30,14 @@ func newTesseraPOSIX(ctx context.Context, o StorageOptions, _ *counter64) (engin
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for the peer: %w", err)
 	}
+	e, err := openTesseraPOSIX(ctx, o, dir)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return e, nil
+}
+
+func openTesseraPOSIX(ctx context.Context, o StorageOptions, dir string) (engine, error) {
 	skey, _, err := note.GenerateKey(rand.Reader, benchOrigin)
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)

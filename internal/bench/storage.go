@@ -136,6 +136,9 @@ func measure(ctx context.Context, o StorageOptions, name string, open func(conte
 	if err != nil {
 		return StorageResult{}, err
 	}
+	if ctx.Err() != nil {
+		return StorageResult{}, context.Cause(ctx) // what was measured is no measurement
+	}
 	r := l.result(name, elapsed)
 	if r.Entries == 0 {
 		return r, errors.Join(errors.New("no entry was added"), l.lastError())
@@ -145,7 +148,9 @@ func measure(ctx context.Context, o StorageOptions, name string, open func(conte
 	r.Requests = count.read().minus(requests)
 	if o.Idle > 0 {
 		requests = count.read()
-		wait(ctx, o.Idle)
+		if !wait(ctx, o.Idle) {
+			return StorageResult{}, context.Cause(ctx)
+		}
 		r.Idle, r.IdleTime = count.read().minus(requests), o.Idle.Seconds()
 	}
 	closed = true
@@ -228,12 +233,13 @@ func (l *storageLoad) addEvenly(ctx context.Context, began, end time.Time, adder
 }
 
 // addAlways keeps n adds under way. One goroutine does so for many, whose stacks would otherwise cost
-// more than the log: entries become durable in the order in which they were added.
+// more than the log: entries become durable in the order in which they were added. There are n at
+// least, however late they begin.
 func (l *storageLoad) addAlways(ctx context.Context, end time.Time, n int) {
 	var under []adding
-	for ctx.Err() == nil && n > 0 {
+	for once := true; ctx.Err() == nil && n > 0; once = false {
 		now := time.Now()
-		for len(under) < n && now.Before(end) {
+		for len(under) < n && (once || now.Before(end)) {
 			under = append(under, l.add(ctx))
 		}
 		if len(under) == 0 {

@@ -101,7 +101,9 @@ func Witness(ctx context.Context, t WitnessTarget, o WitnessOptions) (WitnessRes
 		return WitnessResult{}, err
 	}
 	rate := float64(len(warm.replies)) / warm.elapsed.Seconds() / float64(o.Logs)
-	l.prepare(4 + int(1.5*o.Duration.Seconds()*rate))
+	if err := l.prepare(ctx, 4+int(1.5*o.Duration.Seconds()*rate)); err != nil {
+		return WitnessResult{}, err
+	}
 	before, err := readProcesses(t.PIDs)
 	if err != nil {
 		return WitnessResult{}, err
@@ -115,7 +117,7 @@ func Witness(ctx context.Context, t WitnessTarget, o WitnessOptions) (WitnessRes
 	if err != nil {
 		return WitnessResult{}, err
 	}
-	if err := l.check(slices.Concat(warm.replies, measured.replies)); err != nil {
+	if err := l.check(ctx, slices.Concat(warm.replies, measured.replies)); err != nil {
 		return WitnessResult{}, err
 	}
 	if len(measured.replies) == 0 {
@@ -202,7 +204,11 @@ func (l *witnessLoad) close() {
 func (l *witnessLoad) meet(ctx context.Context) error {
 	l.o.Log.Info("asking the witness for the sizes of its logs", "size", len(l.logs))
 	for _, g := range l.logs {
-		if err := l.meetLog(ctx, g); err != nil {
+		err := l.meetLog(ctx, g)
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // on a connection it looks like a server that is late
+		}
+		if err != nil {
 			return fmt.Errorf("measuring %s: log %s: %w", l.t.URL, g.origin, err)
 		}
 	}
@@ -247,12 +253,12 @@ func conflictSize(body []byte) (int64, error) {
 }
 
 // prepare makes n requests of each log beforehand.
-func (l *witnessLoad) prepare(n int) {
+func (l *witnessLoad) prepare(ctx context.Context, n int) error {
 	l.o.Log.Info("signing checkpoints", "size", n*len(l.logs))
-	parallel(len(l.logs), func(i int) {
+	return parallel(ctx, len(l.logs), func(i int) {
 		g := l.logs[i]
 		g.ready = make([]growthRequest, n)
-		for k := range g.ready {
+		for k := 0; k < n && ctx.Err() == nil; k++ {
 			g.ready[k] = l.growth(g, g.size+growth*int64(k))
 		}
 	})
@@ -314,11 +320,11 @@ func (l *witnessLoad) run(ctx context.Context, d time.Duration) (witnessTally, e
 // it at once.
 const afterRefusal = 10 * time.Millisecond
 
-// grow lets one log grow until the deadline.
+// grow lets one log grow until the deadline, once at least.
 func (l *witnessLoad) grow(ctx context.Context, g *growingLog, deadline time.Time) witnessTally {
 	t := witnessTally{errors: make(map[string]int)}
 	began := time.Now()
-	for now := began; now.Before(deadline) && ctx.Err() == nil; now = time.Now() {
+	for once := true; (once || time.Now().Before(deadline)) && ctx.Err() == nil; once = false {
 		r := l.next(g)
 		status, err := g.conn.send(ctx, r.bytes)
 		switch {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -15,9 +16,11 @@ import (
 const clockSlack = 5 * time.Minute
 
 // check verifies all replies.
-func (l *witnessLoad) check(replies []witnessReply) error {
+func (l *witnessLoad) check(ctx context.Context, replies []witnessReply) error {
 	errs := make([]error, len(replies))
-	parallel(len(replies), func(i int) { errs[i] = checkCosignatures(replies[i], l.t.Keys) })
+	if err := parallel(ctx, len(replies), func(i int) { errs[i] = checkCosignatures(replies[i], l.t.Keys) }); err != nil {
+		return err
+	}
 	var wrong WrongError
 	for i, err := range errs {
 		if err == nil {
@@ -67,16 +70,17 @@ func checkCosignatures(r witnessReply, keys []policy.Key) error {
 	return nil
 }
 
-// parallel calls do with 0 to n-1 on all processors.
-func parallel(n int, do func(i int)) {
+// parallel calls do with 0 to n-1 on all processors, until ctx ends.
+func parallel(ctx context.Context, n int, do func(i int)) error {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
 				do(i)
 			}
 		})
 	}
 	wg.Wait()
+	return context.Cause(ctx)
 }

@@ -173,10 +173,12 @@ func TestWitnessCountsRefusals(t *testing.T) {
 	}{{429, true, "status 409"}, {503, false, "status 503"}} {
 		target := serveWitness(t, nil, answered(6, func(w http.ResponseWriter, _ []byte) { w.WriteHeader(c.status) }))
 		o := shortWitness()
-		o.Duration = 400 * time.Millisecond
-		r, err := bench.Witness(t.Context(), target, o)
-		if err != nil {
-			t.Fatal(err)
+		r := bench.WitnessResult{}
+		for o.Duration = 400 * time.Millisecond; r.Updates < 40; o.Duration *= 4 { // a busy machine takes longer
+			var err error
+			if r, err = bench.Witness(t.Context(), target, o); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if c.limited != (r.Limited > 0) || r.Errors[c.class] == 0 || r.Errors["status 429"] != 0 || r.Updates == 0 {
 			t.Errorf("status %d: %d limited, %v, %d updates", c.status, r.Limited, r.Errors, r.Updates)
@@ -237,7 +239,14 @@ func TestCompareWitnessesInTurns(t *testing.T) {
 	if len(turns) != 30 || turns[0] != "1ours1" || turns[1] != "1slow1" || turns[2] != "1third1" || turns[15] != "2ours2" {
 		t.Errorf("turns %q", turns)
 	}
-	if a, b := c.Rows[0].Runs[0][2].PerSecond, c.Rows[0].Runs[1][2].PerSecond; a <= b {
+	// The best runs of each: any may have met with a machine that was busy.
+	best := func(runs []bench.WitnessResult) (perSecond float64) {
+		for _, r := range runs {
+			perSecond = max(perSecond, r.PerSecond)
+		}
+		return perSecond
+	}
+	if a, b := best(c.Rows[0].Runs[0]), best(c.Rows[0].Runs[1]); a <= b || b > 50 {
 		t.Errorf("%.0f updates/s without delay, %.0f with 20 ms", a, b)
 	}
 }
