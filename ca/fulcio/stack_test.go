@@ -117,7 +117,7 @@ meta-issuers:
 	if err != nil {
 		t.Fatal(err)
 	}
-	verifier, err := oidc.New(oidc.Options{Config: config, AllowHTTP: true})
+	verifier, err := oidc.New(oidc.Options{Config: config, AllowHTTP: true, FetchTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func isLoopbackName(host string) bool {
 // client builds the HTTP client for one issuer.
 func (v *Verifier) client(issuer *Issuer, issuerURL string) (*http.Client, error) {
 	client := &http.Client{
-		Timeout: fetchTimeout,
+		Timeout: v.fetch,
 		// Following a redirect would let whoever answers choose where keys come from
 		// (CVE-2026-49478), so none is followed, not even on the same host.
 		CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -49,13 +49,13 @@ func (v *Verifier) client(issuer *Issuer, issuerURL string) (*http.Client, error
 		}
 		config.RootCAs.AppendCertsFromPEM(issuer.caCert)
 	}
-	dialer := &net.Dialer{Timeout: fetchTimeout, Control: guard(isLoopbackName(u.Hostname()))}
+	dialer := &net.Dialer{Timeout: v.fetch, Control: guard(isLoopbackName(u.Hostname()))}
 	client.Transport = &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        config,
 		ForceAttemptHTTP2:      true,
-		TLSHandshakeTimeout:    fetchTimeout,
-		ResponseHeaderTimeout:  fetchTimeout,
+		TLSHandshakeTimeout:    v.fetch,
+		ResponseHeaderTimeout:  v.fetch,
 		MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConnsPerHost:    1,
 		IdleConnTimeout:        30 * time.Second,

@@ -166,6 +166,9 @@ func TestVerifierRefusesWhatItCannotHonour(t *testing.T) {
 	if _, err := oidc.New(oidc.Options{Config: c}); err == nil {
 		t.Error("plain http without AllowHTTP: accepted")
 	}
+	if _, err := oidc.New(oidc.Options{Config: c, AllowHTTP: true, FetchTimeout: -1}); err == nil {
+		t.Error("a negative time: accepted")
+	}
 	if _, err := oidc.New(oidc.Options{Config: c, AllowHTTP: true}); err != nil {
 		t.Error(err)
 	}

@@ -171,7 +171,7 @@ func newVerifier(t testing.TB, config string, c *clock) *oidc.Verifier {
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, config)
 	}
-	v, err := oidc.New(oidc.Options{Config: parsed, AllowHTTP: true, Now: c.Now})
+	v, err := oidc.New(oidc.Options{Config: parsed, AllowHTTP: true, FetchTimeout: time.Minute, Now: c.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

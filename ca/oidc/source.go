@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// fetchTimeout bounds a fetch of discovery document and keys together. It leaves room below the
+	// fetchTimeout is the default of Options.FetchTimeout. It leaves room below the
 	// five seconds that Sigstore's JavaScript clients wait, so that they learn what is wrong.
 	fetchTimeout = 4 * time.Second
 
@@ -35,6 +35,7 @@ type source struct {
 	issuer   string
 	hosts    []string // besides the issuer's own
 	client   *http.Client
+	timeout  time.Duration // of a fetch
 	now      func() time.Time
 	log      *slog.Logger
 	renewals chan<- *source // to Run
@@ -173,7 +174,7 @@ func (s *source) run(ctx context.Context, a *attempt) {
 		close(a.done)
 	}()
 	began := s.now()
-	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
+	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	fetched, err := s.discover(bounded)
 	if err != nil {

@@ -72,13 +72,19 @@ func (i *slowIssuer) check(t *testing.T, what string, want int) {
 // newSlowIssuer returns an issuer, its verifier, and a token that is good for a day.
 func newSlowIssuer(t *testing.T) (*slowIssuer, *oidc.Verifier, string) {
 	t.Helper()
+	return newBoundIssuer(t, 0)
+}
+
+// newBoundIssuer is newSlowIssuer for a verifier with a time for fetches of its own.
+func newBoundIssuer(t *testing.T, bound time.Duration) (*slowIssuer, *oidc.Verifier, string) {
+	t.Helper()
 	key := ecKey(t)
 	i := &slowIssuer{key: jwk("k", key)}
 	config, err := oidc.ParseConfig([]byte(emailConfig(slowURL)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := oidc.New(oidc.Options{Config: config, HTTP: &http.Client{Transport: i}})
+	v, err := oidc.New(oidc.Options{Config: config, HTTP: &http.Client{Transport: i}, FetchTimeout: bound})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,6 +168,14 @@ func TestSilentIssuerFailsAllItsUsersAtOnce(t *testing.T) {
 			t.Errorf("risen: %v", err)
 		}
 		i.check(t, "risen", 2)
+	})
+}
+
+func TestSilentIssuerIsGivenTheTimeThatIsAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i, v, token := newBoundIssuer(t, 17*time.Second)
+		i.silent = true
+		wantUnavailable(t, "silent", verify(t, "silent", v, token, 17*time.Second))
 	})
 }
 

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,8 @@ type Options struct {
 	HTTP *http.Client
 	// AllowHTTP admits http:// issuers, which must be on a loopback host. For development.
 	AllowHTTP bool
+	// FetchTimeout bounds a fetch of discovery document and keys together; default 4 s.
+	FetchTimeout time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Log receives failed fetches; nil discards them.
@@ -45,6 +48,7 @@ type Options struct {
 type Verifier struct {
 	config *Config
 	http   *http.Client
+	fetch  time.Duration // how long one may take
 	now    func() time.Time
 	log    *slog.Logger
 	// discover limits how fast strangers' tokens can make us fetch from URLs that only a
@@ -64,6 +68,9 @@ func New(o Options) (*Verifier, error) {
 		return nil, errors.New("oidc: a Config is required")
 	}
 	var errs []error
+	if o.FetchTimeout < 0 {
+		errs = append(errs, fmt.Errorf("oidc: FetchTimeout %s is negative", o.FetchTimeout))
+	}
 	for _, i := range o.Config.sorted {
 		if !o.AllowHTTP && i.isHTTP() {
 			errs = append(errs, fmt.Errorf("oidc: issuer %q: plain http is not allowed", i.URL))
@@ -76,7 +83,7 @@ func New(o Options) (*Verifier, error) {
 		return nil, err
 	}
 	v := &Verifier{
-		config: o.Config, http: o.HTTP, now: o.Now, log: o.Log,
+		config: o.Config, http: o.HTTP, fetch: cmp.Or(o.FetchTimeout, fetchTimeout), now: o.Now, log: o.Log,
 		discover: rate.NewLimiter(rate.Limit(5), 50),
 		renewals: make(chan *source, maxRenewals),
 		sources:  make(map[string]*source),
@@ -192,7 +199,7 @@ func (v *Verifier) source(issuer *Issuer, url string) (*source, error) {
 		return nil, &UnavailableError{url, err}
 	}
 	s := &source{
-		issuer: url, hosts: issuer.jwksHosts, client: client, now: v.now, log: v.log,
+		issuer: url, hosts: issuer.jwksHosts, client: client, timeout: v.fetch, now: v.now, log: v.log,
 		renewals: v.renewals, used: v.now(),
 	}
 	v.sources[url] = s

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"runtime"
 	"strings"
@@ -439,15 +440,19 @@ func TestMegabytesOfDotsCostNothing(t *testing.T) {
 	i, c := newIssuer(t, jwk("k", ecKey(t))), newClock()
 	v := newVerifier(t, emailConfig(i.URL), c)
 	token := strings.Repeat(".", 4<<20)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	_, err := v.Verify(t.Context(), token)
-	runtime.ReadMemStats(&after)
-	wantReason(t, "4 MiB of dots", err, oidc.ReasonTooLong)
-	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<10 {
+	used := uint64(math.MaxUint64)
+	for range 5 { // the least counts: what else runs here allocates too
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := v.Verify(t.Context(), token)
+		runtime.ReadMemStats(&after)
+		wantReason(t, "4 MiB of dots", err, oidc.ReasonTooLong)
+		used = min(used, after.TotalAlloc-before.TotalAlloc)
+	}
+	if used > 64<<10 {
 		t.Errorf("%d bytes allocated for 4 MiB of dots", used)
 	}
-	_, err = v.Verify(t.Context(), strings.Repeat(".", oidc.MaxToken))
+	_, err := v.Verify(t.Context(), strings.Repeat(".", oidc.MaxToken))
 	wantReason(t, "dots of the allowed length", err, oidc.ReasonMalformed)
 }
 
