@@ -39,7 +39,7 @@ func runDemo(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) e
 	if _, through := errors.AsType[*demo.NotCaughtError](err); through {
 		return hinted(exitNegative, err, "this must not happen: please report it")
 	}
-	if errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil && onlyInterrupted(err) {
 		return hinted(exitOperational, errors.New("the demo was interrupted"), "")
 	}
 	return err

@@ -46,7 +46,9 @@ type command struct {
 	short string    // one line for the list of commands
 	long  string    // what a stranger needs to know, below the first line
 	subs  []command // for a command of several: each has flags and help of its own, and "NAME SUB" as name
-	run   func(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error
+	// serves says that the command goes on until a signal ends it, which is its success.
+	serves bool
+	run    func(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error
 }
 
 // commands in the order of the help.
@@ -114,7 +116,11 @@ func (c command) execute(t terminal, args []string) int {
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	defer func() {
+		if ctx.Err() == nil { // else the next signal must not change how the program ends
+			stop()
+		}
+	}()
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	err := c.run(ctx, t, fs, args)
@@ -122,19 +128,10 @@ func (c command) execute(t terminal, args []string) int {
 		c.help(t.out, fs)
 		return exitFine
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = interrupted(err)
+	if ctx.Err() != nil {
+		err = c.ended(err, context.Cause(ctx))
 	}
 	return report(t.err, err)
-}
-
-// interrupted says in plain words of an error that it is of a signal that told the program to end.
-func interrupted(err error) error {
-	e, ok := errors.AsType[*exitError](err)
-	if !ok {
-		e = &exitError{code: exitOperational}
-	}
-	return &exitError{e.code, errors.New(strings.ReplaceAll(err.Error(), context.Canceled.Error(), "interrupted")), e.hint}
 }
 
 // wantSub is the run of a command whose subs were not named rightly.

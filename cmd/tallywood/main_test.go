@@ -250,20 +250,6 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 	}
 }
 
-// TestInterruptionIsSaidInWords has a command end as its context does.
-func TestInterruptionIsSaidInWords(t *testing.T) {
-	var out bytes.Buffer
-	for err, code := range map[error]int{
-		fmt.Errorf("checking logs: %w", context.Canceled):                           exitOperational,
-		hinted(exitNegative, fmt.Errorf("checking logs: %w", context.Canceled), ""): exitNegative,
-	} {
-		out.Reset()
-		if got := report(&out, interrupted(err)); got != code || out.String() != "tallywood: error: checking logs: interrupted\n" {
-			t.Errorf("%v: exit code %d, %q", err, got, out.String())
-		}
-	}
-}
-
 func TestErrorsCannotDriveTheTerminal(t *testing.T) {
 	var out bytes.Buffer
 	report(&out, errors.New("media type \x1b[2Jverified\r\xff\u009b, want another\nline"))

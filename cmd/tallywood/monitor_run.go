@@ -17,7 +17,7 @@ func monitorRunCommand() command {
 Follows the logs of the configuration, and tells the sinks what it finds, until it is stopped
 (SIGTERM or Ctrl-C). What it does is logged to the standard error as JSON. metrics_address of the
 configuration serves metrics for Prometheus.`,
-		run: monitorRun}
+		serves: true, run: monitorRun}
 }
 
 func monitorRun(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {

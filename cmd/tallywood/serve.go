@@ -35,7 +35,7 @@ half of WATCHDOG_USEC that the process lives, when it reloads, and when it is ab
 
 Traces go where the standard variables of OpenTelemetry say, such as OTEL_EXPORTER_OTLP_ENDPOINT,
 by OTLP over HTTP. Without them nothing is traced.`,
-		run: serve}
+		serves: true, run: serve}
 }
 
 func serve(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) error {

@@ -32,7 +32,7 @@ standard output, and after it a command that signs a file and one that verifies 
 This is for development: the login believes anything, and witnesses in one process are not
 independent. It listens on loopback addresses only. Ctrl-C ends it. When config.yaml
 changes, and at SIGHUP, it reads its files again, as "tallywood serve" does.`,
-		run: up}
+		serves: true, run: up}
 }
 
 // defaultAddress is where a new stack listens.
