@@ -35,7 +35,7 @@ import (
 //	answer TEXT CODE ARG...       the same for "tallywood ARG..." with TEXT and LF on its standard input
 //	start ARG...                  start "tallywood ARG..." (up or serve), wait until it is ready, and
 //	                              set $URL, $ISSUER and, if there is one, $TRUST (the CLIENT_DIR)
-//	terminate                     send SIGTERM to it; it must end well
+//	terminate                     send SIGTERM and SIGINT to it; it must end well
 //	hangup [REGEXP]               send SIGHUP to it, which must live on, and wait until its log has a new
 //	                              line like that
 //	fetch URL                     print what is there; fails unless the status is 200
@@ -132,8 +132,10 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	stdout, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
-	// It may have ended by itself, or by stop.
-	ts.Defer(func() { _ = cmd.Process.Kill() })
+	ts.Defer(func() { // it may have ended by itself, or by terminate
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // else it might still write where the script was
+	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	words := strings.SplitN(strings.TrimSpace(line), " ", 3)
 	if err != nil || words[0] != "ready" || len(words) < 2 {
@@ -154,7 +156,11 @@ func terminate(ts *testscript.TestScript, _ bool, _ []string) {
 	if !ok {
 		ts.Fatalf("no server was started")
 	}
+	// Who is in a hurry says it twice: that must not change how it ends.
 	ts.Check(cmd.(*exec.Cmd).Process.Signal(syscall.SIGTERM))
+	if err := cmd.(*exec.Cmd).Process.Signal(syscall.SIGINT); !errors.Is(err, os.ErrProcessDone) {
+		ts.Check(err)
+	}
 	if err := cmd.(*exec.Cmd).Wait(); err != nil {
 		ts.Fatalf("the server ended with %v; its log:\n%s", err, ts.ReadFile("server.log"))
 	}

@@ -108,7 +108,10 @@ func startSelf(t *testing.T, prepare func(*exec.Cmd), args ...string) *self {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill() }) // it may have ended by itself
+	t.Cleanup(func() { // it may have ended by itself
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait() // else it might still write what the test made
+	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	words := strings.Fields(line)
 	if err != nil || len(words) < 2 || words[0] != "ready" {
