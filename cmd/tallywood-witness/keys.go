@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/term"
 
@@ -117,20 +120,43 @@ func readPassphrase(file, prompt string) (string, error) {
 	return line, nil
 }
 
-// promptPassphrase asks the person at the terminal.
+// promptPassphrase asks the person at the terminal, until a signal ends that.
 func promptPassphrase(prompt string) (string, error) {
-	in := int(os.Stdin.Fd())
-	if !term.IsTerminal(in) {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(stop)
+	return askPassphrase(int(os.Stdin.Fd()), os.Stderr, prompt, stop)
+}
+
+// askPassphrase asks the person at the terminal in, and leaves it as it was even if stop ends that: to
+// that end it must not be the signal which ends the program.
+func askPassphrase(in int, out io.Writer, prompt string, stop <-chan os.Signal) (string, error) {
+	before, err := term.GetState(in)
+	if err != nil {
 		return "", usageError("give it in a file with --passphrase-file FILE, or as systemd's credential "+credential, "the seed is encrypted, and there is no terminal to ask for its passphrase")
 	}
-	fmt.Fprint(os.Stderr, prompt+": ")
-	line, err := term.ReadPassword(in)
-	fmt.Fprintln(os.Stderr)
-	if err != nil {
-		return "", operational("", fmt.Errorf("reading passphrase: %w", err))
+	fmt.Fprint(out, prompt+": ")
+	defer fmt.Fprintln(out)
+	type result struct {
+		line []byte
+		err  error
 	}
-	if len(line) == 0 {
+	read := make(chan result, 1)
+	go func() {
+		line, err := term.ReadPassword(in)
+		read <- result{line, err}
+	}()
+	var r result
+	select {
+	case r = <-read:
+	case <-stop:
+		r.err = errors.Join(errors.New("interrupted"), term.Restore(in, before))
+	}
+	if r.err != nil {
+		return "", operational("", fmt.Errorf("reading passphrase: %w", r.err))
+	}
+	if len(r.line) == 0 {
 		return "", usageError("", "the passphrase is empty")
 	}
-	return string(line), nil
+	return string(r.line), nil
 }

@@ -129,7 +129,28 @@ func serveCommand(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkState(context.Background()); err != nil {
+	// Until now nothing was done, and a person or an agent may have been asked for something.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer func() {
+		if ctx.Err() == nil { // else the next signal must not change how the program ends
+			stop()
+		}
+	}()
+	return s.serveUntil(ctx, f, stdout)
+}
+
+// serveUntil serves until ctx ends. That is no error, even before it could begin.
+func (s *service) serveUntil(ctx context.Context, f serveFlags, stdout io.Writer) error {
+	err := s.begin(ctx, f, stdout)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// begin makes sure that it can serve, and does.
+func (s *service) begin(ctx context.Context, f serveFlags, stdout io.Writer) (err error) {
+	if err := s.checkState(ctx); err != nil {
 		return err
 	}
 	if err := s.openReach(&f); err != nil {
@@ -139,11 +160,9 @@ func serveCommand(args []string, stdout, stderr io.Writer) error {
 		return usageError("", "%w", err)
 	}
 	if len(s.witness.Logs()) == 0 && len(s.lists.URLs()) == 0 {
-		logger.Warn("no logs are configured: use --logs, --list or \"tallywood-witness logs add\"")
+		s.log.Warn("no logs are configured: use --logs, --list or \"tallywood-witness logs add\"")
 	}
 	tuneRuntime(os.Getenv)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	return s.run(ctx, f, stdout)
 }
 
