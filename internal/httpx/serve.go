@@ -27,6 +27,7 @@ const (
 	idleTimeout   = 120 * time.Second
 	maxHeader     = 64 << 10 // bytes
 	drainLook     = 10 * time.Millisecond
+	shutdownAgain = 500 * time.Millisecond // between two calls for a server's Shutdown
 )
 
 // Serve answers requests on ln with h until ctx ends, then lets those under way finish within
@@ -93,7 +94,7 @@ func end(ctx context.Context, srv *http.Server, g *gate, served <-chan error) er
 	// The server's own Shutdown drops requests that it reads meanwhile, so it comes when there are none.
 	for !g.closeResting() && sleep(ctx, drainLook) {
 	}
-	err := srv.Shutdown(ctx)
+	err := Shutdown(ctx, srv)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close() // what has not finished by now is cut off
 	}
@@ -102,6 +103,19 @@ func end(ctx context.Context, srv *http.Server, g *gate, served <-chan error) er
 		err = errors.Join(err, serr)
 	}
 	return err
+}
+
+// Shutdown is the Shutdown of srv, also for a connection that is just about to speak HTTP/2: where that
+// was not known yet, its client was not told that the server goes, and is told by the next call.
+func Shutdown(ctx context.Context, srv *http.Server) error {
+	for {
+		once, cancel := context.WithTimeout(ctx, shutdownAgain)
+		err := srv.Shutdown(once)
+		cancel()
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tallywood/internal/httpx"
@@ -192,4 +193,37 @@ func TestTheEndIsBounded(t *testing.T) {
 		t.Error("it does not end")
 	}
 	close(leave)
+}
+
+// TestShutdownTellsWhoSpeaksHTTP2Late: a connection that was there before, and said nothing yet.
+func TestShutdownTellsWhoSpeaksHTTP2Late(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipeListener()
+		srv := &http.Server{Handler: echo(0), Protocols: new(http.Protocols)}
+		srv.Protocols.SetUnencryptedHTTP2(true)
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(l) }()
+		conn := l.dial(t, "192.0.2.1:1")
+		defer conn.Close()
+		synctest.Wait()
+		began := time.Now()
+		ended := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			ended <- httpx.Shutdown(ctx, srv)
+		}()
+		time.Sleep(100 * time.Millisecond)
+		go func() { _, _ = io.Copy(io.Discard, conn) }() // until the server closes it
+		// The preface of HTTP/2 and empty settings.
+		if _, err := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+"\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err != nil || time.Since(began) > 3*time.Second {
+			t.Errorf("Shutdown: %v after %v", err, time.Since(began))
+		}
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
 }

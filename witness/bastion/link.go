@@ -181,7 +181,7 @@ func (l *link) serve(ctx context.Context, conn *connection) {
 	case <-ctx.Done():
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
-		_ = srv.Shutdown(drain) // what has not finished by now is cut off
+		_ = httpx.Shutdown(drain, srv) // what has not finished by now is cut off
 	}
 	_ = srv.Close()
 	_ = conn.Close()
