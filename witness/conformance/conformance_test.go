@@ -68,7 +68,7 @@ func run(t testing.TB, h http.Handler, o conformance.Options) conformance.Report
 	t.Helper()
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
-	o.URL, o.VKeys = server.URL, witnessKeys(t).VKeys()
+	o.URL, o.VKeys, o.Timeout = server.URL, witnessKeys(t).VKeys(), time.Minute
 	report, err := conformance.Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
