@@ -456,7 +456,7 @@ func (m *Monitor) Check(ctx context.Context) (Result, error) {
 	}
 	m.beatOnce(ctx)
 	if m.options.Display != nil {
-		if err := m.options.Display.Show(ctx, m.Views()); err != nil {
+		if err := m.options.Display.Show(ctx, m.overview()); err != nil {
 			m.options.Log.Error("showing what there is to see", "err", err)
 			r.Class = rule.Worse(r.Class, rule.Operational)
 		}

@@ -230,12 +230,14 @@ func TestTrustMaterialThatCannotBeHad(t *testing.T) {
 	r := newTestRoster(t, l)
 	s := enrolled(t, r)
 	r.list(1, listed{Origin: l.origin})
+	d := &memoryDisplay{}
+	s.options.Display = d
 	s.expect(rule.Clean)
 	r.set(func(r *testRoster) { r.err = errors.New("no route") })
 	l.add(ca.entry(alice, evilIssuer))
 	res := s.expect(rule.IdentityAlert, rule.IDUnexpected, rule.LogUnreachable) // the logs are followed as before
-	if !strings.Contains(res.Trust[0].Err, "no route") {
-		t.Errorf("trust %+v", res.Trust)
+	if !strings.Contains(res.Trust[0].Err, "no route") || len(d.all.Trust) != 1 || d.all.Trust[0].Err != res.Trust[0].Err {
+		t.Errorf("trust %+v, shown %+v", res.Trust, d.all.Trust)
 	}
 	r.set(func(r *testRoster) { r.err = fmt.Errorf("%w: timestamp", monitor.ErrExpired) })
 	s.expect(rule.Operational, rule.TUFExpiring)

@@ -193,6 +193,8 @@ func TestSharedStateThatIsLost(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					quiet := &timedSink{}
 					st := s.station(t, map[string]monitor.Route{"quiet": {Sink: quiet, Digest: 24 * time.Hour}})
+					d := &memoryDisplay{}
+					st.options.Display = d
 					s.use(1)
 					if r := st.expect(rule.Clean, rule.IDSeen, rule.IDSeen); r.Held != 2 {
 						t.Fatalf("%d events are held back", r.Held)
@@ -226,6 +228,9 @@ func TestSharedStateThatIsLost(t *testing.T) {
 						if r.Class != rule.Operational || r.GivenUp != 1 || r.Held != held || len(r.Failures) != 1 ||
 							r.Failures[0].Sink != "quiet" || !strings.Contains(r.Failures[0].Error, "older copy") {
 							t.Fatalf("class %d, %d given up, %d held back, failures %+v", r.Class, r.GivenUp, r.Held, r.Failures)
+						}
+						if d.all.GivenUp != 1 || len(d.all.Failures) != 1 || len(d.all.Logs) != 2 {
+							t.Errorf("shown: %+v", d.all)
 						}
 					}
 					m, err := monitor.New(st.options)

@@ -13,9 +13,20 @@ const showEvery = 5 * time.Second
 // A Display shows people how things stand. A [Sink] is told what happened, once; a Display is given
 // all that can be seen, again and again.
 type Display interface {
-	// Show puts views in the place of what was shown before. After an error what was shown before
-	// may still be, in part; Show is called again.
-	Show(ctx context.Context, views []View) error
+	// Show puts o in the place of what was shown before. After an error what was shown before may
+	// still be, in part; Show is called again.
+	Show(ctx context.Context, o Overview) error
+}
+
+// An Overview is all that there is to see.
+type Overview struct {
+	Logs  []View        // in the order of Options.Logs, then those of Options.Rosters
+	Trust []TrustStatus // in the order of Options.Rosters
+
+	// Deliveries of what is of no single log that were given up: of digests and groups of several, and
+	// of events about trust material.
+	GivenUp  int64     // until they are acknowledged
+	Failures []Failure // some of them
 }
 
 // A View is all that there is to see of one log.
@@ -34,13 +45,19 @@ type Waiting struct {
 	Due   time.Time // if nothing explains it until then
 }
 
-// Views returns what there is to see of all logs, in the order of Options.Logs.
-func (m *Monitor) Views() []View {
-	var out []View
-	for _, t := range m.all() {
-		out = append(out, t.view())
+// overview returns all that there is to see.
+func (m *Monitor) overview() Overview {
+	o := Overview{Trust: m.Trust()}
+	for _, t := range m.outboxes() {
+		if t.cfg.Kind != kindRoster && t.cfg.Kind != kindShared {
+			o.Logs = append(o.Logs, t.view())
+			continue
+		}
+		s := t.status()
+		o.GivenUp += s.GivenUp
+		o.Failures = append(o.Failures, s.Failures...)
 	}
-	return out
+	return o
 }
 
 func (t *tail) view() View {
@@ -61,7 +78,7 @@ func (t *tail) view() View {
 func (m *Monitor) show(ctx context.Context) {
 	said := ""
 	for {
-		err := m.options.Display.Show(ctx, m.Views())
+		err := m.options.Display.Show(ctx, m.overview())
 		switch {
 		case err == nil:
 			said = ""
@@ -74,7 +91,7 @@ func (m *Monitor) show(ctx context.Context) {
 		case <-time.After(showEvery):
 		case <-ctx.Done():
 			// What stays says how it stood in the end.
-			if err := m.options.Display.Show(context.WithoutCancel(ctx), m.Views()); err != nil {
+			if err := m.options.Display.Show(context.WithoutCancel(ctx), m.overview()); err != nil {
 				m.options.Log.Error("showing what there is to see", "err", err)
 			}
 			return

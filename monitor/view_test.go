@@ -14,11 +14,12 @@ import (
 // memoryDisplay keeps the views it was shown last.
 type memoryDisplay struct {
 	views []monitor.View
+	all   monitor.Overview
 	err   error
 }
 
-func (d *memoryDisplay) Show(_ context.Context, views []monitor.View) error {
-	d.views = views
+func (d *memoryDisplay) Show(_ context.Context, o monitor.Overview) error {
+	d.views, d.all = o.Logs, o
 	return d.err
 }
 

@@ -154,7 +154,7 @@ func (s *monitorScene) send(t *testing.T, e monitor.Event) {
 
 func (s *monitorScene) show(t *testing.T) {
 	t.Helper()
-	if err := s.pages.Show(t.Context(), s.views); err != nil {
+	if err := s.pages.Show(t.Context(), monitor.Overview{Logs: s.views}); err != nil {
 		t.Fatal(err)
 	}
 }

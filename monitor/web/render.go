@@ -96,7 +96,10 @@ func (p *Pages) shapeOf(trouble error) string {
 	for _, a := range p.alerts {
 		fmt.Fprintln(&b, a.ID, a.Handled)
 	}
-	fmt.Fprintln(&b, p.dropped, trouble)
+	for _, t := range p.rest.Trust {
+		fmt.Fprintln(&b, t.Name, t.Err)
+	}
+	fmt.Fprintln(&b, p.views == nil, p.dropped, p.rest.GivenUp, trouble)
 	return b.String()
 }
 

@@ -18,6 +18,7 @@ type Status struct {
 	Logs       []LogStatus      `json:"logs"`       // likewise
 	Alerts     []AlertStatus    `json:"alerts"`     // all that there are pages of, the newest first
 	Dropped    int64            `json:"dropped"`    // alerts whose pages were removed to make room
+	GivenUp    int64            `json:"given_up"`   // deliveries given up of what is of several logs or of none
 }
 
 // IdentityStatus is how an identity stands.
@@ -62,7 +63,7 @@ type AlertStatus struct {
 // renderStatus writes status.json.
 func (p *Pages) renderStatus(s *summary) error {
 	out := Status{Written: s.now.UTC().Truncate(time.Second), State: "fine", Needs: []string{}, Identities: []IdentityStatus{}, Logs: []LogStatus{},
-		Alerts: []AlertStatus{}, Dropped: p.dropped}
+		Alerts: []AlertStatus{}, Dropped: p.dropped, GivenUp: p.rest.GivenUp}
 	for _, n := range s.Needs {
 		out.State = "action"
 		out.Needs = append(out.Needs, n.Text)

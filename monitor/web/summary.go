@@ -23,6 +23,7 @@ type summary struct {
 	Trouble    string // about the pages themselves
 	Identities []identityRow
 	Logs       []logRow
+	Failures   []failureRow // deliveries given up of what is of no single log
 	identities []*identityData
 	logs       []*logData
 }
@@ -49,6 +50,13 @@ func (p *Pages) summary(now time.Time, trouble error) *summary {
 		d := p.identityData(id, now)
 		s.identities = append(s.identities, d)
 		s.Identities = append(s.Identities, identityRow{d.Name, d.Watches, "identities/" + d.file, d.Sentence, d.Class})
+	}
+	for _, f := range p.rest.Failures {
+		row := failureRow{"", visible(f.Event.Summary), visible(f.Sink), visible(f.Error)}
+		if slices.ContainsFunc(p.alerts, func(a *alert) bool { return a.ID == f.Event.ID }) {
+			row.Link = "alerts/" + f.Event.ID + ".html"
+		}
+		s.Failures = append(s.Failures, row)
 	}
 	s.Needs = p.needs(s, now)
 	s.Fine = s.fine()
@@ -84,8 +92,16 @@ func (p *Pages) needs(s *summary, now time.Time) []need {
 			out = append(out, need{Text: d.Origin + " was not found in order the last time.", Detail: d.Err, Link: "logs/" + d.file})
 		}
 		if d.givenUp > 0 {
-			out = append(out, need{Text: count(d.givenUp, "delivery", "deliveries") + " of alerts about " + d.Origin + " were given up.", Link: "logs/" + d.file})
+			out = append(out, need{Text: count(d.givenUp, "delivery was", "deliveries were") + " given up: alerts about " + d.Origin + ".", Link: "logs/" + d.file})
 		}
+	}
+	for _, t := range p.rest.Trust {
+		if t.Err != "" {
+			out = append(out, need{Text: "The trust material " + visible(t.Name) + " was not read the last time.", Detail: visible(t.Err)})
+		}
+	}
+	if n := p.rest.GivenUp; n > 0 {
+		out = append(out, need{Text: count(n, "delivery was", "deliveries were") + " given up: alerts about several logs, or about trust material.", Link: "#given-up"})
 	}
 	return out
 }

@@ -63,6 +63,7 @@ type Pages struct {
 	alerts  []*alert // by time, the oldest first
 	dropped int64    // alerts whose pages were removed to make room
 	views   []monitor.View
+	rest    monitor.Overview // its Logs are views
 
 	written time.Time // when all pages were last written
 	shape   string    // of what they say
@@ -136,13 +137,13 @@ func (p *Pages) feed(ctx context.Context, e monitor.Event) error {
 }
 
 // Show writes all pages that show how logs and identities stand.
-func (p *Pages) Show(_ context.Context, views []monitor.View) error {
+func (p *Pages) Show(_ context.Context, o monitor.Overview) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.load(); err != nil {
 		return err
 	}
-	p.views = slices.Clone(views)
+	p.views, p.rest = slices.Clone(o.Logs), o
 	return p.render(time.Now(), false)
 }
 

@@ -290,7 +290,7 @@ func TestPagesAreBounded(t *testing.T) {
 	for n := 3; n < 20; n++ {
 		send(n, rule.Info)
 	}
-	if err := pages.Show(t.Context(), nil); err != nil {
+	if err := pages.Show(t.Context(), monitor.Overview{}); err != nil {
 		t.Fatal(err)
 	}
 	var status web.Status
@@ -299,7 +299,7 @@ func TestPagesAreBounded(t *testing.T) {
 		if pages, err = web.New(s.pages); err != nil {
 			t.Fatal(err)
 		}
-		if err := pages.Show(t.Context(), []monitor.View{}); err != nil {
+		if err := pages.Show(t.Context(), monitor.Overview{Logs: []monitor.View{}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -313,6 +313,49 @@ func TestPagesAreBounded(t *testing.T) {
 	s.says("alerts.html", "Pages of 14 older alerts were removed")
 	if left, err := filepath.Glob(filepath.Join(s.pages.Dir, "alerts", "0*")); err != nil || len(left) != 10 {
 		t.Errorf("there are the files %q, %v", left, err)
+	}
+}
+
+// TestTroubleOfNoLogIsShown has deliveries given up of a digest, which has no page, and of an alert that
+// has one, and trust material that cannot be read: the first page is not fine, and says so.
+func TestTroubleOfNoLogIsShown(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	pages, err := web.New(s.pages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := monitor.Event{ID: strings.Repeat("a", 32), Time: time.Now(), Rule: rule.TUFLogAdded, Severity: rule.Info, Origin: "tuf.example.org", Index: monitor.NoIndex, Summary: "a log was added"}
+	if err := pages.Send(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	show := func(o monitor.Overview) {
+		t.Helper()
+		o.Logs = []monitor.View{}
+		if err := pages.Show(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	show(monitor.Overview{})
+	if got := s.status(); got.State != "fine" {
+		t.Fatalf("status %+v", got)
+	}
+	digest := monitor.Event{ID: strings.Repeat("b", 32), Summary: "3 events", Count: 3}
+	show(monitor.Overview{GivenUp: 2, Failures: []monitor.Failure{{Event: digest, Sink: "chat", Error: "gone"}, {Event: e, Sink: "mail", Error: "refused"}},
+		Trust: []monitor.TrustStatus{{Name: "https://tuf.example.org", Err: "no route"}}})
+	if got := s.status(); got.State != "action" || len(got.Needs) != 2 || got.GivenUp != 2 {
+		t.Errorf("status %+v", got)
+	}
+	s.says("index.html", "2 things need you", "https://tuf.example.org was not read", "no route", "2 deliveries were given up",
+		"3 events", "to chat: gone", "to mail: refused")
+	page := s.read("index.html")
+	_, below, _ := strings.Cut(page, `id="given-up"`)
+	if !strings.Contains(page, `href="#given-up"`) || !strings.Contains(below, `href="alerts/`+e.ID+`.html">a log was added</a><p`) || strings.Contains(page, digest.ID) {
+		t.Errorf("a link is missing, or leads to the page of a digest, which there is not: %s", page)
+	}
+	show(monitor.Overview{})
+	if got := s.status(); got.State != "fine" || strings.Contains(s.read("index.html"), "given up") {
+		t.Errorf("afterwards: %+v", got)
 	}
 }
 
@@ -340,7 +383,8 @@ func TestHostileTextIsShownAsText(t *testing.T) {
 	view := monitor.View{LogStatus: monitor.LogStatus{Origin: attack, URL: "javascript:alert(1)", Err: attack, GivenUp: 1,
 		Failures: []monitor.Failure{{Event: e, Sink: attack, Error: attack}}}, VKey: attack,
 		Usage: monitor.Usage{Last: map[string]monitor.Use{"anybody": {Ref: attack}}}, Waiting: []monitor.Waiting{{Event: monitor.Event{Identity: "anybody", Summary: attack}}}}
-	if err := pages.Show(t.Context(), []monitor.View{view}); err != nil {
+	if err := pages.Show(t.Context(), monitor.Overview{Logs: []monitor.View{view}, GivenUp: 1, Failures: view.Failures,
+		Trust: []monitor.TrustStatus{{Name: attack, Err: attack}}}); err != nil {
 		t.Fatal(err)
 	}
 	looked := 0
