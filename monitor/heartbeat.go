@@ -103,12 +103,27 @@ func (t *tail) well(now time.Time) error {
 	if st == nil { // nothing was ever held back
 		return nil
 	}
-	for _, p := range st.Outbox {
-		for name, a := range p.Sinks {
-			if !a.Since.IsZero() && now.Sub(a.Since) > lateDeliver {
-				return fmt.Errorf("sink %q has not taken event %s since %s", name, p.Event.ID, a.Since.Format(time.RFC3339))
-			}
-		}
+	late := map[string]Late{}
+	st.late(now, late)
+	for name, l := range late {
+		return fmt.Errorf("sink %q has not taken an event since %s: %s", name, l.Since.Format(time.RFC3339), l.Error)
 	}
 	return nil
+}
+
+// late adds to all the sinks that have not taken an event for so long that it is trouble, by name.
+func (s *state) late(now time.Time, all map[string]Late) {
+	for _, p := range s.Outbox {
+		for name, a := range p.Sinks {
+			if a.Since.IsZero() || now.Sub(a.Since) <= lateDeliver {
+				continue
+			}
+			l, found := all[name]
+			if !found || a.Since.Before(l.Since) {
+				l.Sink, l.Since, l.Error = name, a.Since, a.Error
+			}
+			l.Events++
+			all[name] = l
+		}
+	}
 }

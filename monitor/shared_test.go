@@ -3,6 +3,7 @@ package monitor_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -253,6 +254,33 @@ func TestSharedStateThatIsLost(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestSinkThatFailsForLongIsShown from an hour on, with what it says.
+func TestSinkThatFailsForLongIsShown(t *testing.T) {
+	t.Parallel()
+	s := newSeveral(t, 2)
+	synctest.Test(t, func(t *testing.T) {
+		down := &timedSink{until: time.Now().Add(3 * time.Hour), fail: func(context.Context, *timedSink, monitor.Event) error { return errors.New("no answer") }}
+		st := s.station(t, map[string]monitor.Route{"pager": {Sink: down}, "mail": {Sink: &timedSink{}}})
+		d := &memoryDisplay{}
+		st.options.Display = d
+		s.use(2)
+		began := time.Now()
+		for _, want := range []int{0, 4, 0} {
+			st.check()
+			late := 0
+			for _, l := range d.all.Late {
+				if late += l.Events; l.Sink != "pager" || l.Error != "no answer" || l.Since.Sub(began).Abs() > time.Second {
+					t.Errorf("late: %+v", l)
+				}
+			}
+			if late != want {
+				t.Errorf("after %v %d events are late, want %d", time.Since(began), late, want)
+			}
+			time.Sleep(2 * time.Hour)
+		}
+	})
 }
 
 // sharedKey is where the state is that all logs share.

@@ -2,6 +2,8 @@ package monitor
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"tallywood/witness/policy"
@@ -27,6 +29,16 @@ type Overview struct {
 	// of events about trust material.
 	GivenUp  int64     // until they are acknowledged
 	Failures []Failure // some of them
+
+	Late []Late // sinks that have failed for an hour or longer, by name
+}
+
+// A Late sink does not take an event, and is tried again.
+type Late struct {
+	Sink   string
+	Since  time.Time // when the first of the events was first tried, UTC
+	Events int       // that it has not taken for so long
+	Error  string    // why it did not take that one the last time, safe to print
 }
 
 // A View is all that there is to see of one log.
@@ -48,7 +60,11 @@ type Waiting struct {
 // overview returns all that there is to see.
 func (m *Monitor) overview() Overview {
 	o := Overview{Trust: m.Trust()}
+	late := map[string]Late{}
 	for _, t := range m.outboxes() {
+		if st := t.journal.peek(); st != nil {
+			st.late(time.Now(), late)
+		}
 		if t.cfg.Kind != kindRoster && t.cfg.Kind != kindShared {
 			o.Logs = append(o.Logs, t.view())
 			continue
@@ -56,6 +72,9 @@ func (m *Monitor) overview() Overview {
 		s := t.status()
 		o.GivenUp += s.GivenUp
 		o.Failures = append(o.Failures, s.Failures...)
+	}
+	for _, sink := range slices.Sorted(maps.Keys(late)) {
+		o.Late = append(o.Late, late[sink])
 	}
 	return o
 }

@@ -128,6 +128,9 @@ func plain(e monitor.Event) string {
 	for _, f := range facts(e) {
 		fmt.Fprintf(&b, "%-20s %s\n", f.Name+":", f.Value)
 	}
+	if e.Evidence != "" {
+		fmt.Fprintf(&b, "\nTo verify it again, where the monitor runs:\n  tallywood show --evidence %s\n", oneLine(e.Evidence))
+	}
 	lines, more := listed(e)
 	if len(lines) > 0 {
 		b.WriteString("\n")

@@ -75,7 +75,7 @@ var logGuides = map[rule.ID]guide{
 		headline: "The log grows faster than the monitor reads it.",
 		fires:    "more than `max` entries have been published and not read, or for longer than `after`",
 		example:  "A start at entry 0 of a log with a billion entries, or sinks that take nothing, so that reading waits.",
-		mine:     []string{"Right after the start of a monitor: wait, its page shows how far it is. Or begin later in the log with `start`.", "Sinks that are down hold reading up when the outbox is full: see the undelivered events."},
+		mine:     []string{"Right after the start of a monitor: wait, its page shows how far it is. Or begin later in the log with `start`.", "Sinks that are down hold reading up when the outbox is full: `tallywood monitor check` says how many events are undelivered, and the first page which sink."},
 		foreign:  []string{"An alert for what is not read yet comes late. Give the monitor more CPU or a faster network, or split the logs over two monitors.", "A log that suddenly grows by floods of entries may be used to bury one: keep reading."},
 	},
 	rule.LogMalformedEntry: {

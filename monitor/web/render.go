@@ -99,6 +99,9 @@ func (p *Pages) shapeOf(trouble error) string {
 	for _, t := range p.rest.Trust {
 		fmt.Fprintln(&b, t.Name, t.Err)
 	}
+	for _, l := range p.rest.Late {
+		fmt.Fprintln(&b, l.Sink, l.Since.Unix(), l.Events)
+	}
 	fmt.Fprintln(&b, p.views == nil, p.dropped, p.rest.GivenUp, trouble)
 	return b.String()
 }

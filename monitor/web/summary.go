@@ -100,6 +100,10 @@ func (p *Pages) needs(s *summary, now time.Time) []need {
 			out = append(out, need{Text: "The trust material " + visible(t.Name) + " was not read the last time.", Detail: visible(t.Err)})
 		}
 	}
+	for _, l := range p.rest.Late {
+		out = append(out, need{Text: count(int64(l.Events), "alert has", "alerts have") + " not reached the sink " + visible(l.Sink) + " since " + clock(l.Since) + ".",
+			Detail: "It is tried again for three days. The last time: " + visible(l.Error)})
+	}
 	if n := p.rest.GivenUp; n > 0 {
 		out = append(out, need{Text: count(n, "delivery was", "deliveries were") + " given up: alerts about several logs, or about trust material.", Link: "#given-up"})
 	}

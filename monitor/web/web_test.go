@@ -317,7 +317,7 @@ func TestPagesAreBounded(t *testing.T) {
 }
 
 // TestTroubleOfNoLogIsShown has deliveries given up of a digest, which has no page, and of an alert that
-// has one, and trust material that cannot be read: the first page is not fine, and says so.
+// has one, a sink that fails, and trust material that cannot be read: the first page is not fine, and says so.
 func TestTroubleOfNoLogIsShown(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -342,11 +342,12 @@ func TestTroubleOfNoLogIsShown(t *testing.T) {
 	}
 	digest := monitor.Event{ID: strings.Repeat("b", 32), Summary: "3 events", Count: 3}
 	show(monitor.Overview{GivenUp: 2, Failures: []monitor.Failure{{Event: digest, Sink: "chat", Error: "gone"}, {Event: e, Sink: "mail", Error: "refused"}},
-		Trust: []monitor.TrustStatus{{Name: "https://tuf.example.org", Err: "no route"}}})
-	if got := s.status(); got.State != "action" || len(got.Needs) != 2 || got.GivenUp != 2 {
+		Trust: []monitor.TrustStatus{{Name: "https://tuf.example.org", Err: "no route"}},
+		Late:  []monitor.Late{{Sink: "pager", Since: time.Now().Add(-2 * time.Hour), Events: 4, Error: "no answer"}}})
+	if got := s.status(); got.State != "action" || len(got.Needs) != 3 || got.GivenUp != 2 {
 		t.Errorf("status %+v", got)
 	}
-	s.says("index.html", "2 things need you", "https://tuf.example.org was not read", "no route", "2 deliveries were given up",
+	s.says("index.html", "3 things need you", "4 alerts have not reached the sink pager since", "The last time: no answer", "https://tuf.example.org was not read", "no route", "2 deliveries were given up",
 		"3 events", "to chat: gone", "to mail: refused")
 	page := s.read("index.html")
 	_, below, _ := strings.Cut(page, `id="given-up"`)
