@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
 	"tallywood/storage/posix"
+	"tallywood/witness/policy"
 )
 
 // TestPosixRefusesSecondProcess opens one directory twice, as two processes would.
@@ -121,6 +123,85 @@ func TestPosixLeaderIsGoneWhenItsLockIs(t *testing.T) {
 			if d := time.Since(begun); d > time.Second {
 				t.Errorf("handover %d took %v", handover, d)
 			}
+		}
+	})
+}
+
+// joinIn starts a replica on the directory dir, as another process would.
+func (n *network) joinIn(t *testing.T, dir, url string, change func(o *driver.Options)) *member {
+	t.Helper()
+	b, err := posix.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(t, b)
+	change(&o)
+	return n.joinWith(t, o, url)
+}
+
+// TestPosixLeaderThatHandsOverLeavesTheLock has a leader without quorum hand over to a process that gets
+// one, and does not take the lock before that does.
+func TestPosixLeaderThatHandsOverLeavesTheLock(t *testing.T) {
+	dir, n := filepath.Join(t.TempDir(), "data"), newNetwork()
+	synctest.Test(t, func(t *testing.T) {
+		lost, kept := new(quorum), new(quorum)
+		first := n.joinIn(t, dir, "a", func(o *driver.Options) { o.Cosign = lost.cosign })
+		addTo(t, leading(t, first), 0, 5)
+		second := n.joinIn(t, dir, "b", func(o *driver.Options) { o.Cosign = kept.cosign })
+		time.Sleep(5 * time.Second)
+		lost.set(func(q *quorum) { q.err = errDown })
+		if _, err := first.Add(t.Context(), tessera.NewEntry(data(5)))(); err != nil {
+			t.Fatal(err)
+		}
+		for driver.Takes(first.Replica) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		begun := time.Now()
+		addTo(t, leading(t, second), 6, 10)
+		if d := time.Since(begun); d > time.Second { // half of it for the drain
+			t.Errorf("the handover took %v", d)
+		}
+	})
+}
+
+// TestPosixWhoCannotLeadLeavesTheLock has a process see that nobody leads that is not to lead itself, for it
+// reaches no witnesses: another leads at once, and is not taken for gone afterwards.
+func TestPosixWhoCannotLeadLeavesTheLock(t *testing.T) {
+	dir, n := filepath.Join(t.TempDir(), "data"), newNetwork()
+	synctest.Test(t, func(t *testing.T) {
+		var reached atomic.Bool
+		first := n.joinIn(t, dir, "a", func(*driver.Options) {})
+		addTo(t, leading(t, first), 0, 5)
+		cut := n.joinIn(t, dir, "b", func(o *driver.Options) {
+			o.Cosign, o.Satisfied = new(quorum).cosign, func(has func(string) bool) bool { return has("w") }
+			o.Sizes = func(context.Context, []byte) ([]policy.WitnessSize, error) {
+				if reached.Load() {
+					return []policy.WitnessSize{{Name: "w"}}, nil
+				}
+				return []policy.WitnessSize{{Name: "w", Err: errDown}}, nil
+			}
+		})
+		if err := first.stop(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if driver.Takes(cut.Replica) {
+			t.Fatal("it leads without an answer of the witnesses")
+		}
+		begun := time.Now()
+		third := n.joinIn(t, dir, "c", func(*driver.Options) {})
+		leading(t, third)
+		if d := time.Since(begun); d > time.Second {
+			t.Errorf("it took %v until another leads", d)
+		}
+		time.Sleep(5 * time.Second)
+		reached.Store(true)
+		n.setDown(third.url, true)
+		time.Sleep(400 * time.Millisecond)
+		n.setDown(third.url, false)
+		time.Sleep(5 * time.Second)
+		if driver.Takes(cut.Replica) || !driver.Takes(third.Replica) {
+			t.Error("it has taken over from a leader that lives")
 		}
 	})
 }

@@ -215,6 +215,7 @@ func (r *Replica) takeOver(ctx context.Context, w *watch) (*Log, error) {
 			w.reset()
 			wait = backoff{}
 		default:
+			w.close() // others may do better, and need not wait
 			r.explain(err)
 			r.o.Log.WarnContext(ctx, "taking over", "origin", r.o.Origin, "err", err)
 		}

@@ -131,9 +131,10 @@ func (w *watch) reason(ctx context.Context) (bool, error) {
 // still reports whether the log has not grown for so long that somebody else may go on.
 func (w *watch) still() bool { return time.Since(w.moved) > w.r.o.SuspectAfter+w.jitter }
 
-// hold takes the lock if the bucket has one that is free, and reports whether this process has it.
+// hold takes the lock if the bucket has one that is free, and reports whether this process has it. While it
+// rests it leaves the lock to others.
 func (w *watch) hold() bool {
-	if b, ok := w.l.o.Bucket.(locker); ok && w.lock == nil {
+	if b, ok := w.l.o.Bucket.(locker); ok && w.lock == nil && time.Now().After(w.resting) {
 		if unlock, err := b.Lock(w.l.stateKey("lock")); err == nil {
 			w.lock = unlock
 		}
