@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -37,11 +38,12 @@ const (
 	// quietLooks is in how many looks in a row it must have had none: after a process was not run for a
 	// while, all its connections have been quiet, and what has come meanwhile is still to be read.
 	quietLooks = 4
-	// backlogTime is how long connections are taken that wait to be when the server ends, and backlogLook
-	// for how long it is looked for more of them. Of those that come later at most maxLate are taken.
+	// backlogTime is how long connections are taken that wait to be when the server ends. While some wait
+	// even then, it is backlogLook longer, and that maxLooks times: who always comes anew must not keep the
+	// server from ending.
 	backlogTime = 100 * time.Millisecond
 	backlogLook = 10 * time.Millisecond
-	maxLate     = 4096
+	maxLooks    = 100
 	// lingerTime and lingerBytes bound what is read of a connection that the end of the server has
 	// closed for writing. To close it with something unread would reset it.
 	lingerTime  = 500 * time.Millisecond
@@ -63,9 +65,7 @@ type gate struct {
 
 	lingering sync.WaitGroup
 
-	// Owned by whoever calls Accept.
-	taken bool // a connection, since the listener's deadline was set
-	late  int  // connections taken after the first deadline; -1: it has not passed
+	looks int // how often there was more time for connections that wait; owned by whoever calls Accept
 
 	mu      sync.Mutex // guards what follows
 	open    map[*gateConn]struct{}
@@ -78,7 +78,7 @@ type gate struct {
 
 func newGate(ln net.Listener, limits ConnLimits, log *slog.Logger) *gate {
 	limits.init()
-	return &gate{Listener: ln, limits: limits, log: log, late: -1, open: map[*gateConn]struct{}{}, of: map[netip.Prefix]int{}}
+	return &gate{Listener: ln, limits: limits, log: log, open: map[*gateConn]struct{}{}, of: map[netip.Prefix]int{}}
 }
 
 // Accept implements net.Listener.
@@ -98,10 +98,6 @@ func (g *gate) Accept() (net.Conn, error) {
 			}
 			continue
 		}
-		g.taken = true
-		if g.late >= 0 {
-			g.late++
-		}
 		if c := g.admit(conn); c != nil {
 			return c, nil
 		}
@@ -109,14 +105,17 @@ func (g *gate) Accept() (net.Conn, error) {
 	}
 }
 
-// lookForMore reports whether to take connections after the deadline for them: a process that was not run
-// until then has not taken those that waited. It ends when for backlogLook there was none.
+// lookForMore reports whether to take connections after the deadline for them: of those that waited then, a
+// process that was not run until it had passed has taken none.
 func (g *gate) lookForMore() bool {
-	ln, ok := g.Listener.(interface{ SetDeadline(time.Time) error })
-	if !ok || g.late >= 0 && !g.taken || g.late >= maxLate {
+	ln, ok := g.Listener.(interface {
+		syscall.Conn
+		SetDeadline(time.Time) error
+	})
+	if !ok || g.looks == maxLooks || !waits(ln) {
 		return false
 	}
-	g.taken, g.late = false, max(g.late, 0)
+	g.looks++
 	return ln.SetDeadline(time.Now().Add(backlogLook)) == nil
 }
 
@@ -224,7 +223,8 @@ func (g *gate) leave() {
 }
 
 // closeResting closes the connections that have had no request for a while, as it has found several times
-// in a row, and reports whether there was none at all. Those of HTTP/2 are left to the server, which tells clients what it has read.
+// in a row, and reports whether there was none at all. Those of HTTP/2 are left to the server, which tells
+// clients what it has read.
 func (g *gate) closeResting() (none bool) {
 	none = true
 	var resting []*gateConn

@@ -117,23 +117,28 @@ func TestTheEndLosesNoRequest(t *testing.T) {
 	}
 }
 
-// A pausedListener takes nothing until the end of its server has stopped waiting, as when the process was
-// not run meanwhile.
+// A pausedListener takes nothing until the end of its server has stopped waiting, and has done so once more,
+// as when the process was not run meanwhile.
 type pausedListener struct {
 	*net.TCPListener
-	pause sync.Once
+	pauses []time.Duration
 }
 
 func (l *pausedListener) Accept() (net.Conn, error) {
-	l.pause.Do(func() { time.Sleep(200 * time.Millisecond) })
+	if len(l.pauses) > 0 {
+		time.Sleep(l.pauses[0])
+		l.pauses = l.pauses[1:]
+	}
 	return l.TCPListener.Accept()
 }
 
 // TestTheEndServesWhoConnectedBefore: a connection that nobody has taken yet is taken.
 func TestTheEndServesWhoConnectedBefore(t *testing.T) {
 	for name, wrap := range map[string]func(ln net.Listener) net.Listener{
-		"at once":       func(ln net.Listener) net.Listener { return ln },
-		"after a pause": func(ln net.Listener) net.Listener { return &pausedListener{TCPListener: ln.(*net.TCPListener)} },
+		"at once": func(ln net.Listener) net.Listener { return ln },
+		"after two pauses": func(ln net.Listener) net.Listener {
+			return &pausedListener{ln.(*net.TCPListener), []time.Duration{200 * time.Millisecond, 50 * time.Millisecond}}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -162,6 +167,46 @@ func TestTheEndServesWhoConnectedBefore(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A soughtListener has somebody connect whenever it is given time to take connections.
+type soughtListener struct {
+	*net.TCPListener
+	t     *testing.T
+	times atomic.Int64
+}
+
+func (l *soughtListener) SetDeadline(end time.Time) error {
+	if err := l.TCPListener.SetDeadline(end); err != nil {
+		return err
+	}
+	if l.times.Add(1) > 200 {
+		return errors.New("it is enough")
+	}
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		l.t.Error(err)
+		return err
+	}
+	return conn.Close()
+}
+
+// TestTheEndWaitsForNobodyWhoComesLate has clients that connect as long as anybody takes them.
+func TestTheEndWaitsForNobodyWhoComesLate(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sought := &soughtListener{TCPListener: ln.(*net.TCPListener), t: t}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := httpx.Serve(ctx, sought, http.NotFoundHandler(), httpx.ServeOptions{DrainTimeout: time.Minute}); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if n := sought.times.Load(); n > 101 { // most of the time one; a few on a machine that does much else
+		t.Errorf("it took connections until %d times there had been more", n)
 	}
 }
 
