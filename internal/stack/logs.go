@@ -277,11 +277,14 @@ var signaturePaths = []string{"/api/v2/log/", "/api/v2/checkpoint", "/api/v2/che
 	"/checkpoint", "/checkpoint.full", "/tile/"}
 
 // owns reports whether a request at the host of url, which is the log's origin, is the log's: it is, where
-// any log has that path, and where no part has it.
+// any log of its kind has that path, and where no part has it.
 func (l *logPart) owns(mux *http.ServeMux, r *http.Request) bool {
 	if l.cfg.Kind == "ct" && strings.HasPrefix(r.URL.Path, "/ct/v1/") {
 		return true
 	}
 	_, pattern := mux.Handler(r)
+	if strings.HasPrefix(pattern, "/api/v2/") && l.cfg.Kind != "rekor" {
+		return false
+	}
 	return pattern == "/" || slices.Contains(signaturePaths, pattern)
 }

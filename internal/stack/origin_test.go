@@ -48,3 +48,22 @@ func TestPartsBelowAURLAtTheOriginOfALog(t *testing.T) {
 		t.Errorf("roots of the certificate log: %d %s", status, body)
 	}
 }
+
+// The signing config sends entries below url, also if the host of that is the origin of the certificate log.
+func TestSignaturesBelowAURLAtTheOriginOfTheCertificateLog(t *testing.T) {
+	t.Parallel()
+	dir, _ := create(t)
+	edit(t, filepath.Join(dir, "config.yaml"), "url: http://"+here, "url: http://ct.localhost:8080")
+	s, _ := reloadable(t, dir)
+	if status, body := answers(s, http.MethodGet, "ct.localhost:8080", "/api/v2/log/entries"); status != http.StatusMethodNotAllowed {
+		t.Errorf("what takes entries: %d %s", status, body)
+	}
+	for _, path := range []string{"/ct/v1/get-roots", "/ct/ct/v1/get-roots"} {
+		if status, body := answers(s, http.MethodGet, "ct.localhost:8080", path); status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	if status, body := answers(s, http.MethodGet, "ct.localhost:8080", "/nothing"); status != http.StatusNotFound || strings.Contains(body, "entries") {
+		t.Errorf("what nobody has: %d %s", status, body)
+	}
+}
