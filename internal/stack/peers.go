@@ -30,7 +30,7 @@ type PeerLog struct {
 // PeerWitness is a witness of an instance.
 type PeerWitness struct {
 	Name  string   `json:"name"`
-	VKeys []string `json:"vkeys"` // Ed25519 first
+	VKeys []string `json:"vkeys"` // that sign now: Ed25519 first, of each type those first that sign longest
 	Path  string   `json:"path"`  // of its submission prefix, below the instance's URL
 }
 

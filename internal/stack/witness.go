@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"tallywood/internal/config"
@@ -93,13 +94,23 @@ func (s *Stack) openWitness(c config.Witness, known []witness.Log) (*witnessPart
 	return &witnessPart{cfg: c, witness: w, keys: append([]keys.Witness{o.Keys}, o.Rotation...)}, nil
 }
 
-// vkeys returns the vkeys of the keys that sign at a time, those of Ed25519 first.
+// vkeys returns the vkeys of the keys that sign at a time: those of Ed25519 first, and of them those first
+// that sign longest. A peer takes the first, and the one that is about to be replaced would soon be of no use.
 func (p *witnessPart) vkeys(at time.Time) []string {
+	signing := slices.DeleteFunc(slices.Clone(p.keys), func(k keys.Witness) bool { return !k.Signs(at) })
+	slices.SortStableFunc(signing, func(a, b keys.Witness) int {
+		switch ends := b.NotAfter.Compare(a.NotAfter); {
+		case a.NotAfter.IsZero() != b.NotAfter.IsZero():
+			return -ends // the zero time is no end
+		case ends != 0:
+			return ends
+		}
+		return b.NotBefore.Compare(a.NotBefore)
+	})
 	var ed25519, others []string
-	for _, k := range p.keys {
+	for _, k := range signing {
 		all := k.VKeys()
 		switch {
-		case !k.Signs(at):
 		case k.Ed25519 != nil:
 			ed25519, others = append(ed25519, all[0]), append(others, all[1:]...)
 		default:

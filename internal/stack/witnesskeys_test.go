@@ -19,7 +19,7 @@ import (
 )
 
 // TestKeysOfAWitnessOfAStackFollowEachOther has one pair of keys that signed until an hour ago, one that
-// signs, of one that follows Ed25519 alone, and one that begins in an hour.
+// signs, of two that follow Ed25519 alone, and one that begins in an hour. A peer is told first what signs longest.
 func TestKeysOfAWitnessOfAStackFollowEachOther(t *testing.T) {
 	t.Parallel()
 	const name = "witness.example.org"
@@ -42,6 +42,7 @@ func TestKeysOfAWitnessOfAStackFollowEachOther(t *testing.T) {
 		{Seed: seed("now"), NotBefore: at(-2 * hour), NotAfter: at(hour)},
 		{Seed: seed("next"), Algorithm: keys.OnlyEd25519},
 		{Seed: seed("later"), NotBefore: at(hour)},
+		{Seed: seed("newest"), NotBefore: at(-hour), Algorithm: keys.OnlyEd25519},
 	}}
 	gone, err := keys.WitnessFromSeed(name, sha256.Sum256([]byte("gone")))
 	if err != nil {
@@ -61,7 +62,7 @@ func TestKeysOfAWitnessOfAStackFollowEachOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{vkeys[2], vkeys[4], vkeys[3]}
+	want := []string{vkeys[8], vkeys[4], vkeys[2], vkeys[3]}
 	for _, vkey := range want {
 		k, err := policy.ParseVKey(vkey)
 		if err != nil {
