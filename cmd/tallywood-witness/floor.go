@@ -78,14 +78,17 @@ func floorCommand(args []string, stdout, stderr io.Writer) error {
 // setFloor sets a floor.
 func (s *service) setFloor(ctx context.Context, origin string, note []byte) (policy.Tree, error) {
 	tree, err := s.lists.SetFloor(ctx, origin, note)
+	_, refused := errors.AsType[*witness.FloorError](err)
 	switch {
 	case errors.Is(err, witness.ErrUnknownLog):
 		return policy.Tree{}, &commandError{
 			code: exitRefused, err: err,
 			hint: "name its list with --list, or put its vkey into a file for --logs, in the format that serve --help shows",
 		}
-	case err != nil:
+	case refused:
 		return policy.Tree{}, &commandError{code: exitRefused, err: err}
+	case err != nil:
+		return policy.Tree{}, operational("", err)
 	}
 	return tree, nil
 }

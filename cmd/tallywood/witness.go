@@ -19,15 +19,16 @@ func witnessCommand() command {
 		long: `
 A witness freezes a log of which it was shown a cosignature of its own that its state knows nothing
 of: an old copy of the storage was restored. "witness floor set" has it go on with that log. What
-serves the witness may run meanwhile. For a witness of its own, "tallywood-witness floor set" is
-the same.
+serves the witness may run meanwhile. Where the storage is a directory, be the user that it runs as,
+who could not read what others write there. For a witness of its own, "tallywood-witness floor set"
+is the same.
 
 From then on the witness signs only what is consistent with the checkpoint in --checkpoint. If it
 ever signed a larger one that you do not know of, the log could get a fork past it: look for the
 largest in the log, its monitors and its other witnesses first.
 
 Exit codes: 0 fine; 1 refused, as the witness is known to have signed another tree, or nothing is
-frozen; 2 usage or configuration; 5 the storage cannot be reached.`,
+frozen; 2 usage or configuration; 5 the storage cannot be read or written.`,
 		run: setFloor}
 }
 
@@ -66,14 +67,17 @@ func setFloor(ctx context.Context, t terminal, flags *flag.FlagSet, args []strin
 	}
 	floors, err := stack.OpenFloors(ctx, c, b, *name, logger(t.err, slog.LevelError, false))
 	if err != nil {
-		return usagef("%w", err)
+		return openError(err)
 	}
 	tree, err := floors.Set(ctx, *origin, checkpoint)
+	_, refused := errors.AsType[*stack.FloorError](err)
 	switch {
 	case errors.Is(err, stack.ErrUnknownLog):
 		return hinted(exitNegative, err, "the witness knows the logs of the configuration, those of its peers, and those of its own lists")
-	case err != nil:
+	case refused:
 		return hinted(exitNegative, err, "")
+	case err != nil:
+		return err
 	case *asJSON:
 		return json.NewEncoder(t.out).Encode(struct {
 			Origin string `json:"origin"`

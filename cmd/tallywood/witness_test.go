@@ -65,7 +65,17 @@ func TestWitnessFloorSet(t *testing.T) {
 			t.Errorf("%q: exit %d, %s; want %d, %q", tc.args, code, &out, tc.code, tc.want)
 		}
 	}
-	if names, err := filepath.Glob(file("objects/state/w*/*")); err != nil || len(names) != 1 || !strings.Contains(names[0], "/w2/") {
-		t.Errorf("state of %q, %v", names, err)
+	names, err := filepath.Glob(file("objects/state/w*/*"))
+	if err != nil || len(names) != 1 || !strings.Contains(names[0], "/w2/") {
+		t.Fatalf("state of %q, %v", names, err)
+	}
+	// State that cannot be read refuses nothing.
+	if err := os.WriteFile(names[0], []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	args := append(begin, "--origin", origin, "--witness", "w2", "--checkpoint", file("five"))
+	if code := run(append([]string{"witness"}, args...), strings.NewReader(""), &out, &out); code != exitOperational {
+		t.Errorf("with broken state: exit %d, %s", code, &out)
 	}
 }

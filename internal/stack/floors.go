@@ -17,6 +17,9 @@ import (
 // ErrUnknownLog is wrapped by the errors of [Floors.Set] about a log that the witness was not given.
 var ErrUnknownLog = witness.ErrUnknownLog
 
+// A FloorError is the error of [Floors.Set] about a floor that is refused.
+type FloorError = witness.FloorError
+
 // Floors sets the floors of one witness of a configuration: the operator's word on where it goes on with
 // logs that it has lost state of. Processes that serve the witness may run meanwhile.
 type Floors struct{ lists *witness.Lists }
@@ -41,9 +44,6 @@ func OpenFloors(ctx context.Context, c *config.Config, b storage.Bucket, name st
 	known, err := knownLogs(c, parts)
 	if err == nil {
 		_, err = s.openWitness(cfg, known)
-	}
-	if err == nil {
-		err = s.lists[0].Restore(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening witness %q: %w", cfg.Name, err)
@@ -76,5 +76,8 @@ func witnessNamed(c *config.Config, name string) (config.Witness, error) {
 // Set sets the floor of a log to the tree of a checkpoint, or, without one, to the largest tree that the
 // witness is known to have cosigned. It is the [witness.Witness.SetFloor] of that witness.
 func (f *Floors) Set(ctx context.Context, origin string, checkpoint []byte) (policy.Tree, error) {
+	if err := f.lists.Restore(ctx); err != nil { // what lists have named
+		return policy.Tree{}, fmt.Errorf("setting floor of %q: %w", origin, err)
+	}
 	return f.lists.SetFloor(ctx, origin, checkpoint)
 }
