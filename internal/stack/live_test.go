@@ -29,6 +29,7 @@ type live struct {
 	*stack.Stack
 	dir, url, metrics string
 	logged            *logText
+	started           chan struct{} // closed once Run calls ready
 }
 
 // serve runs a new development stack until the test ends, after prepare has changed its files and
@@ -44,7 +45,7 @@ func serve(t *testing.T, o stack.Options, prepare func(dir string), opened ...fu
 		t.Fatal(err)
 	}
 	l := &live{dir: filepath.Join(t.TempDir(), "data"), url: "http://" + ln.Addr().String(),
-		metrics: "http://" + metrics.Addr().String() + "/metrics", logged: &logText{}}
+		metrics: "http://" + metrics.Addr().String() + "/metrics", logged: &logText{}, started: make(chan struct{})}
 	if err := stack.CreateDev(l.dir, ln.Addr().String(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func serve(t *testing.T, o stack.Options, prepare func(dir string), opened ...fu
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- l.Run(ctx, ln, metrics, func() {}) }()
+	go func() { ended <- l.Run(ctx, ln, metrics, func() { close(l.started) }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -76,10 +77,17 @@ func serve(t *testing.T, o stack.Options, prepare func(dir string), opened ...fu
 	return l
 }
 
-// ready waits until the stack is.
+// ready waits until the stack is, and has read its logs' first checkpoints.
 func (l *live) ready(t *testing.T) {
 	t.Helper()
-	eventually(t, "the stack to be ready", func() bool { return l.Ready() == nil })
+	eventually(t, "the stack to be ready", func() bool {
+		select {
+		case <-l.started:
+			return l.Ready() == nil
+		default:
+			return false
+		}
+	})
 }
 
 // get returns what is at a path, with its status.
