@@ -184,7 +184,7 @@ func jsonProblem(err error) string {
 	case wrong.Field == "":
 		return "want an object, not " + wrong.Value
 	}
-	return "a " + wrong.Value + " is no value of " + wrong.Field
+	return "the value of " + wrong.Field + " is of the wrong type: " + wrong.Value
 }
 
 // parseDER decodes a TimeStampReq (RFC 3161 section 2.4.1).

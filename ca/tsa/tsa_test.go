@@ -271,7 +271,7 @@ func TestBadRequestsAreRefusedByRow(t *testing.T) {
 		"DER nonce of 161 bits":    {query, derRequest(t, "", func(r *timestamp.Request) { r.Nonce = new(big.Int).Lsh(big.NewInt(1), 160) }), 400, "nonce"},
 		"JSON malformed":           {"application/json", []byte("{"), 400, "parsing JSON"},
 		"JSON after the object":    {"application/json", append(jsonRequest(t, nil), "{}"...), 400, "parsing JSON"},
-		"JSON wrong type":          {"application/json", jsonRequest(t, map[string]any{"certificates": "yes"}), 400, "parsing JSON: a string is no value of certificates"},
+		"JSON wrong type":          {"application/json", jsonRequest(t, map[string]any{"certificates": "yes"}), 400, "parsing JSON: the value of certificates is of the wrong type: string"},
 		"JSON is a list":           {"application/json", []byte("[1]"), 400, "parsing JSON: want an object, not array"},
 		"JSON no digest":           {"application/json", []byte(`{"hashAlgorithm":"sha256"}`), 400, "artifactHash is missing"},
 		"JSON unpadded digest":     {"application/json", jsonRequest(t, map[string]any{"artifactHash": strings.TrimRight(sha256Of(""), "=")}), 400, "base64"},

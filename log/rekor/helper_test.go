@@ -164,7 +164,7 @@ func (r reply) message(t testing.TB, code int) string {
 func (s *server) do(method, path string, body []byte, header ...string) reply {
 	s.t.Helper()
 	if s.url == "" {
-		return record(s.http, method, path, body)
+		return record(s.http, method, path, body, header...)
 	}
 	r, err := http.NewRequest(method, s.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -285,8 +285,11 @@ func (c *cosigner) Sizes(context.Context, []byte) ([]policy.WitnessSize, error) 
 func newBucket() storage.Bucket { return mem.New() }
 
 // record calls a handler without a connection.
-func record(h http.Handler, method, path string, body []byte) reply {
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(method, path, bytes.NewReader(body)))
+func record(h http.Handler, method, path string, body []byte, header ...string) reply {
+	w, r := httptest.NewRecorder(), httptest.NewRequest(method, path, bytes.NewReader(body))
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	h.ServeHTTP(w, r)
 	return reply{w.Code, w.Header(), w.Body.Bytes()}
 }
