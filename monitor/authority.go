@@ -24,9 +24,6 @@ func (m *Monitor) authorize(a Authorizations) {
 	for _, t := range m.tails {
 		t.audits, t.peers = m.audits, m.all
 	}
-	if len(m.tails) > 0 {
-		m.tails[max(0, slices.IndexFunc(m.tails, func(t *tail) bool { return t.cfg.Kind == KindRekor }))].home.Store(true)
-	}
 	if a == nil {
 		return
 	}
@@ -34,6 +31,16 @@ func (m *Monitor) authorize(a Authorizations) {
 	for _, t := range m.tails {
 		t.authority = m.authority
 	}
+}
+
+// home reports whether this log's events tell what is about all logs: the first log of signatures does, or
+// where there is none the first of all. Logs of a Roster come and go.
+func (t *tail) home() bool {
+	t.m.mu.Lock()
+	defer t.m.mu.Unlock()
+	all := t.m.tails
+	first := max(0, slices.IndexFunc(all, func(t *tail) bool { return t.cfg.Kind == KindRekor }))
+	return first < len(all) && all[first] == t
 }
 
 // Refresh keeps the error for people to look at.
@@ -100,7 +107,7 @@ func (t *tail) refresh(ctx context.Context, fresh bool) error {
 // blind keeps account of how long authorizations, or the CA's records, cannot be used, and raises authorize.unusable when
 // that is too long. One log does so for all.
 func (t *tail) blind(ctx context.Context, why error) error {
-	if !t.home.Load() || t.authority == nil && len(t.audits.files) == 0 {
+	if !t.home() || t.authority == nil && len(t.audits.files) == 0 {
 		return nil
 	}
 	st, err := t.journal.load(ctx)

@@ -118,7 +118,7 @@ func (w *walk) remember(s *state) {
 
 // missing raises id.missing for authorized digests that no log has in time. One log does so for all.
 func (t *tail) missing(ctx context.Context) error {
-	if !t.home.Load() || !t.expecting() {
+	if !t.home() || !t.expecting() {
 		return nil
 	}
 	st, err := t.journal.load(ctx)

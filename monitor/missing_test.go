@@ -115,6 +115,23 @@ func TestStaleLogTellsNothingOfWhatIsMissing(t *testing.T) {
 	s.expect(rule.IdentityAlert, rule.IDMissing)
 }
 
+// TestMissingIsToldWhateverIsListedFirst: trust material may name certificate logs before those of signatures.
+func TestMissingIsToldWhateverIsListedFirst(t *testing.T) {
+	t.Parallel()
+	certs, sigs := newTestLog(t, "ct.localhost"), newTestLog(t, "log.localhost")
+	r := newTestRoster(t, sigs)
+	r.logs[certs.origin] = certs.config(monitor.KindCT)
+	r.list(1, listed{Origin: certs.origin}, listed{Origin: sigs.origin})
+	certs.publish()
+	sigs.publish()
+	s := enrolled(t, r)
+	s.expecting(time.Hour).list("sha256:00", 2*time.Hour)
+	if e := s.expect(rule.IdentityAlert, rule.IDMissing).Events[0]; e.Origin != sigs.origin {
+		t.Errorf("event %+v", e)
+	}
+	s.expect(rule.Clean)
+}
+
 func TestMissingNeedsAuthorizations(t *testing.T) {
 	l := newTestLog(t, "log.localhost")
 	s := newStation(t, l.config(monitor.KindRekor))

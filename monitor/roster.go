@@ -349,7 +349,6 @@ func (m *Monitor) listed(l Log, added bool) (*tail, error) {
 	t.listed = true
 	t.newKey = t.newKey || added
 	t.authority, t.audits, t.peers = m.authority, m.audits, m.all
-	t.home.Store(len(m.tails) == 0)
 	m.tails = append(m.tails, t)
 	if m.start != nil {
 		m.start(t)

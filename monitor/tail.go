@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -66,7 +65,6 @@ type tail struct {
 	certificate certificateReader // rules.Certificate
 
 	authority *authority     // nil: none
-	home      atomic.Bool    // this log's events tell what is about all logs
 	audits    *audits        // the CA's records, of all logs
 	peers     func() []*tail // all logs, this one too
 	routes    map[string]Route

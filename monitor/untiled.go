@@ -74,9 +74,6 @@ func (m *Monitor) unfollow(origin string) {
 	}
 	t := m.tails[at]
 	m.tails = slices.Delete(m.tails, at, at+1)
-	if t.home.Load() && len(m.tails) > 0 {
-		m.tails[0].home.Store(true)
-	}
 	t.stop()
 }
 
