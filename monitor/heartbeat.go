@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -105,7 +107,8 @@ func (t *tail) well(now time.Time) error {
 	}
 	late := map[string]Late{}
 	st.late(now, late)
-	for name, l := range late {
+	for _, name := range slices.Sorted(maps.Keys(late)) { // the same each time: it is said once
+		l := late[name]
 		return fmt.Errorf("sink %q has not taken an event since %s: %s", name, l.Since.Format(time.RFC3339), l.Error)
 	}
 	return nil

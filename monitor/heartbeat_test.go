@@ -1,9 +1,12 @@
 package monitor_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -92,6 +95,26 @@ func TestHeartbeatStopsWhenALogIsNotInOrder(t *testing.T) {
 		beats("a sink fails for hours", 3*time.Hour, 0, 0)
 		time.Sleep(3 * time.Hour)
 		beats("it is back", time.Hour, 11, 13)
+	})
+}
+
+// TestHeartbeatThatStopsIsSaidOnce, whichever of two sinks is the reason.
+func TestHeartbeatThatStopsIsSaidOnce(t *testing.T) {
+	down := func(context.Context, *timedSink, monitor.Event) error { return errors.New("down") }
+	a, b := &timedSink{fail: down}, &timedSink{fail: down}
+	inNoTime(t, time.Minute, map[string]monitor.Route{"a": {Sink: a}, "b": {Sink: b}}, func(c *clockwork) {
+		c.stop()
+		var said bytes.Buffer
+		c.options.Pulse, c.options.Log = &pulse{}, slog.New(slog.NewTextHandler(&said, nil))
+		a.until, b.until = time.Now().Add(24*time.Hour), time.Now().Add(24*time.Hour)
+		c.start()
+		c.log.add(c.ca.entry(alice, evilIssuer))
+		time.Sleep(6 * time.Hour)
+		c.stop()
+		if n := strings.Count(said.String(), "giving no heartbeat"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, &said)
+		}
+		c.start()
 	})
 }
 
