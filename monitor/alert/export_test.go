@@ -27,6 +27,9 @@ func Render(name string, e monitor.Event) ([]byte, error) {
 	return render(t, e)
 }
 
+// Plain is plain.
+var Plain = plain
+
 // SetGrace has a hook's output be waited for so long after its end.
 func SetGrace(x *Exec, d time.Duration) { x.grace = d }
 

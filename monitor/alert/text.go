@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"tallywood/monitor"
+	"tallywood/monitor/rule"
 )
 
 const (
@@ -128,7 +129,7 @@ func plain(e monitor.Event) string {
 	for _, f := range facts(e) {
 		fmt.Fprintf(&b, "%-20s %s\n", f.Name+":", f.Value)
 	}
-	if e.Evidence != "" {
+	if e.Evidence != "" && provable(e) {
 		fmt.Fprintf(&b, "\nTo verify it again, where the monitor runs:\n  tallywood show --evidence %s\n", oneLine(e.Evidence))
 	}
 	lines, more := listed(e)
@@ -142,6 +143,17 @@ func plain(e monitor.Event) string {
 		fmt.Fprintf(&b, "and %d more\n", more)
 	}
 	return b.String()
+}
+
+// provable reports whether there is something to verify in the evidence of an event: that of an observation
+// is the monitor's word.
+func provable(e monitor.Event) bool {
+	switch e.Rule {
+	case rule.LogUnreachable, rule.LogBehind, rule.AuthorizeUnusable, rule.WitnessMissing, rule.IDMissing,
+		rule.TUFRootChanged, rule.TUFLogAdded, rule.TUFLogRemoved, rule.TUFExpiring:
+		return false
+	}
+	return true
 }
 
 // oneLine returns text without what could begin another line, a terminal's sequence or another
