@@ -73,6 +73,26 @@ func readLine(ctx context.Context, in *bufio.Reader) (string, error) {
 	}
 }
 
+// openInterruptible opens a file for reading. That of a pipe waits for somebody who writes into it, or for
+// the end of ctx.
+func openInterruptible(ctx context.Context, path string) (*os.File, error) {
+	type file struct {
+		*os.File
+		err error
+	}
+	opened := make(chan file, 1)
+	go func() {
+		f, err := os.Open(path)
+		opened <- file{f, err}
+	}()
+	select {
+	case f := <-opened:
+		return f.File, f.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // interruptible returns f, whose reads fail once ctx has ended: a large file takes long to hash, and what
 // comes out of a pipe may be long in coming.
 func interruptible(ctx context.Context, f *os.File) io.Reader {

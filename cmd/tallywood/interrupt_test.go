@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -173,15 +174,25 @@ func TestQuestionsEndWithTheProgram(t *testing.T) {
 	}
 }
 
-// TestReadingAnArtifactEndsWithTheProgram: of a pipe that nothing comes from, and of a large file.
+// TestReadingAnArtifactEndsWithTheProgram: of a pipe that nobody writes into, of one that nothing comes from,
+// and of a large file.
 func TestReadingAnArtifactEndsWithTheProgram(t *testing.T) {
+	silent := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(silent, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	opened := make(chan error, 1)
+	go func() {
+		_, err := openArtifact(ctx, silent)
+		opened <- err
+	}()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
 	defer w.Close()
-	ctx, cancel := context.WithCancel(t.Context())
 	read := interruptible(ctx, r)
 	if _, err := w.Write([]byte("begun")); err != nil {
 		t.Fatal(err)
@@ -198,6 +209,14 @@ func TestReadingAnArtifactEndsWithTheProgram(t *testing.T) {
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("a pipe ends with %v", err)
+	}
+	if err := <-opened; !errors.Is(err, context.Canceled) {
+		t.Errorf("opening a pipe that nobody writes into ends with %v", err)
+	}
+	if writer, err := os.OpenFile(silent, os.O_WRONLY, 0); err != nil { // that lets the opening go
+		t.Error(err)
+	} else if err := writer.Close(); err != nil {
+		t.Error(err)
 	}
 	zero, err := os.Open("/dev/zero")
 	if err != nil {

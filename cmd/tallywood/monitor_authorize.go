@@ -166,7 +166,7 @@ func (r *authorizeRun) add(k authorize.Kind, value, from string) {
 
 // hashFile returns the digest of a file, as a signature over it has it.
 func hashFile(ctx context.Context, path string) (string, error) {
-	f, err := openArtifact(path)
+	f, err := openArtifact(ctx, path)
 	if err != nil {
 		return "", err
 	}

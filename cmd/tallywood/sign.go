@@ -55,7 +55,7 @@ func signFile(ctx context.Context, t terminal, fs *flag.FlagSet, args []string) 
 	} else if err != nil {
 		return err
 	}
-	artifact, err := openArtifact(path)
+	artifact, err := openArtifact(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -171,8 +171,8 @@ func readPolicy(dir, path string) (*policy.Policy, error) {
 }
 
 // openArtifact opens a file to sign or verify, with a clear word about directories.
-func openArtifact(path string) (*os.File, error) {
-	f, err := os.Open(path)
+func openArtifact(ctx context.Context, path string) (*os.File, error) {
+	f, err := openInterruptible(ctx, path)
 	if err != nil {
 		return nil, usagef("opening artifact: %w", err)
 	}

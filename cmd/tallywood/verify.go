@@ -94,7 +94,7 @@ func verifyArtifact(ctx context.Context, v *verify.Verifier, bundle []byte, oper
 	if algorithm != 0 {
 		return v.Digest(bundle, algorithm, digest)
 	}
-	artifact, err := openArtifact(operand)
+	artifact, err := openArtifact(ctx, operand)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func verifyProof(ctx context.Context, t terminal, fs *flag.FlagSet, f *verifyFla
 	if err != nil {
 		return err
 	}
-	entry, err := openArtifact(file)
+	entry, err := openArtifact(ctx, file)
 	if err != nil {
 		return err
 	}
