@@ -66,7 +66,11 @@ func TestInterruptedMonitorIsNoFailure(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "started")); err == nil {
 			break
 		}
-		time.Sleep(time.Millisecond)
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended before it was told to, with %v", err)
+		case <-time.After(time.Millisecond):
+		}
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
