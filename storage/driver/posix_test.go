@@ -206,6 +206,47 @@ func TestPosixWhoCannotLeadLeavesTheLock(t *testing.T) {
 	})
 }
 
+// cutDirectory is a directory that can be out of reach, and keeps its locks then.
+type cutDirectory struct {
+	*cutBucket
+	dir *posix.Bucket
+}
+
+func (c cutDirectory) Lock(key string) (unlock func() error, err error) { return c.dir.Lock(key) }
+
+// TestPosixLeaderGetsTheLockLater has a process lead whose predecessor still has the lock, for it was held
+// up and is not gone. When that gives it back it is the new leader's, who is not taken for gone either.
+func TestPosixLeaderGetsTheLockLater(t *testing.T) {
+	dir, n := filepath.Join(t.TempDir(), "data"), newNetwork()
+	synctest.Test(t, func(t *testing.T) {
+		b, err := posix.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut := cutDirectory{&cutBucket{Bucket: b}, b}
+		first := n.join(t, cut, "a")
+		addTo(t, leading(t, first), 0, 5)
+		second := n.joinIn(t, dir, "b", func(*driver.Options) {})
+		time.Sleep(5 * time.Second)
+		cut.set(true)
+		pending := first.Add(t.Context(), tessera.NewEntry(data(5)))
+		addTo(t, leading(t, second), 5, 10)
+		cut.set(false)
+		if _, err := pending(); !errors.Is(err, driver.ErrNotLeading) {
+			t.Errorf("the add that was under way: %v", err)
+		}
+		third := n.joinIn(t, dir, "c", func(*driver.Options) {})
+		time.Sleep(5 * time.Second)
+		n.setDown(second.url, true)
+		time.Sleep(400 * time.Millisecond)
+		n.setDown(second.url, false)
+		time.Sleep(5 * time.Second)
+		if driver.Takes(first.Replica) || driver.Takes(third.Replica) || !driver.Takes(second.Replica) {
+			t.Error("another has taken over from a leader that lives")
+		}
+	})
+}
+
 // unusable is the error of a bucket whose disk failed.
 type unusable struct{}
 
