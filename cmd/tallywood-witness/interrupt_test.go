@@ -82,7 +82,11 @@ func TestInterruptedPassphraseLeavesTheTerminalAsItWas(t *testing.T) {
 		ended <- err
 	}()
 	for echoes() {
-		time.Sleep(time.Millisecond)
+		select {
+		case err := <-ended:
+			t.Fatalf("it asked for nothing and ended with %v", err)
+		case <-time.After(time.Millisecond):
+		}
 	}
 	stop <- syscall.SIGINT
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "reading passphrase: interrupted") {
