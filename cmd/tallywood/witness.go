@@ -19,9 +19,9 @@ func witnessCommand() command {
 		long: `
 A witness freezes a log of which it was shown a cosignature of its own that its state knows nothing
 of: an old copy of the storage was restored. "witness floor set" has it go on with that log. What
-serves the witness may run meanwhile. Where the storage is a directory, be the user that it runs as,
-who could not read what others write there. For a witness of its own, "tallywood-witness floor set"
-is the same.
+serves the witness may run meanwhile. Where the storage is a directory, be the user that it runs as:
+what root writes there that user cannot read until "chown -R --reference=DIR DIR". For a witness of
+its own, "tallywood-witness floor set" is the same.
 
 From then on the witness signs only what is consistent with the checkpoint in --checkpoint. If it
 ever signed a larger one that you do not know of, the log could get a fork past it: look for the
