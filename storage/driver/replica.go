@@ -185,8 +185,11 @@ func (r *Replica) Run(ctx context.Context) error {
 		err = l.Run(ctx)
 		letGo()
 		r.standBy(l.ended)
-		if ctx.Err() != nil || err != nil && !errors.Is(err, ErrNotLeading) && !errors.Is(err, ErrFrozen) {
+		switch goesOn := err == nil || errors.Is(err, ErrNotLeading) || errors.Is(err, ErrFrozen); {
+		case !goesOn:
 			return err
+		case ctx.Err() != nil:
+			return nil
 		}
 		if l.ended == nil {
 			r.o.Log.WarnContext(ctx, "standing by", "origin", r.o.Origin, "err", err)

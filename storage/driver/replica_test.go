@@ -205,6 +205,31 @@ func TestReplicaTakesOverFromASilentLeader(t *testing.T) {
 	})
 }
 
+// TestWhoIsToldToEndEndsWell has a process learn that another leads only when it has been told to end.
+func TestWhoIsToldToEndEndsWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, n := mem.New(), newNetwork()
+		cut := &cutBucket{Bucket: b}
+		first := n.join(t, cut, "a")
+		addTo(t, leading(t, first), 0, 5)
+		second := n.join(t, b, "b")
+		time.Sleep(5 * time.Second)
+		cut.set(true)
+		pending := first.Add(t.Context(), tessera.NewEntry(data(5)))
+		addTo(t, leading(t, second), 5, 10)
+		ended := make(chan error, 1)
+		go func() { ended <- first.stop() }()
+		time.Sleep(100 * time.Millisecond)
+		cut.set(false)
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if _, err := pending(); !errors.Is(err, driver.ErrNotLeading) {
+			t.Errorf("the add that was under way: %v", err)
+		}
+	})
+}
+
 // TestStandbyShowsNoFork puts another tree of the same size, signed with the log's key, before a standby.
 func TestStandbyShowsNoFork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
