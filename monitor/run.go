@@ -207,7 +207,7 @@ func (t *tail) adopt(ctx context.Context, st *state) error {
 
 // inherit takes over the outbox of a state.
 func (t *tail) inherit(ctx context.Context, st *state) error {
-	if err := t.bereft(ctx); err != nil && ctx.Err() == nil { // it is looked at again
+	if err := t.m.bereft(ctx); err != nil && ctx.Err() == nil { // it is looked at again
 		t.log.Warn("looking for what is held back", "origin", t.cfg.Origin, "err", err)
 	}
 	unknown := 0

@@ -70,7 +70,7 @@ func (c *courier) handOver(ctx context.Context, b *batch) error {
 		return nil
 	}
 	to, key := c.tail.m.shared, takenKey(c.tail.cfg.Origin, c.name)
-	if err := c.tail.bereft(ctx); err != nil {
+	if err := c.tail.m.bereft(ctx); err != nil {
 		return c.keep(b, err)
 	}
 	before, err := to.journal.load(ctx)
@@ -119,36 +119,57 @@ func (c *courier) keep(b *batch, err error) error {
 	return err
 }
 
-// bereft has it told if what the log handed over is lost: the shared state is gone, or an older copy. As
-// nobody knows what was in it, it counts as one delivery to each sink that was given up.
-func (t *tail) bereft(ctx context.Context) error {
-	st, shared := t.journal.peek(), t.m.shared
-	if st == nil || len(st.Handed) == 0 {
+// bereft has it told if what logs handed over is lost: the shared state is gone, or an older copy. As nobody
+// knows what was in it, it counts as one delivery to each sink that was given up. Whichever log comes first
+// looks for all: from then on the shared state is written again, and would soon not look older any more.
+func (m *Monitor) bereft(ctx context.Context) error {
+	handed := m.handed(ctx)
+	if len(handed) == 0 {
 		return nil
 	}
-	newest := slices.Max(slices.Collect(maps.Values(st.Handed)))
-	now, err := shared.journal.load(ctx)
+	newest := slices.Max(slices.Collect(maps.Values(handed)))
+	now, err := m.shared.journal.load(ctx)
 	if err == nil && now.Seq < newest { // as this process knows it
-		now, err = shared.journal.reload(ctx)
+		now, err = m.shared.journal.reload(ctx)
 	}
 	if err != nil || now.Seq >= newest {
 		return nil // that it cannot be used is told where it is used
 	}
-	shared.log.Error("what was held back is lost: the state that all logs share is gone, or an older copy", "origin", t.cfg.Origin)
-	_, err = shared.journal.update(ctx, nil, func(s *state) {
-		for _, sink := range slices.Sorted(maps.Keys(st.Handed)) {
-			if _, ok := t.routes[sink]; ok && st.Handed[sink] > s.Seq {
+	m.shared.log.Error("what was held back is lost: the state that all logs share is gone, or an older copy", "key", m.shared.journal.key)
+	_, err = m.shared.journal.update(ctx, nil, func(s *state) {
+		for _, sink := range slices.Sorted(maps.Keys(handed)) {
+			if _, ok := m.options.Routes[sink]; ok && handed[sink] > s.Seq {
 				s.lose(sink)
 			}
 		}
 	})
-	if err == nil {
-		_, err = t.journal.update(ctx, nil, func(s *state) { s.Handed = nil })
+	for _, t := range m.outboxes() {
+		if st := t.journal.peek(); err == nil && st != nil && len(st.Handed) > 0 {
+			_, err = t.journal.update(ctx, nil, func(s *state) { s.Handed = nil })
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("noting that what was held back is lost: %w", err)
 	}
 	return nil
+}
+
+// handed returns by sink the newest Seq of the shared state that some log knows to have handed over with.
+func (m *Monitor) handed(ctx context.Context) map[string]int64 {
+	all := map[string]int64{}
+	for _, t := range m.outboxes() {
+		st := t.journal.peek()
+		if st == nil {
+			st, _ = t.journal.load(ctx) // that it cannot be used is told where its log is followed
+		}
+		if st == nil {
+			continue
+		}
+		for sink, seq := range st.Handed {
+			all[sink] = max(all[sink], seq)
+		}
+	}
+	return all
 }
 
 // lose gives up what was held back for a sink and is not there any more, once for all logs.

@@ -256,6 +256,51 @@ func TestSharedStateThatIsLost(t *testing.T) {
 	}
 }
 
+// TestSharedStateThatIsLostIsToldOfAllSinks has it lost while two logs hold back for a sink each, of which one
+// goes on to hand over until the state has been written as often as when the other last did.
+func TestSharedStateThatIsLostIsToldOfAllSinks(t *testing.T) {
+	t.Parallel()
+	s := newSeveral(t, 2)
+	rules, err := rule.New(rule.Options{Identities: []rule.Identity{
+		{Name: "alice", Email: alice, Notify: []string{"busy"}, Rules: map[rule.ID]rule.Params{rule.IDSeen: {}}},
+		{Name: "bob", Email: bob, Notify: []string{"rare"}, Rules: map[rule.ID]rule.Params{rule.IDSeen: {}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(log int, email string) {
+		s.logs[log].sequence(s.ca.entry(email, goodIssuer))
+		s.logs[log].publish()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		st := s.station(t, map[string]monitor.Route{"busy": {Sink: &timedSink{}, Digest: 24 * time.Hour}, "rare": {Sink: &timedSink{}, Digest: 24 * time.Hour}})
+		st.options.Rules = rules
+		sign(1, bob)
+		st.check()
+		sign(0, alice)
+		c := &clockwork{station: st}
+		c.start()
+		time.Sleep(time.Hour)
+		if err := st.options.State.Delete(t.Context(), sharedKey); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			sign(0, alice)
+			time.Sleep(time.Hour)
+		}
+		c.stop()
+		for range 2 {
+			var sinks []string
+			r := st.check()
+			for _, f := range r.Failures {
+				sinks = append(sinks, f.Sink)
+			}
+			if slices.Sort(sinks); r.GivenUp != 2 || !slices.Equal(sinks, []string{"busy", "rare"}) {
+				t.Errorf("%d given up, of sinks %q", r.GivenUp, sinks)
+			}
+		}
+	})
+}
+
 // TestSinkThatFailsForLongIsShown from an hour on, with what it says.
 func TestSinkThatFailsForLongIsShown(t *testing.T) {
 	t.Parallel()
