@@ -62,11 +62,17 @@ func (c config) checkStateName() error {
 const begunFile = "state-begun"
 
 // checkBegun refuses a state that was begun and is gone, with its directory or out of it: a new one with
-// the same keys knows nothing of what they have signed, and can be made to sign a fork of it.
+// the same keys knows nothing of what they have signed, and can be made to sign a fork of it. Where the
+// lease was published it is not needed: with that a new state signs nothing until take-over.
 func (c config) checkBegun(dir string) error {
 	note := filepath.Join(dir, begunFile)
 	if _, err := os.Lstat(note); errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if c.Export != "" {
+		if _, err := os.Stat(filepath.Join(within(dir, c.Export), "lease.json")); err == nil { // see package witness
+			return nil
+		}
 	}
 	_, err := os.Stat(filepath.Join(c.State, "started", filepath.FromSlash(c.Name))) // see package witness
 	switch {
