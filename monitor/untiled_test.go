@@ -136,12 +136,17 @@ func TestCertificateLogThatIsDownAtFirst(t *testing.T) {
 		c.options.Routes = map[string]monitor.Route{"all": {Sink: sink}}
 		l.publish()
 		r.list(1, listed{Origin: "ct.localhost/2022"}, listed{Origin: l.origin, End: time.Now().Add(-time.Hour)})
+		old.set(func(w http.ResponseWriter, _ *http.Request) bool {
+			http.Error(w, "down", http.StatusBadGateway)
+			return true
+		})
 		m, err := monitor.New(c.options)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
+		defer cancel()
+		ended := make(chan error, 1)
 		go func() { ended <- m.Run(ctx) }()
 		pass := func(d time.Duration, logs, leftOut, told int) {
 			t.Helper()
@@ -151,10 +156,6 @@ func TestCertificateLogThatIsDownAtFirst(t *testing.T) {
 				t.Fatalf("logs %+v, left out %+v, told %+v", s, left, got)
 			}
 		}
-		old.set(func(w http.ResponseWriter, _ *http.Request) bool {
-			http.Error(w, "down", http.StatusBadGateway)
-			return true
-		})
 		pass(time.Hour, 2, 0, 0)
 		old.set(nil)
 		pass(time.Hour-time.Second, 2, 0, 0) // nobody was told yet
