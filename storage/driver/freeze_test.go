@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -317,24 +318,24 @@ func TestFsckJudgesTheEndOfALog(t *testing.T) {
 		m.stop()
 		const key = "state/test/frozen"
 		whole := get(t, b, key)
+		// of is what comes first in the value of a field; what it is differs from run to run.
+		of := func(field string) string { return regexp.MustCompile(`"` + field + `":"?.`).FindString(string(whole)) }
+		other := map[bool]string{true: "1", false: "0"}
 		for what, c := range map[string]struct{ old, new, want string }{
 			"size":      {`"size":5`, `"size":4`, "ends the log at size 4"},
 			"larger":    {`"size":5`, `"size":6`, "ends the log at size 6"},
 			"version":   {`"v":1`, `"v":2`, "version 2"},
-			"log":       {`"log":"`, `"log":"00`, "is damaged"},
-			"root":      {`"root":"`, `"root":"ff`, "is damaged"},
+			"log":       {of("log"), `"log":"` + other[strings.HasSuffix(of("log"), "0")], "is damaged"},
+			"root":      {of("root"), `"root":"` + other[strings.HasSuffix(of("root"), "0")], "ends the log at size 5 with root"},
 			"no line":   {"\n", "", "is damaged"},
 			"more":      {"\n", "\n\n", "is damaged"},
 			"not exact": {`"v":1,`, `"v":1, `, "is damaged"},
 		} {
 			bad := strings.Replace(string(whole), c.old, c.new, 1)
-			if strings.HasPrefix(c.want, "is damaged") && (what == "log" || what == "root") {
-				bad = bad[:strings.Index(bad, c.new)+len(c.new)] + bad[strings.Index(bad, c.new)+len(c.new)+2:]
-			}
 			put(t, b, key, []byte(bad))
 			_, err := driver.Verify(t.Context(), b, "test", nil)
 			var oe *driver.ObjectError
-			if !errors.As(err, &oe) || oe.Key != key {
+			if !errors.As(err, &oe) || oe.Key != key || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
