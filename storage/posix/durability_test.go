@@ -162,14 +162,14 @@ func extend(t *testing.T, b *posix.Bucket, d *disk, key string) error {
 	return nil
 }
 
-// TestParallelPutsShareSyncs holds the first sync of a directory until 32 Puts wait for it, or for the
+// TestParallelPutsShareSyncs holds the sync that the first of 32 Puts began until the others wait for the
 // next.
 func TestParallelPutsShareSyncs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const puts = 32
 		dir := t.TempDir()
 		b := open(t, dir)
-		if _, err := b.Put(t.Context(), "slots/first", nil, storage.PutOptions{}); err != nil {
+		if _, err := b.Put(t.Context(), "slots/before", nil, storage.PutOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		var syncs atomic.Int32
@@ -189,11 +189,13 @@ func TestParallelPutsShareSyncs(t *testing.T) {
 					t.Error(err)
 				}
 			})
+			if i == 0 {
+				synctest.Wait() // its sync has begun, before any other Put
+			}
 		}
 		synctest.Wait()
 		close(all)
 		wg.Wait()
-		// The first began before the last link.
 		if n := syncs.Load(); n != 2 {
 			t.Errorf("%d puts took %d syncs, want 2", puts, n)
 		}
