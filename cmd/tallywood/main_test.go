@@ -25,6 +25,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	catrust "tallywood/ca/trust"
+	"tallywood/internal/loopback"
 	"tallywood/internal/sign"
 	"tallywood/log/verify"
 )
@@ -41,6 +42,9 @@ import (
 //	fetch URL                     print what is there; fails unless the status is 200
 //	published LOG SIZE            wait until its log of that name shows SIZE entries, which is soon after a
 //	                              receipt for the last of them
+//
+// $ADDRESS is where a server is that is started again: a port of the system's choice may be somebody
+// else's by then.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tallywood": main})
 }
@@ -49,6 +53,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir) // what a person agreed to is remembered there
+			e.Setenv("ADDRESS", loopback.Address(t))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
