@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tallywood/monitor"
@@ -225,32 +227,41 @@ func TestShardThatAppearsWhileRunning(t *testing.T) {
 	s.expect(rule.Operational)
 }
 
+// TestTrustMaterialThatCannotBeHad is told of once; that it has expired, once a day.
 func TestTrustMaterialThatCannotBeHad(t *testing.T) {
+	t.Parallel()
 	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
-	r := newTestRoster(t, l)
-	s := enrolled(t, r)
-	r.list(1, listed{Origin: l.origin})
-	d := &memoryDisplay{}
-	s.options.Display = d
-	s.expect(rule.Clean)
-	r.set(func(r *testRoster) { r.err = errors.New("no route") })
-	l.add(ca.entry(alice, evilIssuer))
-	res := s.expect(rule.IdentityAlert, rule.IDUnexpected, rule.LogUnreachable) // the logs are followed as before
-	if !strings.Contains(res.Trust[0].Err, "no route") || len(d.all.Trust) != 1 || d.all.Trust[0].Err != res.Trust[0].Err {
-		t.Errorf("trust %+v, shown %+v", res.Trust, d.all.Trust)
-	}
-	r.set(func(r *testRoster) { r.err = fmt.Errorf("%w: timestamp", monitor.ErrExpired) })
-	s.expect(rule.Operational, rule.TUFExpiring)
-	s.expect(rule.Operational)
-	r.set(func(r *testRoster) { r.err, r.m.Role, r.m.Expires = nil, "root", time.Now().Add(23*time.Hour) })
-	if e := s.expect(rule.Operational, rule.TUFExpiring).Events[0]; !strings.Contains(e.Summary, "root metadata expires") {
-		t.Errorf("event %+v", e)
-	}
-	s.expect(rule.Operational) // as long as it is so, with no new event
-	r.set(func(r *testRoster) { r.m.Data = []byte("nonsense") })
-	if res := s.check(); res.Class != rule.Operational || !strings.Contains(res.Trust[0].Err, "invalid character") {
-		t.Errorf("class %d, trust %+v", res.Class, res.Trust)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newTestRoster(t, l)
+		s := enrolled(t, r)
+		s.options.HTTP = &http.Client{Transport: direct{l}}
+		l.publish()
+		r.list(1, listed{Origin: l.origin})
+		d := &memoryDisplay{}
+		s.options.Display = d
+		s.expect(rule.Clean)
+		r.set(func(r *testRoster) { r.err = errors.New("no route") })
+		l.add(ca.entry(alice, evilIssuer))
+		res := s.expect(rule.IdentityAlert, rule.IDUnexpected, rule.LogUnreachable) // the logs are followed as before
+		if !strings.Contains(res.Trust[0].Err, "no route") || len(d.all.Trust) != 1 || d.all.Trust[0].Err != res.Trust[0].Err {
+			t.Errorf("trust %+v, shown %+v", res.Trust, d.all.Trust)
+		}
+		r.set(func(r *testRoster) { r.err = fmt.Errorf("%w: timestamp", monitor.ErrExpired) })
+		s.expect(rule.Operational, rule.TUFExpiring)
+		s.expect(rule.Operational)
+		time.Sleep(24 * time.Hour)
+		l.publish()
+		s.expect(rule.Operational, rule.TUFExpiring)
+		r.set(func(r *testRoster) { r.err, r.m.Role, r.m.Expires = nil, "root", time.Now().Add(23*time.Hour) })
+		if e := s.expect(rule.Operational, rule.TUFExpiring).Events[0]; !strings.Contains(e.Summary, "root metadata expires") {
+			t.Errorf("event %+v", e)
+		}
+		s.expect(rule.Operational) // as long as it is so, with no new event
+		r.set(func(r *testRoster) { r.m.Data = []byte("nonsense") })
+		if res := s.check(); res.Class != rule.Operational || !strings.Contains(res.Trust[0].Err, "invalid character") {
+			t.Errorf("class %d, trust %+v", res.Class, res.Trust)
+		}
+	})
 }
 
 func TestKeyThatTrustMaterialChanges(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tallywood/internal/keys"
@@ -283,40 +284,50 @@ func TestWitnessThatIsLate(t *testing.T) {
 	}
 }
 
+// TestWitnessWhoseClockIsOff is told of once a day.
 func TestWitnessWhoseClockIsOff(t *testing.T) {
-	_, l, s := settled(t, 5)
-	s.options.Logs[0].Freshness = monitor.Freshness{Warn: -1, Critical: -1}
-	mixed := func(first, others time.Time) {
-		all := l.cosigners
-		defer func() { l.cosigners = all }()
-		text, signatures, _ := strings.Cut(string(l.sign(5, l.root(5))), "\n\n")
-		logLine, _, _ := strings.Cut(signatures, "\n")
-		note := text + "\n\n" + logLine + "\n"
-		for i, stamp := range []time.Time{first, others, others} {
-			l.cosigners, l.stamp = all[i:i+1], stamp
-			_, lines, _ := strings.Cut(string(l.signText(text+"\n")), "\n\n")
-			_, line, _ := strings.Cut(lines, "\n")
-			note += line
+	t.Parallel()
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	synctest.Test(t, func(t *testing.T) {
+		s := newStation(t, l.config(monitor.KindRekor))
+		s.options.HTTP = &http.Client{Transport: direct{l}}
+		s.options.Logs[0].Freshness = monitor.Freshness{Warn: -1, Critical: -1}
+		l.add(filler(ca, 5)...)
+		s.expect(rule.Clean)
+		mixed := func(first, others time.Time) {
+			all := l.cosigners
+			defer func() { l.cosigners = all }()
+			text, signatures, _ := strings.Cut(string(l.sign(5, l.root(5))), "\n\n")
+			logLine, _, _ := strings.Cut(signatures, "\n")
+			note := text + "\n\n" + logLine + "\n"
+			for i, stamp := range []time.Time{first, others, others} {
+				l.cosigners, l.stamp = all[i:i+1], stamp
+				_, lines, _ := strings.Cut(string(l.signText(text+"\n")), "\n\n")
+				_, line, _ := strings.Cut(lines, "\n")
+				note += line
+			}
+			l.setCheckpoint([]byte(note))
 		}
-		l.setCheckpoint([]byte(note))
-	}
-	now := time.Now()
-	mixed(now.Add(time.Hour), now)
-	s.expect(rule.Clean) // opt-in
-	s.named(rule.WitnessClockSkew, rule.Params{})
-	mixed(now.Add(10*time.Minute), now)
-	s.expect(rule.Clean)
-	mixed(now.Add(-10*time.Minute), now)
-	s.expect(rule.Clean)
-	mixed(now.Add(time.Hour), now)
-	if e := s.expect(rule.Operational, rule.WitnessClockSkew).Events[0]; !strings.Contains(e.Summary, "w0.example.org") || !strings.Contains(e.Summary, "future") {
-		t.Errorf("event %+v", e)
-	}
-	mixed(now, now.Add(time.Hour))
-	if e := s.check().Events; len(e) != 2 || strings.Contains(e[0].Summary+e[1].Summary, "w0.example.org") {
-		t.Errorf("events %+v", e)
-	}
-	s.named(rule.WitnessClockSkew, rule.Params{Window: 5 * time.Minute})
-	mixed(now, now.Add(-10*time.Minute))
-	s.expect(rule.Operational) // told today
+		now := time.Now()
+		mixed(now.Add(time.Hour), now)
+		s.expect(rule.Clean) // opt-in
+		s.named(rule.WitnessClockSkew, rule.Params{})
+		mixed(now.Add(10*time.Minute), now)
+		s.expect(rule.Clean)
+		mixed(now.Add(-10*time.Minute), now)
+		s.expect(rule.Clean)
+		mixed(now.Add(time.Hour), now)
+		if e := s.expect(rule.Operational, rule.WitnessClockSkew).Events[0]; !strings.Contains(e.Summary, "w0.example.org") || !strings.Contains(e.Summary, "future") {
+			t.Errorf("event %+v", e)
+		}
+		mixed(now, now.Add(time.Hour))
+		if e := s.expect(rule.Operational, rule.WitnessClockSkew, rule.WitnessClockSkew).Events; strings.Contains(e[0].Summary+e[1].Summary, "w0.example.org") {
+			t.Errorf("events %+v", e)
+		}
+		s.named(rule.WitnessClockSkew, rule.Params{Window: 5 * time.Minute})
+		mixed(now, now.Add(-10*time.Minute))
+		s.expect(rule.Operational) // told today
+		time.Sleep(24 * time.Hour)
+		s.expect(rule.Operational, rule.WitnessClockSkew, rule.WitnessClockSkew)
+	})
 }
