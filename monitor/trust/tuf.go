@@ -133,10 +133,16 @@ func (s *Source) fetch(ctx context.Context) (Material, error) {
 	set := u.GetTrustedMetadataSet()
 	m.Root = set.Root.Signed.Version
 	m.Role, m.Expires = metadata.ROOT, set.Root.Signed.Expires
-	for role, at := range map[string]time.Time{metadata.TIMESTAMP: set.Timestamp.Signed.Expires,
-		metadata.SNAPSHOT: set.Snapshot.Signed.Expires, metadata.TARGETS: set.Targets[metadata.TARGETS].Signed.Expires} {
-		if at.Before(m.Expires) {
-			m.Role, m.Expires = role, at
+	for _, other := range []struct { // in an order: of several that expire at once it is always the same
+		role string
+		at   time.Time
+	}{
+		{metadata.TARGETS, set.Targets[metadata.TARGETS].Signed.Expires},
+		{metadata.SNAPSHOT, set.Snapshot.Signed.Expires},
+		{metadata.TIMESTAMP, set.Timestamp.Signed.Expires},
+	} {
+		if other.at.Before(m.Expires) {
+			m.Role, m.Expires = other.role, other.at
 		}
 	}
 	return m, nil

@@ -31,6 +31,7 @@ type repository struct {
 	root    *metadata.Metadata[metadata.RootType]
 	version int64
 	expires time.Time // of the timestamp
+	late    time.Time // of targets and snapshot
 }
 
 func newRepository(t *testing.T) *repository {
@@ -39,7 +40,7 @@ func newRepository(t *testing.T) *repository {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &repository{t: t, dir: t.TempDir(), expires: time.Now().Add(10 * time.Hour)}
+	r := &repository{t: t, dir: t.TempDir(), expires: time.Now().Add(10 * time.Hour), late: time.Now().Add(90 * time.Hour)}
 	if r.signer, err = signature.LoadSigner(private, crypto.Hash(0)); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func write[T metadata.Roles](r *repository, name string, m *metadata.Metadata[T]
 func (r *repository) publish(data []byte) {
 	r.t.Helper()
 	r.version++
-	late := time.Now().Add(90 * time.Hour).UTC().Truncate(time.Second)
+	late := r.late.UTC().Truncate(time.Second)
 	target, err := metadata.TargetFile().FromBytes(trust.DefaultTarget, data, "sha256")
 	if err != nil {
 		r.t.Fatal(err)
@@ -149,6 +150,19 @@ func TestTrustedRootFromTUF(t *testing.T) {
 	r.publish(two)
 	if m, err := r.source(cache).Fetch(t.Context()); err != nil || m.Root != 2 {
 		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
+// TestRolesThatExpireAtOnce are one thing to tell of, not another one with each look.
+func TestRolesThatExpireAtOnce(t *testing.T) {
+	r := newRepository(t)
+	r.expires = r.late
+	r.publish(rootOf(t, []catrust.Log{{Origin: "log1.example.org", Public: edKey(t), Start: begin}}, nil))
+	s := r.source(filepath.Join(t.TempDir(), "tuf"))
+	for range 20 {
+		if m, err := s.Fetch(t.Context()); err != nil || m.Role != metadata.TARGETS || !m.Expires.Equal(r.late.Truncate(time.Second)) {
+			t.Fatalf("got %s, %s, %v", m.Role, m.Expires, err)
+		}
 	}
 }
 
