@@ -82,8 +82,9 @@ func (c *Config) checkShards() error {
 			if err := c.checkSuccessor(l); err != nil {
 				fail("%w", err)
 			}
-			if !l.End.IsZero() && !l.Start.IsZero() && !l.Start.Before(l.End.Time) {
-				fail("end %s is not after start %s", l.End.Format(time.RFC3339), l.Start.Format(time.RFC3339))
+			// Both are in whole seconds: a log that ends in the second in which it started has lived.
+			if !l.End.IsZero() && l.End.Before(l.Start.Time) {
+				fail("end %s is before start %s", l.End.Format(time.RFC3339), l.Start.Format(time.RFC3339))
 			}
 		default:
 			fail("state %q is not active or frozen", l.State)

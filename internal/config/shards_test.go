@@ -55,7 +55,7 @@ func TestShardsRefused(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"two active":         {"policy: p, state: frozen, end: \"2028-01-01T00:00:00+01:00\"", "policy: p", "is active already"},
 		"end while active":   {"key: file:c.pem, policy: p", "key: file:c.pem, policy: p, end: 2029-01-01T00:00:00Z", "for logs with state: frozen"},
-		"end before start":   {"end: 2027-01-01T00:00:00Z", "end: 2025-01-01T00:00:00Z", "not after start"},
+		"end before start":   {"end: 2027-01-01T00:00:00Z", "end: 2025-01-01T00:00:00Z", "is before start"},
 		"no time":            {"end: 2027-01-01T00:00:00Z", "end: 2027-01-01", "not a time"},
 		"unknown successor":  {"successor: log2027", "successor: log2029", "not one of the logs"},
 		"other kind":         {"successor: log2027", "successor: ct2027", "of kind ct, not rekor"},
@@ -77,5 +77,9 @@ func TestShardsRefused(t *testing.T) {
 	frozen := strings.Replace(shards, "key: file:c.pem, policy: p", "key: file:c.pem, policy: p, state: frozen", 1)
 	if _, err := config.Parse([]byte(frozen), "/", env(nil)); err != nil {
 		t.Errorf("all signature logs frozen, which is allowed: %v", err)
+	}
+	brief := strings.Replace(shards, "end: 2027-01-01T00:00:00Z", "end: 2026-01-01T00:00:00Z", 1)
+	if _, err := config.Parse([]byte(brief), "/", env(nil)); err != nil {
+		t.Errorf("a log that was frozen in the second in which it started: %v", err)
 	}
 }
