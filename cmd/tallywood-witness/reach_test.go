@@ -257,6 +257,13 @@ func TestServeTLS(t *testing.T) {
 		}
 	}
 
+	// It is asked over HTTP/2, whose connections are counted as well.
+	selftest := exec.Command("tallywood-witness", "selftest", "--dir", dir, "--url", url, "--only", "http/")
+	selftest.Env = append(os.Environ(), "SSL_CERT_FILE="+filepath.Join(dir, "cert.pem"))
+	if out, err := selftest.CombinedOutput(); err != nil {
+		t.Errorf("selftest: %v\n%s", err, out)
+	}
+
 	// Its files are written anew, as certificate clients do.
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,6 +81,9 @@ func (t *trial) alone() (*http.Client, error) {
 		return nil, &skipError{"the suite was given an HTTP transport whose connections it cannot count"}
 	}
 	transport = transport.Clone()
+	if c := transport.TLSClientConfig; c != nil && slices.Contains(c.NextProtos, "h2") {
+		transport.ForceAttemptHTTP2 = true // the clone offers it, and would not understand it
+	}
 	transport.MaxConnsPerHost = 1
 	transport.ExpectContinueTimeout = 10 * time.Second
 	return &http.Client{Transport: transport, Timeout: t.http.Timeout, CheckRedirect: t.http.CheckRedirect}, nil
