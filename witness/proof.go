@@ -6,15 +6,23 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-var errProof = errors.New("consistency proof does not verify")
+// What is wrong between two trees that do not fit.
+var (
+	errProof     = errors.New("consistency proof does not verify")
+	errRoot      = errors.New("root hash is another one than that of the tree of this size that was cosigned")
+	errSameProof = errors.New("proof from a tree to itself is not empty")
+)
 
 // checkConsistency verifies an RFC 6962 consistency proof from the tree (old, oldRoot) to the tree
 // (size, root), with 0 < old <= size, and that it uses every hash (RFC 9162 section 2.1.4.2). It
 // is ours because golang.org/x/mod's CheckTree does not return for sizes above 2^62.
 func checkConsistency(proof []tlog.Hash, old, size int64, oldRoot, root tlog.Hash) error {
 	if old == size {
-		if len(proof) != 0 || oldRoot != root {
-			return errProof
+		switch {
+		case oldRoot != root:
+			return errRoot
+		case len(proof) != 0:
+			return errSameProof
 		}
 		return nil
 	}

@@ -18,6 +18,26 @@ import (
 	"tallywood/witness"
 )
 
+// TestWitnessSaysWhatDoesNotFit has trees of the size last cosigned, which take no proof.
+func TestWitnessSaysWhatDoesNotFit(t *testing.T) {
+	l, fork := newTestLog(t, origin), newTestLog(t, origin)
+	l.grow(t, 9, "entry")
+	fork.grow(t, 9, "forged entry")
+	w := serve(t, mem.New(), newClock(), l)
+	w.mustAdd(t, l.request(t, 0, 5))
+	hash := lines(tlog.Hash{7})
+	for body, want := range map[string]string{
+		"old 5\n\n" + fork.checkpoint(t, 5):             "root hash is another one than that of the tree of this size that was cosigned\n",
+		"old 5\n" + hash + "\n" + fork.checkpoint(t, 5): "root hash is another one than that of the tree of this size that was cosigned\n",
+		"old 5\n" + hash + "\n" + l.checkpoint(t, 5):    "proof from a tree to itself is not empty\n",
+		"old 5\n" + hash + "\n" + l.checkpoint(t, 9):    "consistency proof does not verify\n",
+	} {
+		if a := w.add(t, body); a.status != http.StatusUnprocessableEntity || a.body != want {
+			t.Errorf("%.60q: %d %q, want %q", body, a.status, a.body, want)
+		}
+	}
+}
+
 // TestConsistencyAgreesWithTwoOthers tries every pair of sizes up to 33, and every proof with a
 // hash changed, dropped or added.
 func TestConsistencyAgreesWithTwoOthers(t *testing.T) {
