@@ -76,7 +76,7 @@ func (w *Witness) writeMetrics(ctx context.Context, out io.Writer) {
 		{"state_swaps_lost_total", "Writes of the state that another process forestalled.", m.swapsLost.Load()},
 		{"clock_errors_total", "Requests refused because the clock was behind.", m.clockErrors.Load()},
 		{"key_errors_total", "Requests refused because no key was valid.", m.keyErrors.Load()},
-		{"evidence_total", "Objects of evidence kept since the start.", m.evidence.Load()},
+		{"evidence_total", "Objects of evidence kept since the start, of logs that contradict themselves and of own state that was lost.", m.evidence.Load()},
 		{"sign_errors_total", "Requests refused because the Ed25519 key could not be used.", m.signErrors.Load()},
 	} {
 		help(&b, c.name, "counter", c.text)

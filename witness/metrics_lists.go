@@ -43,7 +43,7 @@ func (w *Witness) writeHealthMetrics(ctx context.Context, b *strings.Builder) {
 		signing = 1
 	}
 	for _, n := range w.evidenceCounts(ctx) {
-		evidence += n
+		evidence += n.forks
 	}
 	for _, m := range []struct {
 		name, text string
@@ -51,7 +51,7 @@ func (w *Witness) writeHealthMetrics(ctx context.Context, b *strings.Builder) {
 	}{
 		{"signing", "0 if nothing is signed for any log.", signing},
 		{"key_alarms", "Keys that lists name for logs known under others, and that nobody has acknowledged.", len(w.raised(ctx))},
-		{"evidence", "Objects of evidence that are kept.", evidence},
+		{"evidence", "Pairs of trees that a log has signed and that contradict each other, kept as evidence.", evidence},
 	} {
 		help(b, m.name, "gauge", m.text)
 		fmt.Fprintf(b, "tallywood_witness_%s %d\n", m.name, m.value)

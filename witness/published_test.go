@@ -344,16 +344,17 @@ func isFrozen(t testing.TB, w *instance, l *testLog, note string) {
 			t.Errorf("from %d: %d %s", old, a.status, a.body)
 		}
 	}
-	time.Sleep(time.Second) // until all were looked at
+	time.Sleep(2 * time.Second) // until all were looked at, and evidence again
 	if m := w.metrics(t); !strings.Contains(m, `tallywood_witness_log_frozen{origin="log.example.org"} 1`+"\n") ||
 		!strings.Contains(m, `tallywood_witness_log_frozen{origin="other.example.org"} 0`+"\n") {
 		t.Errorf("metrics:\n%s", m)
 	}
-	if a := w.do(t, http.MethodGet, "/", ""); strings.Count(a.body, `<span class="frozen">frozen</span>`) != 1 {
+	base := "/evidence/" + hashOf(origin) + "/"
+	if a := w.do(t, http.MethodGet, "/", ""); strings.Count(a.body, `<span class="frozen">frozen</span>`) != 1 ||
+		strings.Count(a.body, "What it had cosigned, and what it remembered, is at "+base[1:]+".") != 1 || strings.Contains(a.body, "contradict each other") {
 		t.Errorf("page:\n%s", a.body)
 	}
 	var list struct{ Evidence []string }
-	base := "/evidence/" + hashOf(origin) + "/"
 	if err := json.Unmarshal([]byte(w.do(t, http.MethodGet, base, "").body), &list); err != nil || len(list.Evidence) != 1 {
 		t.Fatalf("evidence: %v, %q", err, list.Evidence)
 	}

@@ -147,7 +147,7 @@ func (w *Witness) status(ctx context.Context) status {
 			snap = e.snap()
 		}
 		ls := w.logStatus(e, snap)
-		ls.Evidence = evidence[e.hash]
+		ls.Evidence = evidence[e.hash].forks
 		_, ls.Disabled = slices.BinarySearch(disabled, e.origin)
 		s.Logs = append(s.Logs, ls)
 	}

@@ -24,7 +24,7 @@ const maxShownAlarms = 100
 
 // alarmsNow returns what the operator has to look at. The page is for everyone, so that it says of a
 // file no more than its name. There is so much evidence of each log, by origin hash.
-func (w *Witness) alarmsNow(ctx context.Context, evidence map[string]int) []alarm {
+func (w *Witness) alarmsNow(ctx context.Context, evidence map[string]evidenceCount) []alarm {
 	out := []alarm{}
 	for _, why := range w.NotSigning() {
 		out = append(out, alarm{Kind: "signing", Text: "Nothing is signed now: " + why + "."})
@@ -45,9 +45,13 @@ func (w *Witness) alarmsNow(ctx context.Context, evidence map[string]int) []alar
 			out = append(out, alarm{Kind: "state", Origin: e.origin, Text: "This log is not cosigned: its state cannot be read, and the witness's log says why."})
 		}
 		if snap.frozen {
-			out = append(out, alarm{Kind: "frozen", Origin: e.origin, Text: "This log is not cosigned: the witness has lost state of it, and its operator has to set a floor."})
+			text := "This log is not cosigned: the witness has lost state of it, and its operator has to set a floor."
+			if evidence[e.hash].lost > 0 {
+				text += fmt.Sprintf(" What it had cosigned, and what it remembered, is at evidence/%s/.", e.hash)
+			}
+			out = append(out, alarm{Kind: "frozen", Origin: e.origin, Text: text})
 		}
-		if n := evidence[e.hash]; n > 0 {
+		if n := evidence[e.hash].forks; n > 0 {
 			out = append(out, alarm{Kind: "evidence", Origin: e.origin,
 				Text: fmt.Sprintf("This log has signed trees that contradict each other; the proof is at evidence/%s/ (%d).", e.hash, n)})
 		}
@@ -83,23 +87,29 @@ func (w *Witness) publicLists() []listStatus {
 // evidenceAge is how old the counts of evidence may be. Another process may have kept some.
 const evidenceAge = 2 * time.Second
 
+// An evidenceCount is how much evidence there is of one log.
+type evidenceCount struct {
+	forks int // that the log has signed trees that contradict each other
+	lost  int // that the witness has lost state of it
+}
+
 // An evidenceBook is how much evidence the bucket has of each log.
 type evidenceBook struct {
 	mu     sync.Mutex // guards the fields below
 	read   time.Time
-	counts map[string]int // by origin hash; replaced as a whole
+	counts map[string]evidenceCount // by origin hash; replaced as a whole
 }
 
 // evidenceCounts returns how many objects of evidence there are, by origin hash; as many as were found
 // last if that cannot be found out.
-func (w *Witness) evidenceCounts(ctx context.Context) map[string]int {
+func (w *Witness) evidenceCounts(ctx context.Context) map[string]evidenceCount {
 	b := &w.kept
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.read.IsZero() && time.Since(b.read) < evidenceAge {
 		return b.counts
 	}
-	counts := map[string]int{}
+	counts := map[string]evidenceCount{}
 	prefix := "evidence/" + w.signer.name + "/"
 	for key, err := range w.bucket.List(ctx, prefix) {
 		if err != nil {
@@ -110,9 +120,13 @@ func (w *Witness) evidenceCounts(ctx context.Context) map[string]int {
 			return b.counts
 		}
 		hash, name, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
-		if !strings.HasPrefix(name, kindRollback) { // which is the witness's own fault
-			counts[hash]++
+		c := counts[hash]
+		if strings.HasPrefix(name, kindRollback) {
+			c.lost++
+		} else {
+			c.forks++
 		}
+		counts[hash] = c
 	}
 	b.read, b.counts = time.Now(), counts
 	return counts
