@@ -146,17 +146,19 @@ func logsEnable(_ context.Context, s *service, f logsFlags, stdout io.Writer) er
 	return changed(stdout, f, "enabled", f.origin)
 }
 
-// editDisabled replaces the logs that are disabled by what change makes of them.
+// editDisabled replaces the logs that are disabled by what change makes of them. Where that is the same,
+// serve is not made to read it again.
 func (s *service) editDisabled(change func([]disabledLog) ([]disabledLog, error)) error {
 	return s.sources.edit(func() error {
 		logs, err := s.sources.readDisabled()
 		if err != nil {
 			return usageError("", "%w", err)
 		}
-		if logs, err = change(logs); err != nil {
+		next, err := change(slices.Clone(logs))
+		if err != nil || slices.Equal(next, logs) {
 			return err
 		}
-		return s.sources.writeDisabled(logs)
+		return s.sources.writeDisabled(next)
 	})
 }
 

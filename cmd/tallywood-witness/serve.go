@@ -171,7 +171,8 @@ type service struct {
 	witness *witness.Witness
 	lists   *witness.Lists
 	sources sources
-	manager httpx.Notifier // zero: nobody is told
+	stamps  map[string]stamp // of the files of sources, when they were last read
+	manager httpx.Notifier   // zero: nobody is told
 	log     *slog.Logger
 
 	dir       string
@@ -205,6 +206,7 @@ func newService(f serveFlags, c config, o witness.Options, logger *slog.Logger) 
 	if s.sources, err = newSources(f.dir, append(c.Logs, f.logs...)); err != nil {
 		return nil, usageError("", "%w", err)
 	}
+	s.stamps = s.sources.stamps()
 	if o.Logs, err = s.sources.readLogs(); err != nil {
 		return nil, usageError("the format is shown by: tallywood-witness serve --help", "%w", err)
 	}

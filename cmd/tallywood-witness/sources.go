@@ -181,7 +181,6 @@ func (s sources) stamps() map[string]stamp {
 
 // watch reads the files of logs again at each SIGHUP, and when they have changed.
 func (s *service) watch(ctx context.Context, hup <-chan os.Signal) {
-	stamps := s.sources.stamps()
 	// They were read at the start; now they are remembered, which takes as much memory once more.
 	debug.FreeOSMemory()
 	if _, err := s.takeFiles(ctx); err != nil && ctx.Err() == nil { // else we are told to end
@@ -197,11 +196,11 @@ func (s *service) watch(ctx context.Context, hup <-chan os.Signal) {
 		case <-hup:
 			s.rereadBastions()
 		case <-tick.C:
-			if maps.Equal(stamps, s.sources.stamps()) {
+			if maps.Equal(s.stamps, s.sources.stamps()) {
 				continue
 			}
 		}
-		stamps = s.sources.stamps()
+		s.stamps = s.sources.stamps()
 		s.reload(ctx)
 	}
 }
