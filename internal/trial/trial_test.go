@@ -81,7 +81,7 @@ var villainies = []villainy{
 		return b.Delete(t.Context(), "logs/test/tile/0/000")
 	}},
 	{"an acknowledgement of another entry", "not what is committed", func(t *testing.T, f *trial.Referee, b storage.Bucket) error {
-		f.Acked("it", 3, "entry 4")
+		f.Acked("it", 3, f.Entries[4]) // not "entry 4": attempts that were refused had numbers too
 		return nil
 	}},
 }
