@@ -102,14 +102,31 @@ func TestWrongAnswersFailTheRun(t *testing.T) {
 	}
 }
 
-// What a sample may miss is looked for in every reply.
+// What a sample may miss is looked for in every reply. The sample, the reply to the first entry, stays as it is.
 func TestIndexGivenTwiceFailsTheRun(t *testing.T) {
-	url, _ := serve(t, bend(3, func(w http.ResponseWriter, body []byte) {
+	const seed = 7
+	bodies, err := bench.CorpusBodies(seed, bench.Keys, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice := bend(3, func(w http.ResponseWriter, body []byte) {
 		i, _ := bench.ReplyIndex(body)
 		created(w, bytes.ReplaceAll(body, jsonIndex(i), jsonIndex(0)))
-	}))
+	})
+	url, _ := serve(t, func(h http.Handler) http.Handler {
+		bent := twice(h)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body) // one that is not all of it is refused
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			if bytes.Equal(body, bodies[0]) {
+				h.ServeHTTP(w, r)
+				return
+			}
+			bent.ServeHTTP(w, r)
+		})
+	})
 	o := short(url)
-	o.Sample = math.MaxInt
+	o.Seed, o.Sample = seed, math.MaxInt
 	wantWrong(t, o, "index 0 was given to the entries")
 }
 
