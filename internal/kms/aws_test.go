@@ -276,7 +276,8 @@ func TestAWSDoubleFaults(t *testing.T) {
 	d := newAWSDouble(t)
 	d.set("alias/log", "ECC_NIST_P256", newECDSA(t, elliptic.P256()))
 	d.set("alias/liar", "ECC_NIST_EDWARDS25519", newECDSA(t, elliptic.P521())) // as one emulator had it
-	k, err := kms.Open(t.Context(), d.uri("alias/log"))
+	// With less time a request that is late would be repeated.
+	k, err := kms.OpenWithin(t.Context(), d.uri("alias/log"), time.Minute, time.Minute, 4)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,8 +70,10 @@ const (
 )
 
 // retry does what do does until it succeeds, fails for good, or has no time left in ctx. Each
-// attempt may take as long as attempt.
+// attempt may take as long as attempt. One that the end of ctx cut short says nothing about the service: the
+// error is that of the attempt before.
 func retry(ctx context.Context, attempt time.Duration, do func(context.Context) error) error {
+	var before error
 	for pause := leastPause; ; pause = min(2*pause, mostPause) {
 		actx, cancel := context.WithTimeout(ctx, attempt)
 		err := do(actx)
@@ -79,6 +81,10 @@ func retry(ctx context.Context, attempt time.Duration, do func(context.Context) 
 		if f, ok := errors.AsType[*failure](err); !ok || !f.temporary {
 			return err
 		}
+		if ctx.Err() != nil && before != nil {
+			return before
+		}
+		before = err
 		wait := pause/2 + rand.N(pause/2)
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 			return err

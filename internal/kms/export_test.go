@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -15,6 +16,12 @@ func OpenWithin(ctx context.Context, uri string, attempt, call time.Duration, ca
 
 // Limit gives k other times for one request and for a signature.
 func Limit(k *Key, attempt, call time.Duration) { k.limits.attempt, k.limits.call = attempt, call }
+
+// Retry lets tests reach what repeats requests.
+var Retry = retry
+
+// Temporary is a fault that may pass.
+func Temporary(text string) error { return &failure{err: errors.New(text), temporary: true} }
 
 // Normal is the URI of what parse reads in uri.
 func Normal(uri string) (string, error) {

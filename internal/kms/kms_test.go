@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -106,6 +107,28 @@ func TestAKMSThatHangsIsGivenUp(t *testing.T) {
 	wantFault(t, "busy", err, "too many signatures are under way", "quota", true)
 	_, err = kms.OpenWithin(t.Context(), uri, attempt, call, 1)
 	wantFault(t, "opened while it hangs", err, "no answer in time", "did not answer", true)
+}
+
+// TestAnAttemptCutShortIsNotWhatIsTold has each request refused after a while, and no time left for most of the
+// last, as chance has it.
+func TestAnAttemptCutShortIsNotWhatIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 1000 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			err := kms.Retry(ctx, time.Second, func(ctx context.Context) error {
+				select {
+				case <-time.After(20 * time.Millisecond):
+					return kms.Temporary("connection refused")
+				case <-ctx.Done():
+					return kms.Temporary("no answer in time")
+				}
+			})
+			cancel()
+			if err.Error() != "connection refused" {
+				t.Fatal(err)
+			}
+		}
+	})
 }
 
 // TestSignaturesRunSideBySide lets the emulator answer nobody before many have asked, and then
