@@ -111,12 +111,27 @@ func (l *likeness) imitated(c *Certificate) (imitation, bool) {
 			return i, true
 		}
 	}
-	for _, v := range append(c.repositories(), c.values(16)...) {
+	repositories := c.repositories()
+	for _, v := range repositories {
 		if i, ok := l.imitates(Name{URI, v}); ok {
 			return i, true
 		}
 	}
+	for _, v := range c.values(16) {
+		allowed := func(repository string) bool { return l.allowsBelow(v, repository) }
+		if i, ok := l.imitates(Name{URI, v}); ok && !slices.ContainsFunc(repositories, allowed) {
+			return i, true
+		}
+	}
 	return imitation{}, false
+}
+
+// allowsBelow reports whether a repository of an owner is allowed by its own name, so that the owner's,
+// which is in the same certificate, needs no other word.
+func (l *likeness) allowsBelow(owner, repository string) bool {
+	_, path := splitURL(repository)
+	below := strings.HasPrefix(strings.ToLower(repository), strings.ToLower(strings.TrimSuffix(owner, "/"))+"/")
+	return below && anyMatch(l.allow, path)
 }
 
 func (l *likeness) imitates(n Name) (imitation, bool) {

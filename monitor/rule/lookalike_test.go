@@ -13,6 +13,10 @@ func TestLookalikes(t *testing.T) {
 		url := "https://github.com/" + repo
 		return ca.build(map[int]string{0: url + "/.github/workflows/x.yml@refs/heads/main", 12: url})
 	}
+	whole := func(owner, repository string) map[int]string { // what such certificates really have
+		url := "https://github.com/" + owner
+		return map[int]string{0: url + "/" + repository + "/.github/workflows/x.yml@refs/heads/main", 5: owner + "/" + repository, 12: url + "/" + repository, 16: url}
+	}
 	email := func(v string) []byte { return ca.issue(&x509.Certificate{EmailAddresses: []string{v}}) }
 	dns := func(v string) []byte { return ca.issue(&x509.Certificate{DNSNames: []string{v}}) }
 	repo, owner := rule.Identity{GitHub: "sigstore/cosign"}, rule.Identity{GitHub: "sigstore/*"}
@@ -32,6 +36,10 @@ func TestLookalikes(t *testing.T) {
 		"owner, a capital I":          {repo, github("sIgstore/cosign"), "", ""}, // the same account
 		"owner, allowed":              {repo, github("sigstor/cosign"), "sigstor", ""},
 		"owner, allowed by pattern":   {repo, github("sigstor/cosign"), "sigst*/cosign", ""},
+		"owner, repository allowed":   {repo, ca.build(whole("sigstor", "cosign")), "sigstor/cosign", ""},
+		"owner, its repositories":     {repo, ca.build(whole("Sigstor", "cosign")), "sigstor/*", ""},
+		"owner, another repository":   {repo, ca.build(whole("sigstor", "cosign")), "sigstor/rekor", "owner"},
+		"owner of none of them":       {repo, ca.build(map[int]string{5: "sigstor/cosign", 16: "https://github.com/sigstorr"}), "sigstor/cosign", "owner"},
 		"owner, another is allowed":   {repo, github("sigstor/cosign"), "sigstores", "owner"},
 		"repository":                  {repo, github("sigstore/cosigm"), "", "repository"},
 		"repository, two for one":     {repo, github("sigstore/coslgn"), "", "repository"},
