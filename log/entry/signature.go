@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrUnverifiable reports a signature that cannot be verified over a digest by anyone, or not by us:
@@ -28,6 +29,16 @@ const (
 // entry of any log may be asked about, so more schemes are known than this log accepts. The key is that
 // of s.PublicKey, or of s.Certificate, of which nothing else is looked at.
 func (s Signature) Verify(h crypto.Hash, digest []byte) error {
+	return s.verify(h, digest, KeyDetails.of)
+}
+
+// VerifyAnySize is Verify for a key that may be of another size or curve than s names: other logs take
+// such entries. That clients refuse them does not make the signature another's.
+func (s Signature) VerifyAnySize(h crypto.Hash, digest []byte) error {
+	return s.verify(h, digest, KeyDetails.ofKind)
+}
+
+func (s Signature) verify(h crypto.Hash, digest []byte, fits func(KeyDetails, crypto.PublicKey) bool) error {
 	if _, named := detailsNames[s.KeyDetails]; !named || s.KeyDetails == 0 {
 		return s.verifyUnnamed(h, digest)
 	}
@@ -41,8 +52,8 @@ func (s Signature) Verify(h crypto.Hash, digest []byte) error {
 		return fmt.Errorf("verifying signature: %w", err)
 	case h != want || len(digest) != want.Size():
 		return fmt.Errorf("verifying signature: %d bytes of %v were signed, %s wants %v", len(digest), h, s.KeyDetails, want)
-	case !s.KeyDetails.of(key):
-		return fmt.Errorf("verifying signature: the key is %T, not of %s", key, s.KeyDetails)
+	case !fits(s.KeyDetails, key):
+		return fmt.Errorf("verifying signature: the key is %s, not of %s", kindOf(key), s.KeyDetails)
 	}
 	switch s.KeyDetails {
 	case pssRSA2048, pssRSA3072, pssRSA4096:
@@ -98,6 +109,35 @@ func (k KeyDetails) of(key crypto.PublicKey) bool {
 		return k == Ed25519ph
 	}
 	return false
+}
+
+// maxRSA is how long an RSA key may be, in bytes, that is not of the size that is named: far longer
+// ones keep a processor busy.
+const maxRSA = 8192 / 8
+
+// ofKind reports whether key is of the kind that k names, one for which digest reports true, of
+// whatever size.
+func (k KeyDetails) ofKind(key crypto.PublicKey) bool {
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		return k.curve() != nil || k == ecdsaP384SHA256 || k == ecdsaP521SHA256
+	case *rsa.PublicKey:
+		return key.Size() <= maxRSA && slices.Contains([]KeyDetails{RSA2048, RSA3072, RSA4096, pssRSA2048, pssRSA3072, pssRSA4096}, k)
+	}
+	return k.of(key)
+}
+
+// kindOf says for people what key is.
+func kindOf(key crypto.PublicKey) string {
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		return "ECDSA of " + key.Curve.Params().Name
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA of %d bits", key.N.BitLen())
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return "of another kind"
 }
 
 func (s Signature) key() (crypto.PublicKey, error) {

@@ -7,7 +7,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
+	"math/big"
+	"strings"
 	"testing"
 
 	"tallywood/log/entry"
@@ -93,6 +96,52 @@ func TestVerifyKnowsSchemesOfOtherLogs(t *testing.T) {
 		err := entry.Signature{Content: tc.sig, PublicKey: tc.spki, KeyDetails: tc.details}.Verify(crypto.SHA256, digest[:])
 		if (err == nil) != tc.ok || errors.Is(err, entry.ErrUnverifiable) != tc.unverifiable {
 			t.Errorf("%s: %v, want ok %v, unverifiable %v", tc.details, err, tc.ok, tc.unverifiable)
+		}
+	}
+}
+
+// TestVerifyAnySizeGoesByTheKey: a key that is called longer or shorter than it is has signed all the
+// same, in the scheme and over the hash that are named; one of another kind has not.
+func TestVerifyAnySizeGoesByTheKey(t *testing.T) {
+	digest := sha256.Sum256([]byte("artifact"))
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p224, p256 := newECDSA(t, elliptic.P224()), newECDSA(t, elliptic.P256())
+	sign := func(key crypto.Signer) []byte {
+		sig, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sig
+	}
+	long := rsa.PublicKey{N: new(big.Int).SetBit(new(big.Int).Lsh(big.NewInt(1), 100_000), 0, 1), E: 65537}
+	huge, err := x509.MarshalPKIXPublicKey(&long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		sig     []byte
+		spki    []byte
+		details entry.KeyDetails
+		ok      bool
+	}{
+		"RSA of 1024 bits":       {sign(weak), signer{"", weak}.spki(t), entry.RSA2048, true},
+		"by another padding":     {sign(weak), signer{"", weak}.spki(t), 16, false},
+		"P-224":                  {sign(p224), signer{"", p224}.spki(t), entry.ECDSAP256, true},
+		"over another hash":      {sign(p256), signer{"", p256}.spki(t), entry.ECDSAP384, false},
+		"called RSA":             {sign(p256), signer{"", p256}.spki(t), entry.RSA2048, false},
+		"called ECDSA":           {sign(weak), signer{"", weak}.spki(t), entry.ECDSAP256, false},
+		"another's":              {sign(newECDSA(t, elliptic.P256())), signer{"", p256}.spki(t), entry.ECDSAP256, false},
+		"RSA that takes minutes": {make([]byte, long.Size()), huge, entry.RSA4096, false},
+	} {
+		sig := entry.Signature{Content: tc.sig, PublicKey: tc.spki, KeyDetails: tc.details}
+		if err := sig.VerifyAnySize(crypto.SHA256, digest[:]); (err == nil) != tc.ok {
+			t.Errorf("%s: %v, want ok %v", name, err, tc.ok)
+		}
+		if err := sig.Verify(crypto.SHA256, digest[:]); err == nil || strings.Contains(err.Error(), "PublicKey") {
+			t.Errorf("%s: as what it is called: %v", name, err)
 		}
 	}
 }

@@ -131,6 +131,8 @@ func TestWeakKey(t *testing.T) {
 		"Ed25519":              {ed, entry.Ed25519ph, crypto.SHA512, nil, false},
 		"RSA 2048":             {large, entry.RSA2048, crypto.SHA256, nil, false},
 		"RSA 1024":             {small, 3, crypto.SHA256, nil, true},
+		"1024, called 2048":    {small, entry.RSA2048, crypto.SHA256, nil, true},
+		"P-224, called P-256":  {ecdsaKey(t, elliptic.P224()), entry.ECDSAP256, crypto.SHA256, nil, true},
 		"RSA 2048, more asked": {large, entry.RSA2048, crypto.SHA256, []string{"rsa-3072", "ecdsa-p256"}, true},
 		"P-256, not allowed":   {ecdsaKey(t, elliptic.P256()), entry.ECDSAP256, crypto.SHA256, []string{"ed25519"}, true},
 	} {
