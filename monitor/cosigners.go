@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"tallywood/monitor/rule"
@@ -127,4 +128,29 @@ func (s *survey) cosigned(p *policy.Policy) map[string]time.Time {
 		}
 	}
 	return out
+}
+
+// unwitnessed says which of the witnesses that witness.missing is about no policy has: nobody could
+// miss them. Which logs trust material names, and so with which policy, is not known yet.
+func unwitnessed(o Options) []error {
+	if len(o.Rosters) > 0 {
+		return nil
+	}
+	var known []string
+	for _, l := range o.Logs {
+		if l.Policy == nil {
+			continue
+		}
+		for _, w := range l.Policy.Witnesses() {
+			known = append(known, w.Name)
+		}
+	}
+	var errs []error
+	for _, name := range o.LogRules[rule.WitnessMissing].Witnesses {
+		if !slices.Contains(known, name) {
+			errs = append(errs, fmt.Errorf("rule %q: no policy has a witness called %q; there are: %s", rule.WitnessMissing, name,
+				cmp.Or(strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", "), "none")))
+		}
+	}
+	return errs
 }

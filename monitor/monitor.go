@@ -167,7 +167,7 @@ func New(o Options) (*Monitor, error) {
 		m.tails = append(m.tails, t)
 	}
 	errs = append(errs, m.setRosters(o.Rosters), m.share())
-	errs = append(errs, compared(o)...)
+	errs = append(errs, slices.Concat(compared(o), unwitnessed(o))...)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("configuring monitor: %w", err)
 	}

@@ -331,3 +331,20 @@ func TestWitnessWhoseClockIsOff(t *testing.T) {
 		s.expect(rule.Operational, rule.WitnessClockSkew, rule.WitnessClockSkew)
 	})
 }
+
+// TestMissingWitnessIsOneOfAPolicy: a name with a typing error would be missed by nobody.
+func TestMissingWitnessIsOneOfAPolicy(t *testing.T) {
+	_, _, s, _, _ := looked(t)
+	s.options.LogRules = map[rule.ID]rule.Params{rule.WitnessMissing: {Witnesses: []string{"w0.example.org", "w0.example.com"}}}
+	if _, err := monitor.New(s.options); err == nil || !strings.Contains(err.Error(), `called "w0.example.com"; there are: w0.example.org, `) {
+		t.Errorf("error %v", err)
+	}
+	s.options.LogRules[rule.WitnessMissing] = rule.Params{Witnesses: []string{"w0.example.org"}}
+	if _, err := monitor.New(s.options); err != nil {
+		t.Error(err)
+	}
+	s.options.Logs[0].Policy, s.options.Logs[0].NoPolicy = nil, true
+	if _, err := monitor.New(s.options); err == nil || !strings.Contains(err.Error(), "there are: none") {
+		t.Errorf("without a policy: error %v", err)
+	}
+}
