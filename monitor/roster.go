@@ -107,7 +107,8 @@ func (r *roster) resume(ctx context.Context) error {
 	if st.Roster == nil {
 		return nil
 	}
-	return r.enlist(ctx, *st.Roster)
+	_, err = r.enlist(ctx, *st.Roster)
+	return err
 }
 
 // look fetches the material and has what is new in it followed.
@@ -168,7 +169,11 @@ func (r *roster) refresh(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.enlist(ctx, next)
+	followed, err := r.enlist(ctx, next)
+	if err == nil && followed == 0 { // which is not to be taken for peace
+		err = &fetchError{"trusted root", 0, errors.New("it names no log that can be followed")}
+	}
+	return err
 }
 
 // compare returns what is known from m on, and what changed as far as anyone wants to hear of it.
@@ -245,15 +250,15 @@ func (l Log) sameOrigin(other Log) bool { return l.Origin == other.Origin }
 func (l Log) sameKey(other Log) bool { return l.Origin == other.Origin && l.VKey == other.VKey }
 
 // enlist has all logs followed that k names and that have begun. What was named first stays as it is:
-// another key for it is told as such, and not taken.
-func (r *roster) enlist(ctx context.Context, k known) error {
+// another key for it is told as such, and not taken. It returns how many are followed.
+func (r *roster) enlist(ctx context.Context, k known) (followed int, err error) {
 	var errs []error
 	var left []LeftOut
 	found := map[string]string{} // to have no tiles
 	for i, data := range append(slices.Clone(k.Former), k.Data) {
 		logs, out, err := r.source.Logs([]byte(data))
 		if err != nil {
-			return &StateError{r.cfg.Origin, r.journal.key, err}
+			return 0, &StateError{r.cfg.Origin, r.journal.key, err}
 		}
 		if i == len(k.Former) {
 			left = append(left, out...)
@@ -283,6 +288,8 @@ func (r *roster) enlist(ctx context.Context, k known) error {
 			out, err := r.m.follow(ctx, l, added)
 			if errs = append(errs, err); out != nil {
 				left = append(left, *out)
+			} else {
+				followed++
 			}
 		}
 	}
@@ -295,7 +302,7 @@ func (r *roster) enlist(ctx context.Context, k known) error {
 		}
 	}
 	r.left = left
-	return errors.Join(errs...)
+	return followed, errors.Join(errs...)
 }
 
 // noteUntiled has the state hold which logs were found to have no tiles, so that nobody asks again.

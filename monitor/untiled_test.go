@@ -221,3 +221,25 @@ func TestCertificateLogThatOnlyLooksSo(t *testing.T) {
 		})
 	}
 }
+
+// TestTrustMaterialWithoutAnyLogToFollow is no peace: nothing at all is watched. It is told, and over as
+// soon as there is a log.
+func TestTrustMaterialWithoutAnyLogToFollow(t *testing.T) {
+	l := newTestLog(t, "log.localhost")
+	r := newTestRoster(t, l)
+	s := enrolled(t, r)
+	r.list(1, listed{Origin: "v1.localhost"})
+	res := s.expect(rule.Operational, rule.LogUnreachable)
+	if got := res.Trust[0]; !strings.Contains(got.Err, "no log that can be followed") || len(got.LeftOut) != 1 {
+		t.Errorf("trust %+v", got)
+	}
+	s.expect(rule.Operational) // still so, told once
+	if _, err := s.init(); monitor.ClassOf(err) != rule.Operational || !strings.Contains(err.Error(), "no log that can be followed") {
+		t.Errorf("init: %v", err)
+	}
+	r.list(2, listed{Origin: "v1.localhost"}, listed{Origin: l.origin})
+	s.options.LogRules = nil
+	s.expect(rule.Clean)
+	r.list(3) // the log stays, whoever no longer names it
+	s.expect(rule.Clean)
+}

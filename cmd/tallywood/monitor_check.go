@@ -131,7 +131,7 @@ func printCheck(w io.Writer, r monitor.Result) {
 func printTrust(w io.Writer, all []monitor.TrustStatus) {
 	for _, t := range all {
 		if t.Err != "" {
-			fmt.Fprintf(w, "%s: NOT READ: %s\n", t.Name, t.Err)
+			fmt.Fprintf(w, "%s: NOT IN ORDER: %s\n", t.Name, t.Err)
 		}
 		for _, l := range t.LeftOut {
 			fmt.Fprintf(w, "%s: not followed: %s\n", l.Log, l.Why)
