@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -237,13 +238,22 @@ func (s *service) serveReach(ctx context.Context, g *errgroup.Group, listener ne
 		})
 		return
 	}
-	scheme, o := "http", httpx.ServeOptions{Log: s.log}
+	scheme, o := "http", httpx.ServeOptions{Log: s.log, Conns: httpx.ConnLimits{Exempt: localNetworks()}}
 	if s.pair != nil {
 		scheme, o.TLS = "https", s.pair.Config()
 		g.Go(func() error { return s.pair.Run(ctx) })
 	}
 	g.Go(func() error { return httpx.Serve(ctx, listener, s.withHealth(s.witness.Handler()), o) })
 	fmt.Fprintf(stdout, "ready %s://%s\n", scheme, listener.Addr())
+}
+
+// localNetworks are where a proxy before the witness is, which has the connections of all its clients.
+func localNetworks() httpx.Networks {
+	var all httpx.Networks
+	for _, s := range []string{"127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"} {
+		all = append(all, netip.MustParsePrefix(s))
+	}
+	return all
 }
 
 // rereadBastions takes on the bastions that the configuration has now. What is wrong with it is logged,

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -232,6 +233,20 @@ func TestServeThroughABastionAlone(t *testing.T) {
 			t.Fatalf("readyz: %d %s", status, body)
 		}
 	}
+}
+
+// TestServeTakesWhatAProxyBrings has a proxy with more clients than one client may have connections.
+func TestServeTakesWhatAProxyBrings(t *testing.T) {
+	dir := create(t, "--listen", "127.0.0.1:0")
+	_, url := start(t, serveFlags{dir: dir})
+	for range 1100 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	wantCosigned(t, http.DefaultClient, url, 0, 5, 2)
 }
 
 // TestServeTLS has a certificate in files, of another server.
