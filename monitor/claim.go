@@ -71,7 +71,7 @@ func (t *tail) judge(ctx context.Context, st *state, cp policy.Checkpoint, tr *t
 func (t *tail) forked(cp, claim policy.Checkpoint, root tlog.Hash, tr *tree) *trouble {
 	return &trouble{
 		rule: rule.LogSplitView, key: forkKey(claim), index: NoIndex, size: claim.Size(),
-		summary: fmt.Sprintf("size %d was signed with root %x%s, the first %d entries of the verified tree of size %d have root %x",
+		summary: fmt.Sprintf("size %d was signed with root %x%s; the first %d entries of the verified tree of size %d have root %x",
 			claim.Size(), claim.Root(), t.shown(claim), claim.Size(), cp.Size(), root[:]),
 		files: append(t.notes(cp, claim.Note()), tr.copies()...),
 	}

@@ -301,7 +301,8 @@ func (t *tail) stands(e Event) {
 	text := printable(fmt.Sprintf("%s: %s: %s", e.Severity, e.Rule, e.Summary))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.standing) < maxStanding && !slices.Contains(t.standing, text) {
+	now := slices.ContainsFunc(t.raised, func(r Event) bool { return r.ID == e.ID }) // not before
+	if !now && len(t.standing) < maxStanding && !slices.Contains(t.standing, text) {
 		t.standing = append(t.standing, text)
 	}
 }

@@ -93,14 +93,20 @@ func TestForkThatOnlyOthersAreShown(t *testing.T) {
 			f := l.fork(4)
 			f.add(ca.entry(bob, goodIssuer))
 			other.show(f.file("checkpoint"))
-			e := s.expect(rule.Misbehaved, rule.LogSplitView).Events[0]
+			r := s.expect(rule.Misbehaved, rule.LogSplitView)
+			if len(r.Standing) > 0 {
+				t.Errorf("what is told now is still so: %q", r.Standing)
+			}
+			e := r.Events[0]
 			if !bytes.Equal(evidence(t, e, "checkpoint.seen"), f.file("checkpoint")) || !bytes.Equal(evidence(t, e, "checkpoint.verified"), l.file("checkpoint")) {
 				t.Error("the two checkpoints are not in the evidence")
 			}
 			if !strings.Contains(e.Summary, "as w0.example.org shows") && !strings.Contains(e.Summary, "as "+peer.url) {
 				t.Errorf("summary %q", e.Summary)
 			}
-			s.expect(rule.Misbehaved) // as long as it is shown, with no new event
+			if r := s.expect(rule.Misbehaved); len(r.Standing) != 1 { // as long as it is shown, with no new event
+				t.Errorf("still so: %q", r.Standing)
+			}
 			other.show(nil)
 			s.expect(rule.Clean)
 		})
