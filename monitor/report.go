@@ -68,6 +68,7 @@ type report struct {
 
 	due   time.Time  // if it waits until then for something that explains it
 	facts rule.Facts // likewise
+	told  bool       // likewise
 }
 
 // reports returns the reports of all that was found since the last commit, in the order of the
@@ -83,7 +84,7 @@ func (w *walk) reports(ctx context.Context) ([]report, error) {
 			all = append(all, report{event: w.event(h, f), notify: f.Notify, files: files})
 		}
 		for _, d := range h.waits {
-			all = append(all, report{w.event(h, d.finding), d.finding.Notify, files, d.due, d.facts})
+			all = append(all, report{w.event(h, d.finding), d.finding.Notify, files, d.due, d.facts, d.told})
 		}
 	}
 	for _, s := range w.bad {

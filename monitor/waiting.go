@@ -39,6 +39,7 @@ type waiting struct {
 	Sinks []string   `json:"sinks,omitempty"` // asked for, empty for all
 	Due   time.Time  `json:"due"`
 	Facts rule.Facts `json:"facts"`
+	Told  bool       `json:"told,omitempty"` // the identity was alerted of the entry at once, for something else
 }
 
 // logged returns when the entry was logged at the latest.
@@ -78,6 +79,7 @@ type deferred struct {
 	finding rule.Finding
 	due     time.Time
 	facts   rule.Facts
+	told    bool // see waiting
 }
 
 // await adds to h what of a verdict counts later.
@@ -92,19 +94,25 @@ func (h *hit) await(v rule.Verdict, at rule.Times) {
 		case !at.Before.IsZero() && at.Before.Before(since):
 			since = at.Before
 		}
-		h.waits = append(h.waits, deferred{f, since.Add(w.Grace), w.Facts})
+		h.waits = append(h.waits, deferred{finding: f, due: since.Add(w.Grace), facts: w.Facts})
 	}
 }
 
-// settle drops what h needs not wait for: what an identity was alerted of at once, and what is
-// explained already.
+// settle drops what h needs not wait for: that of which an identity was alerted at once as of nothing
+// less, and what is explained already. A warning is less than what is critical: who hears of the latter
+// alone would hear of neither.
 func (w *walk) settle(ctx context.Context, h *hit) {
-	h.waits = slices.DeleteFunc(h.waits, func(d deferred) bool {
-		alerted := !rule.Crosses(d.finding.Rule) && slices.ContainsFunc(h.findings, func(f rule.Finding) bool {
-			return f.Identity == d.finding.Identity && f.Severity >= rule.Warning
+	alerted := func(d deferred, least rule.Severity) bool {
+		return slices.ContainsFunc(h.findings, func(f rule.Finding) bool {
+			return f.Identity == d.finding.Identity && f.Severity >= least
 		})
-		return alerted || w.explained(*h, d)
+	}
+	h.waits = slices.DeleteFunc(h.waits, func(d deferred) bool {
+		return !rule.Crosses(d.finding.Rule) && alerted(d, d.finding.Severity) || w.explained(*h, d)
 	})
+	for i, d := range h.waits {
+		h.waits[i].told = alerted(d, rule.Warning)
+	}
 	if len(h.waits) == 0 || w.refreshed {
 		return
 	}
@@ -120,7 +128,7 @@ func (w *walk) explained(h hit, d deferred) bool {
 
 // await has r wait, and returns the events that are raised instead as too many do.
 func (t *tail) await(s *state, r report) []Event {
-	s.Waiting = append(s.Waiting, waiting{Event: r.event, Sinks: r.notify, Due: r.due, Facts: r.facts})
+	s.Waiting = append(s.Waiting, waiting{Event: r.event, Sinks: r.notify, Due: r.due, Facts: r.facts, Told: r.told})
 	if len(s.Waiting) <= t.maxWaiting {
 		return nil
 	}
@@ -146,7 +154,9 @@ func (t *tail) await(s *state, r report) []Event {
 // raiseWaiting queues the event of an entry that has waited.
 func (t *tail) raiseWaiting(s *state, w waiting) Event {
 	w.Event.Time = time.Now().UTC()
-	s.Usage.alerted(w.Event.Identity, w.logged(), w.Event.Time)
+	if !w.Told {
+		s.Usage.alerted(w.Event.Identity, w.logged(), w.Event.Time)
+	}
 	s.queue(w.Event, t.routesFor(w.Event, w.Sinks))
 	return w.Event
 }

@@ -193,6 +193,31 @@ func TestEntryThatWasAlertedDoesNotWait(t *testing.T) {
 	}
 }
 
+// TestWarningIsNotAllThatIsToldOfAnUnauthorizedEntry: a sink for what is critical never heard of it, and
+// so a thief had only to break a lesser rule as well. It is one entry that nothing explains all the same.
+func TestWarningIsNotAllThatIsToldOfAnUnauthorizedEntry(t *testing.T) {
+	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
+	s := newStation(t, l.config(monitor.KindRekor))
+	s.authorized(time.Nanosecond, false)
+	rules, err := rule.New(rule.Options{Identities: []rule.Identity{{Name: "me", Email: alice, Rules: map[rule.ID]rule.Params{rule.IDFirstUse: {}},
+		Expect: rule.Expect{Issuers: []string{goodIssuer}, Authorize: true, Grace: time.Nanosecond}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.options.Rules = rules
+	d := &memoryDisplay{}
+	s.options.Display = d
+	l.add(ca.entry(alice, goodIssuer))
+	r := s.expect(rule.IdentityAlert, rule.IDFirstUse, rule.IDUnauthorized)
+	if w, u := r.Events[0], r.Events[1]; w.Severity != rule.Warning || u.Severity != rule.Critical || w.Index != u.Index || w.ID == u.ID {
+		t.Errorf("events %+v", r.Events)
+	}
+	if sum := used(t, d); sum.Used["me"] != 1 || sum.Alerted["me"] != 1 {
+		t.Errorf("use is shown as %+v", sum)
+	}
+	s.expect(rule.Clean)
+}
+
 func TestCertificateLogEntryNeedsNoAuthorization(t *testing.T) {
 	ca, l := newTestCA(t), newTestLog(t, "ct.localhost")
 	l.ct = true
