@@ -194,7 +194,7 @@ func (n *witnessNetwork) goesOn(t *testing.T, before bool) {
 	}
 }
 
-// stops wants adds to be refused in time, and nothing published.
+// stops wants adds to be refused in time, and nothing published any more.
 func (n *witnessNetwork) stops(t *testing.T) {
 	t.Helper()
 	began := time.Now()
@@ -202,12 +202,15 @@ func (n *witnessNetwork) stops(t *testing.T) {
 	if took := time.Since(began); status != http.StatusServiceUnavailable || took > networkTimeout+30*time.Second {
 		t.Errorf("%s: status %d after %v; want 503, for the policy cannot be met\n%s", n.state(), status, took, text)
 	}
-	// What was under way when the last witness went has been published by now, or never is.
-	before := n.published(t)
-	time.Sleep(500 * time.Millisecond)
-	if after := n.published(t); after != before {
-		t.Errorf("%s: size %d was published after size %d", n.state(), after, before)
-	}
+	// What was under way when the last witness went may still be published, with cosignatures of before: a
+	// log that is behind refuses at once. What comes after that never is, however much is added.
+	size := n.published(t)
+	eventually(t, "end of what is published with "+n.state(), func() bool {
+		time.Sleep(500 * time.Millisecond)
+		before := size
+		size = n.published(t)
+		return size == before
+	})
 }
 
 // check does what the state of the network calls for.
