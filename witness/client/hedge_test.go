@@ -183,8 +183,8 @@ func TestHungRequestOfAMetRoundBlocksNobody(t *testing.T) {
 	})
 }
 
-// TestHedgeHasAConnectionOfItsOwn has a server that answers nothing on the first connection any more,
-// as after a middlebox forgot it. It speaks HTTP/2, where a request that is given up leaves its connection
+// TestHedgeHasAConnectionOfItsOwn has a server that answers nothing any more on the connection that it is
+// asked over, as after a middlebox forgot it. It speaks HTTP/2, where a request that is given up leaves its connection
 // to the next one.
 func TestHedgeHasAConnectionOfItsOwn(t *testing.T) {
 	h := newHistory(t, 20, "entry")
@@ -198,20 +198,18 @@ func TestHedgeHasAConnectionOfItsOwn(t *testing.T) {
 	transport.TLSClientConfig = srv.Client().Transport.(*http.Transport).TLSClientConfig
 	c := newClientWith(t, client.Options{Policy: newPolicy(t, 1, w), HTTP: &http.Client{Transport: transport}})
 	var mu sync.Mutex
-	first, lost := "", false
-	var hung atomic.Int64
+	lost, over := false, ""
 	w.replace(func(rw http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 {
 			t.Errorf("asked by %s", r.Proto)
 		}
 		mu.Lock()
-		if first == "" {
-			first = r.RemoteAddr
+		if lost && over == "" {
+			over = r.RemoteAddr
 		}
-		hang := lost && r.RemoteAddr == first
+		hang := r.RemoteAddr == over
 		mu.Unlock()
 		if hang {
-			hung.Add(1)
 			silent(rw, r)
 			return
 		}
@@ -221,9 +219,7 @@ func TestHedgeHasAConnectionOfItsOwn(t *testing.T) {
 	mu.Lock()
 	lost = true
 	mu.Unlock()
-	if rounds(t, c, h, 4); hung.Load() == 0 {
-		t.Error("no request came over the first connection")
-	}
+	rounds(t, c, h, 4)
 }
 
 func TestRetryAfterIsHonoured(t *testing.T) {
