@@ -160,12 +160,12 @@ type leaseView struct {
 func (w *Witness) viewLease(ctx context.Context) (leaseView, error) {
 	v, err := w.glanceLease(ctx)
 	for range maxSwaps {
-		if err != nil || v.ours() {
+		if err != nil || v.settled() {
 			return v, err
 		}
-		before := v.shown
-		if v, err = w.glanceLease(ctx); err == nil && before.same(v.shown) {
-			return v, nil
+		before := v
+		if v, err = w.glanceLease(ctx); err == nil && before.shown.same(v.shown) {
+			return before, nil // of v the state may be newer
 		}
 	}
 	if err == nil {
@@ -202,6 +202,15 @@ func (v leaseView) ours() bool {
 		return false
 	}
 	return v.shown.same(&v.state.Last) || v.shown.same(v.state.Before)
+}
+
+// settled reports whether it does not matter what others did between the two reads. Where nothing is shown
+// although something was before the last link, that was removed, or was not there yet when it was looked for.
+func (v leaseView) settled() bool {
+	if v.shown == nil && v.state != nil && v.state.Before != nil {
+		return false
+	}
+	return v.ours()
 }
 
 // next returns the record that follows what is known.
