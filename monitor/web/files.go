@@ -31,6 +31,24 @@ type tree struct {
 	written map[string][sha256.Size]byte // what is in files that this process has written, by name
 }
 
+// ours returns an error if the directory has what is not ours under names of ours: it would be replaced,
+// or removed as pages that are out of date.
+func (t *tree) ours() error {
+	there := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(t.dir, name))
+		return err == nil
+	}
+	if there("alerts") || there("rules.html") { // made before all others, and after
+		return nil
+	}
+	for _, name := range []string{"index.html", "alerts.html", "status.json", "identities", "logs", "checkpoints"} {
+		if there(name) {
+			return fmt.Errorf("writing pages: %s is there, and no page of a monitor; want a directory for pages alone", filepath.Join(t.dir, name))
+		}
+	}
+	return nil
+}
+
 // put makes data the content of a file, unless it is already. With durable it is on the disk
 // afterwards; without, a crash may bring back what was there.
 func (t *tree) put(name string, data []byte, durable bool) error {

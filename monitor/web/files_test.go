@@ -53,3 +53,35 @@ func TestPagesOfTwoProcesses(t *testing.T) {
 		}
 	}
 }
+
+// TestPagesReplaceNothingOfOthers: a directory called logs is in many places, and pages that are out of
+// date are removed.
+func TestPagesReplaceNothingOfOthers(t *testing.T) {
+	for name, refused := range map[string]bool{"index.html": true, "logs/2026/app.log": true, "status.json": true, "CNAME": false, "feed.xml": false} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // a refusal leaves nothing that the next would take for pages
+			p, err := web.New(web.Options{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = p.Show(t.Context(), monitor.Overview{})
+			if (err != nil) != refused || refused && !strings.Contains(err.Error(), "want a directory for pages alone") {
+				t.Errorf("%s: %v, want it refused: %v", name, err, refused)
+			}
+			e := monitor.Event{ID: fmt.Sprintf("%032x", 1), Time: time.Now(), Rule: rule.IDSeen, Origin: "log.example.org"}
+			if err := p.Send(t.Context(), e); (err != nil) != refused {
+				t.Errorf("%s: event: %v, want it refused: %v", name, err, refused)
+			}
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != "mine" {
+			t.Errorf("%s is %q now: %v", name, data, err)
+		}
+	}
+}

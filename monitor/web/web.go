@@ -152,6 +152,9 @@ func (p *Pages) load() error {
 	if p.loaded {
 		return nil
 	}
+	if err := p.tree.ours(); err != nil {
+		return err
+	}
 	if err := disk.MakeDir(filepath.Join(p.o.Dir, "alerts"), dirPerm); err != nil {
 		return fmt.Errorf("making directory of pages: %w", err)
 	}
