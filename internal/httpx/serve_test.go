@@ -21,21 +21,30 @@ type keptClient struct {
 	sent, answered int
 	told           bool          // the last answer said that it is the last
 	err            error         // why the connection ended, if it was not told
+	asked          time.Time     // when the last request was sent
 	last           time.Time     // when the request was sent that was answered last; before that, of the connection
 	quiet          time.Duration // since then, at its end
 }
 
+func (c *keptClient) send(conn net.Conn) {
+	if c.err = conn.SetDeadline(time.Now().Add(time.Minute)); c.err != nil {
+		return
+	}
+	c.sent++
+	c.asked = time.Now()
+	_, c.err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
+}
+
+// run begins with the answer to the request that send has sent, if it has.
 func (c *keptClient) run(conn net.Conn, pause time.Duration) {
 	defer conn.Close()
 	defer func() { c.quiet = time.Since(c.last) }()
 	br := bufio.NewReader(conn)
 	for !c.told {
-		if c.err = conn.SetDeadline(time.Now().Add(time.Minute)); c.err != nil {
-			return
+		if c.sent == c.answered {
+			c.send(conn)
 		}
-		c.sent++
-		sent := time.Now()
-		if _, c.err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"); c.err != nil {
+		if c.err != nil {
 			return
 		}
 		var res *http.Response
@@ -46,7 +55,7 @@ func (c *keptClient) run(conn net.Conn, pause time.Duration) {
 			return
 		}
 		c.answered++
-		c.last = sent
+		c.last = c.asked
 		c.told = res.Close
 		time.Sleep(pause)
 	}
@@ -152,6 +161,7 @@ func TestTheEndServesWhoConnectedBefore(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				clients[i].send(conn) // now: the end waits for nobody who is silent
 				running.Go(func() { clients[i].run(conn, 0) })
 			}
 			ctx, cancel := context.WithCancel(t.Context())

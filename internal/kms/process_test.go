@@ -347,8 +347,8 @@ func TestSCTsThroughAFarKMS(t *testing.T) {
 		t.Logf("SCTs at a distance of %v, %d at a time: median %v, 90 %% %v, %s/s; %d signatures, at most %d at a time", c.delay, c.concurrent,
 			took[len(took)/2].Round(time.Millisecond), took[len(took)*9/10].Round(time.Millisecond),
 			strconv.FormatFloat(float64(len(took))/all.Seconds(), 'f', 1, 64), signed, most)
-		if most < c.concurrent/2 && i < 3 { // a slow machine makes few requests within so short a time
-			loads = append(loads, load{10 * c.delay, c.concurrent, 1})
+		if most < c.concurrent/2 && i < 6 { // a slow machine makes few requests within so short a time
+			loads = append(loads, load{min(10*c.delay, time.Second), c.concurrent, 1}) // after 2 s it is given up
 		} else if most < c.concurrent/2 {
 			t.Errorf("of %d submissions at a time, at most %d were being signed: they wait for each other", c.concurrent, most)
 		}
