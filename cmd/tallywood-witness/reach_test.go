@@ -155,6 +155,19 @@ func wantCosigned(t *testing.T, client *http.Client, url string, old, size int64
 	}
 }
 
+// reached waits until the witness is reached at url. A bastion passes requests on a little after it uses the
+// connection: first it sends a ping, and waits for the answer.
+func reached(t *testing.T, client *http.Client, url string) {
+	t.Helper()
+	for end := time.Now().Add(deadline); ; time.Sleep(10 * time.Millisecond) {
+		if status, body := fetch(t, client, "GET", url+"/status.json", ""); status == 200 {
+			return
+		} else if time.Now().After(end) {
+			t.Fatalf("%s is not reached: %d %s", url, status, body)
+		}
+	}
+}
+
 // TestServeThroughABastionAlone has no listener but that of the metrics, and changes its bastion.
 func TestServeThroughABastionAlone(t *testing.T) {
 	one, ca := newBastion(t)
@@ -167,6 +180,7 @@ func TestServeThroughABastionAlone(t *testing.T) {
 	if !strings.HasPrefix(url, one.URL+"/") || len(url) != len(one.URL)+1+64 {
 		t.Fatalf("ready at %s", url)
 	}
+	reached(t, one.Client(), url)
 	wantCosigned(t, one.Client(), url, 0, 5, 2)
 
 	// It says so to everyone who may want to know.
@@ -203,6 +217,7 @@ func TestServeThroughABastionAlone(t *testing.T) {
 			t.Fatalf("the other bastion is not connected: %+v", all)
 		}
 	}
+	reached(t, two.Client(), second)
 	wantCosigned(t, two.Client(), second, 5, 9, 2)
 	if strings.TrimPrefix(second, two.URL) == strings.TrimPrefix(url, one.URL) {
 		t.Error("two bastions were given one key")

@@ -34,6 +34,7 @@ func TestServesThroughABastion(t *testing.T) {
 	if s.Err != nil || s.Connects != 1 || s.Failures != 0 || s.Prefix != "https://"+h.address+"/"+s.KeyHash {
 		t.Errorf("status %+v", s)
 	}
+	h.reached(t, key)
 	if status, got := h.do(t, "POST", key, "/add-checkpoint?x=1", strings.Repeat("x", 9000)); status != 200 ||
 		got != `POST /add-checkpoint?x=1 from 127.0.0.1, 9000 bytes, forwarded for []` {
 		t.Errorf("answered %d %s", status, got)
@@ -68,6 +69,7 @@ func TestReconnectsAfterARestart(t *testing.T) {
 	}
 	h.start(t)
 	await(t, c, h.address, func(s bastion.Status) bool { return s.Up && s.Connects == 2 && s.Err == nil })
+	h.reached(t, key)
 	if status, got := h.do(t, "GET", key, "/x", ""); status != 200 {
 		t.Errorf("answered %d %s", status, got)
 	}
@@ -80,6 +82,7 @@ func TestBastionsFailAlone(t *testing.T) {
 	c, _ := run(t, echo, a.entry(one), b.entry(two))
 	await(t, c, a.address, up)
 	await(t, c, b.address, up)
+	b.reached(t, two)
 	a.stop()
 	await(t, c, a.address, func(s bastion.Status) bool { return !s.Up && s.Err != nil })
 	if status, got := b.do(t, "GET", two, "/x", ""); status != 200 {
@@ -176,6 +179,8 @@ func TestSetLeavesAloneWhatStays(t *testing.T) {
 	c, _ := run(t, handler, stays.entry(key), goes.entry(key))
 	since := await(t, c, stays.address, up).Since
 	await(t, c, goes.address, up)
+	stays.reached(t, key)
+	goes.reached(t, key)
 	first, second := ask(t, stays, key), ask(t, goes, key)
 	<-handler.begun
 	<-handler.begun
@@ -233,6 +238,7 @@ func TestEndAnswersWhatHasBegun(t *testing.T) {
 	handler := slow{make(chan struct{}), make(chan struct{})}
 	c, stop := run(t, handler, h.entry(key))
 	await(t, c, h.address, up)
+	h.reached(t, key)
 	answer := ask(t, h, key)
 	<-handler.begun
 	time.AfterFunc(100*time.Millisecond, func() { close(handler.finish) })

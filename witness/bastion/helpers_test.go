@@ -70,6 +70,7 @@ type host struct {
 
 	mu      sync.Mutex
 	allowed map[string]bool // key hashes
+	taken   map[string]bool // likewise, of whom the bastion that runs has a connection
 	http    *http.Server
 	served  chan struct{}
 }
@@ -105,6 +106,9 @@ func (h *host) start(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	h.mu.Lock()
+	h.taken = map[string]bool{}
+	h.mu.Unlock()
 	h.bastion, err = server.New(&server.Config{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &h.cert, nil },
 		AllowedBackend: func(hash [sha256.Size]byte) bool {
@@ -112,7 +116,7 @@ func (h *host) start(t *testing.T) {
 			defer h.mu.Unlock()
 			return h.allowed[hex.EncodeToString(hash[:])]
 		},
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(takings{h: h}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -127,6 +131,51 @@ func (h *host) start(t *testing.T) {
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.ServeTLS(ln, "", "") }()
 	h.http, h.served = srv, served
+}
+
+// takings is the log of a host, which notes whom it says that it has taken.
+type takings struct {
+	slog.Handler
+	h    *host
+	hash string
+}
+
+func (l takings) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l takings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	for _, a := range attrs {
+		if a.Key == "backend" {
+			l.hash = a.Value.String()
+		}
+	}
+	return l
+}
+
+func (l takings) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "accepted new backend connection" {
+		l.h.mu.Lock()
+		defer l.h.mu.Unlock()
+		l.h.taken[l.hash] = true
+	}
+	return nil
+}
+
+// reached waits until the bastion passes requests on to the backend of key. That is a little after it uses
+// the connection: first it sends a ping, and waits for the answer.
+func (h *host) reached(t *testing.T, key ed25519.PrivateKey) {
+	t.Helper()
+	hash := bastion.KeyHash(key.Public().(ed25519.PublicKey))
+	for end := time.Now().Add(deadline); ; time.Sleep(5 * time.Millisecond) {
+		h.mu.Lock()
+		taken := h.taken[hash]
+		h.mu.Unlock()
+		if taken {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s has not taken %s", h.address, hash)
+		}
+	}
 }
 
 // stop cuts off every connection, as a crash does.
