@@ -1,9 +1,6 @@
 package monitor
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -146,7 +143,7 @@ func (r *SignerReport) certified(c *rule.Certificate) {
 	if err != nil {
 		return
 	}
-	r.Key = keyKind(cert.PublicKey)
+	r.Key = entry.KeyKind(cert.PublicKey)
 	r.Serial, r.Authority = cert.SerialNumber.Text(16), cert.Issuer.String()
 	r.NotBefore, r.NotAfter = cert.NotBefore.UTC(), cert.NotAfter.UTC()
 }
@@ -156,18 +153,6 @@ func (r *SignerReport) keyed(spki []byte) {
 	sum := sha256.Sum256(spki)
 	r.KeyHash = "sha256:" + hex.EncodeToString(sum[:])
 	if key, err := x509.ParsePKIXPublicKey(spki); err == nil {
-		r.Key = keyKind(key)
+		r.Key = entry.KeyKind(key)
 	}
-}
-
-func keyKind(key any) string {
-	switch k := key.(type) {
-	case *ecdsa.PublicKey:
-		return "ECDSA " + k.Curve.Params().Name
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", k.N.BitLen())
-	case ed25519.PublicKey:
-		return "Ed25519"
-	}
-	return fmt.Sprintf("%T", key)
 }

@@ -53,7 +53,7 @@ func (s Signature) verify(h crypto.Hash, digest []byte, fits func(KeyDetails, cr
 	case h != want || len(digest) != want.Size():
 		return fmt.Errorf("verifying signature: %d bytes of %v were signed, %s wants %v", len(digest), h, s.KeyDetails, want)
 	case !fits(s.KeyDetails, key):
-		return fmt.Errorf("verifying signature: the key is %s, not of %s", kindOf(key), s.KeyDetails)
+		return fmt.Errorf("verifying signature: the key is %s, not of %s", KeyKind(key), s.KeyDetails)
 	}
 	switch s.KeyDetails {
 	case pssRSA2048, pssRSA3072, pssRSA4096:
@@ -127,17 +127,18 @@ func (k KeyDetails) ofKind(key crypto.PublicKey) bool {
 	return k.of(key)
 }
 
-// kindOf says for people what key is.
-func kindOf(key crypto.PublicKey) string {
+// KeyKind says for people what key is, such as "ECDSA P-256" or "RSA 2048"; of a kind that no entry has, its Go
+// type.
+func KeyKind(key crypto.PublicKey) string {
 	switch key := key.(type) {
 	case *ecdsa.PublicKey:
-		return "ECDSA of " + key.Curve.Params().Name
+		return "ECDSA " + key.Curve.Params().Name
 	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA of %d bits", key.N.BitLen())
+		return fmt.Sprintf("RSA %d", key.N.BitLen())
 	case ed25519.PublicKey:
 		return "Ed25519"
 	}
-	return "of another kind"
+	return fmt.Sprintf("%T", key)
 }
 
 func (s Signature) key() (crypto.PublicKey, error) {
