@@ -61,8 +61,12 @@ func CouldLead(k PassingKey, r *http.Request) bool { return k.couldLead(r) }
 
 const (
 	ForwardedHeader = forwardedHeader
+	LeadingHeader   = leadingHeader
 	PassingTime     = passingTime
 )
+
+// ServePassed serves a request that another replica has passed on.
+var ServePassed = servePassed
 
 // Routes are the paths for people.
 func Routes() http.Handler {

@@ -129,7 +129,7 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.local.ServeHTTP(w, r)
 		return
 	case r.Header.Get(forwardedHeader) != "":
-		f.local.ServeHTTP(&marked{w, func() bool { return f.log.Takes() || f.keepsWaiting() }}, r)
+		servePassed(w, r, f.local, func() bool { return f.log.Takes() || f.keepsWaiting() })
 		return
 	case f.keepsWaiting():
 		f.local.ServeHTTP(w, r)
@@ -237,6 +237,14 @@ func (f *forwarder) whileLeading(ctx context.Context, leader log.Leader) (_ cont
 		}
 	}()
 	return ctx, sync.OnceFunc(func() { close(done) })
+}
+
+// servePassed has local serve a request that another replica has passed on. A refusal is final only if takes,
+// which reports whether adds are for this process to answer, did so before and still does: one that came
+// while it began to lead was refused because it did not yet.
+func servePassed(w http.ResponseWriter, r *http.Request, local http.Handler, takes func() bool) {
+	took := takes()
+	local.ServeHTTP(&marked{w, func() bool { return took && takes() }}, r)
 }
 
 // marked marks an answer that only says that this process does not lead.

@@ -35,3 +35,29 @@ func TestStrangersTakeNoLeadership(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusalWhileLeadershipBegins: who refuses what was passed on is asked again, unless it is the leader's word.
+func TestRefusalWhileLeadershipBegins(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, after bool // whether it takes adds
+		status        int
+		again         bool
+	}{
+		"no leader":        {false, false, 503, true},
+		"a leader's end":   {true, false, 503, true},
+		"a leader's begin": {false, true, 503, true},
+		"the leader":       {true, true, 503, false},
+		"another refusal":  {false, false, 400, false},
+		"an answer":        {false, true, 201, false},
+	} {
+		takes := c.before
+		w := httptest.NewRecorder()
+		stack.ServePassed(w, httptest.NewRequest("POST", "/", nil), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			takes = c.after
+			w.WriteHeader(c.status)
+		}), func() bool { return takes })
+		if again := w.Header().Get(stack.LeadingHeader) != ""; again != c.again || w.Code != c.status {
+			t.Errorf("%s: %d, to be asked again: %v; want %v", name, w.Code, again, c.again)
+		}
+	}
+}
