@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 
 	"github.com/transparency-dev/tessera/ctonly"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 )
 
@@ -59,7 +59,7 @@ func exact(t *testing.T, l *log.Log) {
 
 // TestDamagedIndexIsRebuilt tries ways in which the files can be unusable; package duplicates tries more.
 func TestDamagedIndexIsRebuilt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for name, damage := range map[string]func(data []byte) []byte{
 			"missing":   func([]byte) []byte { return nil },
 			"empty":     func([]byte) []byte { return []byte{} },
@@ -95,7 +95,7 @@ func TestDamagedIndexIsRebuilt(t *testing.T) {
 
 // TestIndexInOneFileIsReplaced: it was of an earlier format.
 func TestIndexInOneFileIsReplaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, dir := cached(t)
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
@@ -110,7 +110,7 @@ func TestIndexInOneFileIsReplaced(t *testing.T) {
 
 // TestIndexOfAnotherLogIsDiscarded: the file names its log.
 func TestIndexOfAnotherLogIsDiscarded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, _ := cached(t)
 		g := newFixture(t)
 		g.options.CacheDir = f.options.CacheDir
@@ -123,7 +123,7 @@ func TestIndexOfAnotherLogIsDiscarded(t *testing.T) {
 
 // TestIndexOfAnotherTreeIsDiscarded: same log, but sizes or roots that its tree does not give.
 func TestIndexOfAnotherTreeIsDiscarded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for _, size := range []int64{20, 30, 31} {
 			f, _ := cached(t)
 			l := f.open()
@@ -146,7 +146,7 @@ func TestIndexOfAnotherTreeIsDiscarded(t *testing.T) {
 
 // TestKilledProcessKeepsItsIndex: the files as they are while the process lives.
 func TestKilledProcessKeepsItsIndex(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, dir := cached(t)
 		l, stop := f.run()
 		killed := filepath.Join(t.TempDir(), "signatures.duplicates")
@@ -180,7 +180,7 @@ func TestSecondProcessCannotShareTheIndex(t *testing.T) {
 // TestWrongIndexIsNoticed: an index that points elsewhere is found out by reading the entry, and
 // rebuilt; nobody gets another one's receipt.
 func TestWrongIndexIsNoticed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, _ := cached(t)
 		l, _ := f.run()
 		if err := log.Corrupt(l, sha256.Sum256([]byte("3")), 4); err != nil {
@@ -196,7 +196,7 @@ func TestWrongIndexIsNoticed(t *testing.T) {
 
 // TestFailingIndexStopsAdds: if the index cannot be read, nothing is added until it can.
 func TestFailingIndexStopsAdds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, _ := cached(t)
 		l, _ := f.run()
 		if err := log.Break(l); err != nil {
@@ -213,7 +213,7 @@ func TestFailingIndexStopsAdds(t *testing.T) {
 // TestCertificateDuplicatesKeepTheirTimestamp: an SCT is a promise about index and time, so both
 // survive restarts with and without the file.
 func TestCertificateDuplicatesKeepTheirTimestamp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for _, cache := range []string{"", t.TempDir()} {
 			f := newFixture(t)
 			f.options.Kind = log.KindCT
@@ -252,7 +252,7 @@ func certificate(i int, timestamp uint64) log.Entry {
 
 // TestRebuildReadsALongLog crosses entry bundles and writes of the index.
 func TestRebuildReadsALongLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.options.CacheDir = t.TempDir()
 		l, stop := f.run()

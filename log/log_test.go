@@ -8,12 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/storage"
 )
@@ -29,7 +29,7 @@ func verify(t testing.TB, r log.Receipt) {
 }
 
 func TestReceiptsVerifyAndDuplicatesKeepTheirIndex(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, _ := newFixture(t).run()
 		for round := range 2 {
 			for i := range 20 {
@@ -48,7 +48,7 @@ func TestReceiptsVerifyAndDuplicatesKeepTheirIndex(t *testing.T) {
 
 // TestConcurrentEqualAddsShareOneIndex: however many post the same at once, one is sequenced.
 func TestConcurrentEqualAddsShareOneIndex(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, _ := newFixture(t).run()
 		mustAdd(t, l, "first")
 		var wg sync.WaitGroup
@@ -84,7 +84,7 @@ func TestConcurrentEqualAddsShareOneIndex(t *testing.T) {
 
 // TestRestartKeepsDuplicatesExact restarts in order, with the index on disk, lost and in memory.
 func TestRestartKeepsDuplicatesExact(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for _, cache := range []string{"", t.TempDir()} {
 			f := newFixture(t)
 			f.options.CacheDir = cache
@@ -111,7 +111,7 @@ func TestRestartKeepsDuplicatesExact(t *testing.T) {
 
 // TestFlightsLeaveOnceIndexed: nothing per entry stays in memory beside the index.
 func TestFlightsLeaveOnceIndexed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.options.CacheDir = t.TempDir()
 		l, _ := f.run()
@@ -131,7 +131,7 @@ func TestFlightsLeaveOnceIndexed(t *testing.T) {
 // TestUntidyIndexHoldsNothingUp: entries that the index has do not stay in memory, nor are adds refused,
 // because its files could not be merged.
 func TestUntidyIndexHoldsNothingUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		l := f.open()
 		log.Untidy(l)
@@ -149,7 +149,7 @@ func TestUntidyIndexHoldsNothingUp(t *testing.T) {
 // TestQuorumLostThenBack: without the quorum nothing becomes public and adds fail within the
 // timeout; the entries are logged once all the same.
 func TestQuorumLostThenBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		w := newCosigner(t)
 		f.witnessed(w)
@@ -193,7 +193,7 @@ func TestQuorumLostThenBack(t *testing.T) {
 // TestLongWithoutQuorumLogsNothing: the refusal of an entry is told from a late receipt, after which
 // the entry is logged.
 func TestLongWithoutQuorumLogsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		w := newCosigner(t)
 		f.witnessed(w)
@@ -224,7 +224,7 @@ func TestLongWithoutQuorumLogsNothing(t *testing.T) {
 // TestNoReceiptUnderAnotherPolicy: a checkpoint published under a weaker policy serves nobody
 // once the policy demands more, not even duplicates.
 func TestNoReceiptUnderAnotherPolicy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		l, stop := f.run()
 		mustAdd(t, l, "logged without witnesses")
@@ -267,7 +267,7 @@ func (liar) Cosign(_ context.Context, checkpoint []byte, _ log.ProofFunc) ([]byt
 
 // TestCosignerIsNotBelieved: what comes back is checked before it becomes public.
 func TestCosignerIsNotBelieved(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // the drain without quorum takes a while
+	bubble.Test(t, func(t *testing.T) { // the drain without quorum takes a while
 		f := newFixture(t)
 		w := newCosigner(t)
 		f.witnessed(w)
@@ -311,7 +311,7 @@ func (b *stuckBucket) Put(ctx context.Context, key string, data []byte, o storag
 // TestStuckStorageAnswersInTime: a commit that hangs costs each add a bounded wait, and the entry
 // is there once when storage comes back.
 func TestStuckStorageAnswersInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		b := &stuckBucket{Bucket: f.bucket}
 		f.options.Bucket = b
@@ -333,7 +333,7 @@ func TestStuckStorageAnswersInTime(t *testing.T) {
 
 // TestKindsDoNotMix: a certificate log takes certificates only, and gives no receipts.
 func TestKindsDoNotMix(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		l, stop := f.run()
 		if _, err := l.Sequence(t.Context(), certificate(1, 1)); err == nil {
@@ -358,7 +358,7 @@ func TestKindsDoNotMix(t *testing.T) {
 }
 
 func TestNothingIsAcceptedWithoutRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		l := f.open()
 		if _, err := l.Add(t.Context(), tlogEntry("x")); !errors.Is(err, log.ErrUnavailable) {
@@ -377,7 +377,7 @@ func TestNothingIsAcceptedWithoutRun(t *testing.T) {
 }
 
 func TestGivingUpDoesNotCancelTheEntry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, _ := newFixture(t).run()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -392,7 +392,7 @@ func TestGivingUpDoesNotCancelTheEntry(t *testing.T) {
 
 // TestWhatIsKnownIsAnsweredToTheLast: who gives up while the answer is there gets the answer.
 func TestWhatIsKnownIsAnsweredToTheLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, _ := newFixture(t).run()
 		mustAdd(t, l, "x")
 		eventually(t, "the index to follow", func() bool { return log.Flights(l) == 0 })
@@ -407,7 +407,7 @@ func TestWhatIsKnownIsAnsweredToTheLast(t *testing.T) {
 }
 
 func TestTooLargeIsRefusedBeforeSequencing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, _ := newFixture(t).run()
 		_, err := l.Add(t.Context(), tlogEntry(strings.Repeat("x", 65536)))
 		var large *log.TooLargeError

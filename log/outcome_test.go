@@ -5,9 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 )
 
@@ -17,7 +17,7 @@ func contextWithin(t *testing.T, d time.Duration) (context.Context, context.Canc
 }
 
 func TestOutcomesOfAdds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, c := newFixture(t), newCosigner(t)
 		f.witnessed(c)
 		f.options.QuorumTimeout = 50 * time.Millisecond

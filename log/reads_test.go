@@ -7,8 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/storage"
 )
@@ -42,7 +42,7 @@ func (r *readBucket) read() []string {
 // TestAddsReadNoTile: new entries and duplicates of recent ones are answered from memory, across the ends
 // of tiles and after a restart. An older duplicate needs its entry bundle, once for all its entries.
 func TestAddsReadNoTile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		b := &readBucket{Bucket: f.bucket}
 		f.options.Bucket, f.options.CacheDir = b, t.TempDir()

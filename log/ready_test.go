@@ -3,9 +3,9 @@ package log_test
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage"
 )
 
@@ -20,7 +20,7 @@ func (f far) Get(ctx context.Context, key string, r storage.Range) ([]byte, stor
 // TestReadyMeansThatAddsAreTaken: whoever is told that the log is ready is not refused a moment later,
 // also when the store is slow to say what a new leader has to know.
 func TestReadyMeansThatAddsAreTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.options.Bucket = far{f.bucket}
 		for _, text := range []string{"first", "after a restart"} {

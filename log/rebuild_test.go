@@ -12,9 +12,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/storage"
 )
@@ -118,7 +118,7 @@ func background(t *testing.T, l *log.Log) (stop func()) {
 // TestLostIndexIsRebuiltBeforeAddsAreTaken: meanwhile whoever asks is told how far it is, and so is
 // the log.
 func TestLostIndexIsRebuiltBeforeAddsAreTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, _, logged := lost(t)
 		l := f.open()
 		defer background(t, l)()
@@ -179,7 +179,7 @@ func checkReports(t *testing.T, logged *lines) {
 
 // TestStandbyRebuildsItsIndex: when it is to lead it has what it needs.
 func TestStandbyRebuildsItsIndex(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, n, _ := lost(t)
 		f.options.URL = "http://a.example.org"
 		leads := f.options
@@ -217,7 +217,7 @@ func TestStandbyRebuildsItsIndex(t *testing.T) {
 
 // TestRebuildDoesNotHoldUpTheEnd: SIGTERM does not wait for a store that does not answer, nor for a long read.
 func TestRebuildDoesNotHoldUpTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, n, _ := lost(t)
 		n.shut.Store(true)
 		l := f.open()
@@ -236,7 +236,7 @@ func TestRebuildDoesNotHoldUpTheEnd(t *testing.T) {
 
 // TestRebuildGoesOnWhenThereIsSpace: without, adds are refused.
 func TestRebuildGoesOnWhenThereIsSpace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, _, logged := lost(t)
 		l := f.open()
 		fails := log.FailPuts(l)
@@ -255,7 +255,7 @@ func TestRebuildGoesOnWhenThereIsSpace(t *testing.T) {
 
 // TestRebuiltIndexHasTheTimestamps of certificates.
 func TestRebuiltIndexHasTheTimestamps(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		defer log.SetReadBatch(3)()
 		f := newFixture(t)
 		f.options.Kind, f.options.CacheDir = log.KindCT, t.TempDir()

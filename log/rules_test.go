@@ -4,16 +4,16 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/storage"
 )
 
 // TestSetRulesRefuses rules that the log could not live by.
 func TestSetRulesRefuses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, c := newFixture(t), newCosigner(t)
 		f.witnessed(c)
 		l, _ := f.run()
@@ -38,7 +38,7 @@ func TestSetRulesRefuses(t *testing.T) {
 
 // TestSetRulesHoldsForWhatIsPublished has a checkpoint of before refused at once, and cosigned anew.
 func TestSetRulesHoldsForWhatIsPublished(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, first, second := newFixture(t), newCosigner(t), newCosigner(t)
 		f.witnessed(first)
 		l, _ := f.run()
@@ -78,7 +78,7 @@ func TestSetRulesHoldsForWhatIsPublished(t *testing.T) {
 
 // TestFullCheckpointIsKept writes what the rules give beside the checkpoint, if it satisfies them.
 func TestFullCheckpointIsKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f, c := newFixture(t), newCosigner(t)
 		f.witnessed(c)
 		notes := make(chan []byte, 1)

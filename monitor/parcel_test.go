@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
 	"tallywood/storage"
@@ -101,7 +102,7 @@ func inNoTime(t *testing.T, poll time.Duration, routes map[string]monitor.Route,
 	t.Helper()
 	t.Parallel()
 	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := l.config(monitor.KindRekor)
 		log.End = time.Now().Add(-time.Hour) // it need not be fresh
 		c := &clockwork{station: newStation(t, log), log: l, ca: ca}

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
 	"tallywood/storage/mem"
@@ -231,7 +231,7 @@ func TestShardThatAppearsWhileRunning(t *testing.T) {
 func TestTrustMaterialThatCannotBeHad(t *testing.T) {
 	t.Parallel()
 	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newTestRoster(t, l)
 		s := enrolled(t, r)
 		s.options.HTTP = &http.Client{Transport: direct{l}}

@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
 	"tallywood/storage"
@@ -33,7 +33,7 @@ func (b slowBucket) Put(ctx context.Context, key string, data []byte, o storage.
 func TestDeliveryIsNotedInSlowStorage(t *testing.T) {
 	t.Parallel()
 	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := l.config(monitor.KindRekor)
 		log.End = time.Now().Add(-time.Hour) // it need not be fresh
 		s := newStation(t, log)

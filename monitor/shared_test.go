@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
@@ -71,7 +72,7 @@ func TestDigestOfSeveralLogs(t *testing.T) {
 		t.Run(fmt.Sprintf("once=%v", once), func(t *testing.T) {
 			t.Parallel()
 			s := newSeveral(t, 3)
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				quiet := &timedSink{}
 				st := s.station(t, map[string]monitor.Route{"quiet": {Sink: quiet, Digest: 24 * time.Hour}})
 				c := &clockwork{station: st}
@@ -115,7 +116,7 @@ func TestDigestOfSeveralLogs(t *testing.T) {
 func TestLimitOfSeveralLogs(t *testing.T) {
 	t.Parallel()
 	s := newSeveral(t, 3)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		limited := &timedSink{}
 		c := &clockwork{station: s.station(t, map[string]monitor.Route{"limited": {Sink: limited, Limit: monitor.Limit{Max: 4, Window: time.Hour}}})}
 		c.start()
@@ -154,7 +155,7 @@ func TestHandingOverSurvivesKills(t *testing.T) {
 }
 
 func handingOver(t *testing.T, s *several, at int, mode faultbucket.Mode) (ops int) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		digested, limited := &timedSink{}, &timedSink{}
 		st := s.station(t, map[string]monitor.Route{
 			"digested": {Sink: digested, Digest: 24 * time.Hour}, "limited": {Sink: limited, Limit: monitor.Limit{Max: 1, Window: time.Hour}}})
@@ -191,7 +192,7 @@ func TestSharedStateThatIsLost(t *testing.T) {
 			t.Run(fmt.Sprintf("older copy=%v, running=%v", older, running), func(t *testing.T) {
 				t.Parallel()
 				s := newSeveral(t, 2)
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					quiet := &timedSink{}
 					st := s.station(t, map[string]monitor.Route{"quiet": {Sink: quiet, Digest: 24 * time.Hour}})
 					d := &memoryDisplay{}
@@ -271,7 +272,7 @@ func TestSharedStateThatIsLostIsToldOfAllSinks(t *testing.T) {
 		s.logs[log].sequence(s.ca.entry(email, goodIssuer))
 		s.logs[log].publish()
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := s.station(t, map[string]monitor.Route{"busy": {Sink: &timedSink{}, Digest: 24 * time.Hour}, "rare": {Sink: &timedSink{}, Digest: 24 * time.Hour}})
 		st.options.Rules = rules
 		sign(1, bob)
@@ -305,7 +306,7 @@ func TestSharedStateThatIsLostIsToldOfAllSinks(t *testing.T) {
 func TestSinkThatFailsForLongIsShown(t *testing.T) {
 	t.Parallel()
 	s := newSeveral(t, 2)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		down := &timedSink{until: time.Now().Add(3 * time.Hour), fail: func(context.Context, *timedSink, monitor.Event) error { return errors.New("no answer") }}
 		st := s.station(t, map[string]monitor.Route{"pager": {Sink: down}, "mail": {Sink: &timedSink{}}})
 		d := &memoryDisplay{}
@@ -350,7 +351,7 @@ func TestTwoMonitorsHandOverOnce(t *testing.T) {
 		l.sequence(s.ca.entry(alice, evilIssuer))
 	}
 	s.use(1)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		quick, slow := &timedSink{}, gates{}
 		for _, l := range s.logs {
 			slow[l.origin] = make(chan struct{})
@@ -422,7 +423,7 @@ func (s *several) told(events []monitor.Event) map[string]int {
 func TestSharedStateThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	s := newSeveral(t, 2)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		quiet := &timedSink{}
 		st := s.station(t, map[string]monitor.Route{"quiet": {Sink: quiet, Digest: 24 * time.Hour}})
 		if _, err := st.options.State.Put(context.Background(), sharedKey, []byte("damaged"), storage.PutOptions{}); err != nil {

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/keys"
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
@@ -294,7 +294,7 @@ func TestWitnessThatIsLate(t *testing.T) {
 func TestWitnessWhoseClockIsOff(t *testing.T) {
 	t.Parallel()
 	ca, l := newTestCA(t), newTestLog(t, "log.localhost")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStation(t, l.config(monitor.KindRekor))
 		s.options.HTTP = &http.Client{Transport: direct{l}}
 		s.options.Logs[0].Freshness = monitor.Freshness{Warn: -1, Critical: -1}

@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/keys"
 	"tallywood/monitor"
 	"tallywood/monitor/rule"
@@ -129,7 +130,7 @@ func TestCertificateLogThatIsDownAtFirst(t *testing.T) {
 	r := newTestRoster(t, l)
 	r.logs["ct.localhost/2022"] = old.config(t)
 	hosts := byHost{strings.TrimPrefix(l.server.URL, "http://"): l, strings.TrimSuffix(strings.TrimPrefix(old.url, "http://"), "/2022"): old}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		sink := &timedSink{until: time.Now().Add(2 * time.Hour), fail: func(context.Context, *timedSink, monitor.Event) error { return errors.New("down") }}
 		c := &clockwork{station: enrolled(t, r)}
 		c.options.Poll, c.options.HTTP = 2*time.Minute, &http.Client{Transport: direct{hosts}}

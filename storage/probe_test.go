@@ -8,9 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage"
 	"tallywood/storage/mem"
 )
@@ -150,7 +150,7 @@ func (r racing) Put(ctx context.Context, key string, data []byte, o storage.PutO
 }
 
 func TestProbeFindsSwapsThatRace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		_, err := storage.Probe(t.Context(), racing{mem.New()}, "state/log/probe")
 		var broken *storage.BrokenError
 		if !errors.As(err, &broken) || !strings.Contains(err.Error(), "updates were lost") {
@@ -174,7 +174,7 @@ func (f far) Put(ctx context.Context, key string, data []byte, o storage.PutOpti
 
 // TestProbeOfAFarStoreTakesNoSecond: every start waits for it.
 func TestProbeOfAFarStoreTakesNoSecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		if _, err := storage.Probe(t.Context(), far{mem.New()}, "state/log/probe"); err != nil {
 			t.Fatal(err)
@@ -193,7 +193,7 @@ func TestProbeTellsAnEmulatorFromAPublicStore(t *testing.T) {
 }
 
 func TestProbeOfAnUnreachableStoreIsNoVerdict(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // it asks again, with pauses
+	bubble.Test(t, func(t *testing.T) { // it asks again, with pauses
 		down := errors.New("connection refused")
 		b := &liar{Bucket: mem.New(), put: func(storage.Bucket, context.Context, string, []byte, storage.PutOptions) (storage.Version, error) {
 			return "", down

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/mem"
 	"tallywood/witness"
 	"tallywood/witness/policy"
@@ -91,7 +91,7 @@ func TestNothingIsSignedWithoutTheKey(t *testing.T) {
 // TestCheckKeyNoticesThatTheKeyIsBack has nobody ask for a signature, as when a balancer sends nothing to
 // a witness that is not ready.
 func TestCheckKeyNoticesThatTheKeyIsBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k := testKeys(t)
 		key := &remoteKey{Signer: k.Ed25519}
 		k.Ed25519 = key

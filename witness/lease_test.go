@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/mem"
@@ -124,7 +125,7 @@ func refusesAll(t testing.TB, i *instance, l *testLog, size int64) {
 
 // TestSuccessorOnTheSameStateSignsAtOnce kills processes and starts others, also before they have ended.
 func TestSuccessorOnTheSameStateSignsAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 40, "entry")
 		state, export := mem.New(), mem.New()
@@ -159,7 +160,7 @@ func TestSuccessorOnTheSameStateSignsAtOnce(t *testing.T) {
 // TestCopiedKeyWithOtherStateIsRefused starts the same seed on a fresh state, and on a copy of the
 // state that the first has left behind.
 func TestCopiedKeyWithOtherStateIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, fork := newTestLog(t, origin), newTestLog(t, origin)
 		l.grow(t, 30, "entry")
 		fork.grow(t, 30, "forged entry")
@@ -191,7 +192,7 @@ func TestCopiedKeyWithOtherStateIsRefused(t *testing.T) {
 // TestCopyOfALiveStateIsNoticed copies the whole state between two renewals and starts it at once:
 // the one that is first to renew goes on, the other one ends signing then.
 func TestCopyOfALiveStateIsNoticed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 30, "entry")
 		state, export := mem.New(), mem.New()
@@ -209,7 +210,7 @@ func TestCopyOfALiveStateIsNoticed(t *testing.T) {
 
 // TestTakeOver moves the witness to other state while the first instance runs: at no time do both sign.
 func TestTakeOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, other := newTestLog(t, origin), newTestLog(t, "other.example.org")
 		l.grow(t, 30, "entry")
 		other.grow(t, 30, "entry")
@@ -290,7 +291,7 @@ func (b *lockedBucket) Put(ctx context.Context, key string, data []byte, o stora
 
 // TestSlowRequestDoesNotOutliveTheLease has a disk that takes longer than a take-over does.
 func TestSlowRequestDoesNotOutliveTheLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 30, "entry")
 		state, export := &lockedBucket{Bucket: mem.New(), key: stateKey()}, mem.New()
@@ -322,7 +323,7 @@ func TestSlowRequestDoesNotOutliveTheLease(t *testing.T) {
 
 // TestExportOfAnotherWitnessIsRefused gives two witnesses one place.
 func TestExportOfAnotherWitnessIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 9, "entry")
 		export := mem.New()
@@ -347,7 +348,7 @@ func TestExportOfAnotherWitnessIsRefused(t *testing.T) {
 
 // TestExportThatIsAway cannot be asked at the start, and later on.
 func TestExportThatIsAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 30, "entry")
 		export := faultbucket.New(mem.New())

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/mem"
 	"tallywood/witness"
 	"tallywood/witness/policy"
@@ -215,7 +215,7 @@ func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 // TestListsAreAskedAgainSoonAfterAFailure starts a witness before the network is there.
 func TestListsAreAskedAgainSoonAfterAFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		w, err := witness.New(witness.Options{Keys: testKeys(t), Bucket: mem.New()})
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/internal/keys"
 	"tallywood/storage"
@@ -79,7 +80,7 @@ func (b *historyBucket) of(key string) []put {
 
 // TestExportFollowsWithinASecond has a busy log and an idle one.
 func TestExportFollowsWithinASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, idle := newTestLog(t, origin), newTestLog(t, "idle.example.org")
 		l.grow(t, 101, "entry")
 		idle.grow(t, 5, "entry")
@@ -120,7 +121,7 @@ func TestExportFollowsWithinASecond(t *testing.T) {
 
 // TestExportEndsWithTheProcess has an update right before SIGTERM, and one that a crash leaves behind.
 func TestExportEndsWithTheProcess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 30, "entry")
 		state, export := mem.New(), mem.New()
@@ -170,7 +171,7 @@ func (b *stuckBucket) Put(ctx context.Context, key string, data []byte, o storag
 
 // TestExportThatIsCutOffIsMadeUpFor ends the process while an export is under way: that is no failure.
 func TestExportThatIsCutOffIsMadeUpFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 5, "entry")
 		export := &stuckBucket{Bucket: mem.New(), key: hashOf(origin) + "/checkpoint", stuck: make(chan struct{})}
@@ -202,7 +203,7 @@ func TestExportThatIsCutOffIsMadeUpFor(t *testing.T) {
 
 // TestExportsOfTwoProcessesKeepTheirOrder lets them take turns with one log.
 func TestExportsOfTwoProcessesKeepTheirOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 200, "entry")
 		state, export := mem.New(), &historyBucket{Bucket: mem.New()}
@@ -239,7 +240,7 @@ func TestExportIsNeverAheadOfTheState(t *testing.T) {
 	for _, mode := range []faultbucket.Mode{faultbucket.Fail, faultbucket.Lose, faultbucket.Late, faultbucket.Crash, faultbucket.CrashAfter, faultbucket.Unsynced, faultbucket.Broken} {
 		for n := range 14 {
 			t.Run(fmt.Sprintf("%v at %d", mode, n), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					state, export := mem.New(), mem.New()
 					faulty := faultbucket.New(state)
 					faulty.FailAt(n, mode)
@@ -274,7 +275,7 @@ func TestExportIsNeverAheadOfTheState(t *testing.T) {
 // TestRestoredLogIsFrozenByTheExport restores the state of one log, and shows the witness nothing of
 // what it has cosigned.
 func TestRestoredLogIsFrozenByTheExport(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, other := newTestLog(t, origin), newTestLog(t, "other.example.org")
 		l.grow(t, 30, "entry")
 		other.grow(t, 30, "entry")
@@ -313,7 +314,7 @@ func TestRestoredLogIsFrozenByTheExport(t *testing.T) {
 // TestExportThatOvertakesTheState has another instance, with other state, export more than this one has
 // cosigned, after that one had compared its state.
 func TestExportThatOvertakesTheState(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 30, "entry")
 		export := mem.New()
@@ -394,7 +395,7 @@ func TestExportThatSaysOtherwise(t *testing.T) {
 		"no checkpoint":                 {l.sign(t, origin+"\nx\n"), "cannot compare"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				state, export := mem.New(), mem.New()
 				w := start(t, state, export, l, stranger)
 				w.mustAdd(t, l.request(t, 0, 5))
@@ -429,7 +430,7 @@ func TestExportThatSaysOtherwise(t *testing.T) {
 
 // TestManyLogsAreComparedInTheBackground finds a restored log that nobody asks for.
 func TestManyLogsAreComparedInTheBackground(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var logs []*testLog
 		for i := range 300 {
 			l := newTestLog(t, fmt.Sprintf("log-%d.example.org", i))

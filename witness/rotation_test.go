@@ -15,6 +15,7 @@ import (
 
 	"filippo.io/torchwood"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/keys"
 	"tallywood/storage"
 	"tallywood/storage/mem"
@@ -268,7 +269,7 @@ func (b *heldBucket) Put(ctx context.Context, key string, data []byte, o storage
 
 // TestNothingLeavesWhileTheStateIsWritten holds the write of the state: the lines are made by then.
 func TestNothingLeavesWhileTheStateIsWritten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newTestLog(t, origin)
 		l.grow(t, 9, "entry")
 		b := &heldBucket{mem.New(), make(chan struct{}), make(chan struct{})}

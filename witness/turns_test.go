@@ -5,10 +5,12 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"tallywood/internal/bubble"
 )
 
 func TestTurnsAreTakenInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		turns := make(turns, 2)
 		var mu sync.Mutex
 		var order []int

@@ -14,6 +14,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"tallywood/ca/oidc"
+	"tallywood/internal/bubble"
 )
 
 // slowIssuer is an issuer without a network, for tests in which time is simulated. It answers
@@ -130,7 +131,7 @@ func TestSilentIssuerFailsAllItsUsersAtOnce(t *testing.T) {
 	if oidc.FetchTimeout >= 5*time.Second {
 		t.Fatalf("a fetch may take %v, and JavaScript clients wait five seconds", oidc.FetchTimeout)
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		i, v, token := newSlowIssuer(t)
 		i.silent = true
 		var users sync.WaitGroup
@@ -172,7 +173,7 @@ func TestSilentIssuerFailsAllItsUsersAtOnce(t *testing.T) {
 }
 
 func TestSilentIssuerIsGivenTheTimeThatIsAskedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		i, v, token := newBoundIssuer(t, 17*time.Second)
 		i.silent = true
 		wantUnavailable(t, "silent", verify(t, "silent", v, token, 17*time.Second))
@@ -181,7 +182,7 @@ func TestSilentIssuerIsGivenTheTimeThatIsAskedFor(t *testing.T) {
 
 // Tokens with made-up key IDs share their fetches too, and cost users of known keys nothing.
 func TestSilentIssuerAndUnknownKeys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		i, v, token := newSlowIssuer(t)
 		if err := verify(t, "good", v, token, 0); err != nil {
 			t.Fatal(err)
@@ -205,7 +206,7 @@ func TestSilentIssuerAndUnknownKeys(t *testing.T) {
 }
 
 func TestKeysInUseAreRenewedBeforeAnyoneWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		i, v, token := newSlowIssuer(t)
 		defer start(t, v)()
 		if err := verify(t, "first", v, token, 0); err != nil {
@@ -234,7 +235,7 @@ func TestKeysInUseAreRenewedBeforeAnyoneWaits(t *testing.T) {
 }
 
 func TestOldKeysServeWhileTheIssuerIsSilentUntilTheyEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		i, v, token := newSlowIssuer(t)
 		defer start(t, v)()
 		if err := verify(t, "first", v, token, 0); err != nil {
@@ -262,7 +263,7 @@ func TestOldKeysServeWhileTheIssuerIsSilentUntilTheyEnd(t *testing.T) {
 
 // Only who comes after a long silence of users waits for an issuer that has gone silent too.
 func TestIdleKeysAreAskedAboutFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		i, v, token := newSlowIssuer(t)
 		defer start(t, v)()
 		if err := verify(t, "first", v, token, 0); err != nil {
@@ -284,7 +285,7 @@ func TestIdleKeysAreAskedAboutFirst(t *testing.T) {
 
 // A renewal that ends with Run is not held against the issuer.
 func TestRunEndsDuringAFetch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		i, v, token := newSlowIssuer(t)
 		stop := start(t, v)
 		if err := verify(t, "first", v, token, 0); err != nil {

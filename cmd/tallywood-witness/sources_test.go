@@ -6,8 +6,9 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"tallywood/internal/bubble"
 )
 
 // TestNothingIsMissedAtTheStart has a log added after serve has read its files, and before it watches them.
@@ -16,7 +17,7 @@ func TestNothingIsMissedAtTheStart(t *testing.T) {
 	if code := run([]string{"init", "--dir", dir, "--name", "witness.example.org"}, io.Discard, t.Output()); code != 0 {
 		t.Fatal(code)
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s, err := openService(serveFlags{dir: dir}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)

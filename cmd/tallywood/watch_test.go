@@ -6,11 +6,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"tallywood/internal/bubble"
 )
 
 func TestWatchFileSeesEachChange(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
-	synctest.Test(t, func(t *testing.T) { watchFileSeesEachChange(t, path) })
+	bubble.Test(t, func(t *testing.T) { watchFileSeesEachChange(t, path) })
 }
 
 func watchFileSeesEachChange(t *testing.T, path string) {

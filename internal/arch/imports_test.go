@@ -47,7 +47,7 @@ var (
 )
 
 // packages that tests may use from anywhere; they exist for that.
-var testOnly = []string{"storage/storagetest", "internal/faultbucket", "internal/trial", "internal/loopback", "internal/e2e"}
+var testOnly = []string{"storage/storagetest", "internal/faultbucket", "internal/trial", "internal/loopback", "internal/bubble", "internal/e2e"}
 
 type pkg struct {
 	ImportPath string

@@ -136,6 +136,22 @@ func TestNoTestIsSkipped(t *testing.T) {
 	})
 }
 
+// TestBubblesAreOurs: what the race detector cannot bear, internal/bubble keeps from it.
+func TestBubblesAreOurs(t *testing.T) {
+	goFiles(t, func(path string, fset *token.FileSet, f *ast.File, _ []byte) {
+		ast.Inspect(f, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok || sel.Sel.Name != "Test" || path == "internal/bubble/bubble.go" {
+				return true
+			}
+			if x, ok := sel.X.(*ast.Ident); ok && x.Name == "synctest" {
+				t.Errorf("%s: synctest.Test is called; tests use bubble.Test", fset.Position(sel.Pos()))
+			}
+			return true
+		})
+	})
+}
+
 // budgets are the most packages outside the standard library that a program may link.
 var budgets = map[string]int{"cmd/tallywood": 900, "cmd/tallywood-witness": 100}
 

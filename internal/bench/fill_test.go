@@ -6,11 +6,11 @@ import (
 	"errors"
 	"maps"
 	"testing"
-	"testing/synctest"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"tallywood/internal/bench"
+	"tallywood/internal/bubble"
 	"tallywood/internal/keys"
 	"tallywood/log"
 	"tallywood/log/entry"
@@ -56,7 +56,7 @@ func objects(t *testing.T, b storage.Bucket) map[string]string {
 // of the key; the server goes on with it and knows the entries.
 func TestFilledLogIsWhatTheServerTakes(t *testing.T) {
 	defer bench.SetFillBatch(64)()
-	synctest.Test(t, filledLogIsWhatTheServerTakes)
+	bubble.Test(t, filledLogIsWhatTheServerTakes)
 }
 
 func filledLogIsWhatTheServerTakes(t *testing.T) {
@@ -119,7 +119,7 @@ func filledLogIsWhatTheServerTakes(t *testing.T) {
 // TestFillGoesOn where an earlier one ended, or was cut short, to the same tree.
 func TestFillGoesOn(t *testing.T) {
 	defer bench.SetFillBatch(64)()
-	synctest.Test(t, fillGoesOn)
+	bubble.Test(t, fillGoesOn)
 }
 
 func fillGoesOn(t *testing.T) {
@@ -144,7 +144,7 @@ func fillGoesOn(t *testing.T) {
 // TestFillLeavesOtherLogsAlone: of another seed, of another key, and what is published already.
 func TestFillLeavesOtherLogsAlone(t *testing.T) {
 	defer bench.SetFillBatch(64)()
-	synctest.Test(t, fillLeavesOtherLogsAlone)
+	bubble.Test(t, fillLeavesOtherLogsAlone)
 }
 
 func fillLeavesOtherLogsAlone(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/mem"
@@ -194,7 +195,7 @@ func TestOpsAreRecorded(t *testing.T) {
 }
 
 func TestDelay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := faultbucket.New(mem.New())
 		b.DelayWhen(faultbucket.On(faultbucket.Put, ""), time.Minute)
 		start := time.Now()
@@ -210,7 +211,7 @@ func TestDelay(t *testing.T) {
 }
 
 func TestNothingReachesTheBucketAfterCrash(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		inner := &slowBucket{Bucket: mem.New(), entered: make(chan struct{}), leave: make(chan struct{})}
 		b := faultbucket.New(inner)
 		var wg sync.WaitGroup

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/mem"
@@ -33,7 +34,7 @@ func TestRefuse(t *testing.T) {
 // TestHang waits for an answer, with patience and without.
 func TestHang(t *testing.T) {
 	for mode, applied := range map[faultbucket.Mode]bool{faultbucket.Hang: false, faultbucket.HangAfter: true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			inner := mem.New()
 			b := faultbucket.New(inner)
 			b.FailWhen(faultbucket.On("", ""), mode)
@@ -118,7 +119,7 @@ func TestSiblings(t *testing.T) {
 
 // TestCrashWaitsInABubble has an operation take its time while the process dies, in virtual time.
 func TestCrashWaitsInABubble(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := faultbucket.New(&sleepy{mem.New()})
 		var putting sync.WaitGroup
 		putting.Go(func() {

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/httpx"
 )
 
@@ -27,7 +27,7 @@ func post(n int, chunked bool) *http.Request {
 }
 
 func TestBodyBudgetBoundsLargeBodies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const limit = 100 << 10
 		b := httpx.NewBodyBudget(limit)
 		read := func(r *http.Request) (func(), error) {
@@ -75,7 +75,7 @@ func TestBodyBudgetBoundsLargeBodies(t *testing.T) {
 
 // TestBodyBudgetIsShared: one client may hold a quarter of it, and others have the rest.
 func TestBodyBudgetIsShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 100 << 10
 		b := httpx.NewBodyBudget(8 * size)
 		hold := func(address string) (func(), error) {
@@ -180,7 +180,7 @@ func TestBusyIsAnsweredWithRetryAfter(t *testing.T) {
 // TestLargeBodiesAreReadSteadily: those of one client take their time together, those of others and
 // small ones do not.
 func TestLargeBodiesAreReadSteadily(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size, rate = 4 << 20, 8 << 20
 		b := httpx.NewBodyBudget(64 << 20)
 		read := func(address string, n int) time.Duration {

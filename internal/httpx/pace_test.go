@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/httpx"
 )
 
@@ -65,7 +66,7 @@ func (l *pipeListener) dial(t *testing.T, from string) net.Conn {
 
 // served runs a server in a bubble and calls test with its listener.
 func served(t *testing.T, h http.Handler, o httpx.ServeOptions, test func(t *testing.T, l *pipeListener)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newPipeListener()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)

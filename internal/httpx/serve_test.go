@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/httpx"
 )
 
@@ -252,7 +253,7 @@ func TestTheEndIsBounded(t *testing.T) {
 
 // TestShutdownTellsWhoSpeaksHTTP2Late: a connection that was there before, and said nothing yet.
 func TestShutdownTellsWhoSpeaksHTTP2Late(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newPipeListener()
 		srv := &http.Server{Handler: echo(0), Protocols: new(http.Protocols)}
 		srv.Protocols.SetUnencryptedHTTP2(true)

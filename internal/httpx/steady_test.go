@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/httpx"
 )
 
@@ -26,7 +26,7 @@ func TestSteady(t *testing.T) {
 		{"nothing", 0, false, httpx.ErrStalled, patience},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				begun := time.Now()
 				err := httpx.Steady(t.Context(), patience, func(ctx context.Context, beat func()) error {
 					r, w := io.Pipe()

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/httpx"
 )
 
@@ -50,7 +51,7 @@ func TestTurnsAreBounded(t *testing.T) {
 
 // TestClientsTakeTurns: whoever has few and short requests hardly waits for those of others.
 func TestClientsTakeTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		turns := httpx.NewTurns(2)
 		const long, short = 10 * time.Millisecond, time.Millisecond
 		var flood sync.WaitGroup
@@ -77,7 +78,7 @@ func TestClientsTakeTurns(t *testing.T) {
 
 // TestTurnsAreNotSavedUp: whoever had none for long has hardly more right to them than others.
 func TestTurnsAreNotSavedUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		turns := httpx.NewTurns(1)
 		const each = time.Millisecond
 		count := map[string]int{}
@@ -105,7 +106,7 @@ func TestTurnsAreNotSavedUp(t *testing.T) {
 }
 
 func TestTurnsOfThoseWhoLeaveAreGivenOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		turns := httpx.NewTurns(1)
 		client := httpx.Sender("192.0.2.1")
 		hold := make(chan struct{})

@@ -21,11 +21,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/kms"
 )
 
@@ -112,7 +112,7 @@ func TestAKMSThatHangsIsGivenUp(t *testing.T) {
 // TestAnAttemptCutShortIsNotWhatIsTold has each request refused after a while, and no time left for most of the
 // last, as chance has it.
 func TestAnAttemptCutShortIsNotWhatIsTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for range 1000 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			err := kms.Retry(ctx, time.Second, func(ctx context.Context) error {

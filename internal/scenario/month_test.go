@@ -12,9 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/config"
 	"tallywood/internal/mint"
 	"tallywood/internal/stack"
@@ -118,7 +118,7 @@ func TestAMonthOfReleasesIsQuiet(t *testing.T) {
 	for _, name := range []string{"log1", "log2", "ct1", "ct2"} {
 		c.shards[name] = &shard{site: newSite(t)}
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(day(0, 0, 0)))
 		c.t, c.dir = t, t.TempDir()
 		c.build()

@@ -18,9 +18,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/config"
 	"tallywood/internal/mint"
 	"tallywood/internal/stack"
@@ -91,7 +91,7 @@ type stage struct {
 func play(t *testing.T, settings string, story func(*stage)) *stage {
 	t.Helper()
 	s := &stage{logSite: newSite(t), ctSite: newSite(t), extra: newSite(t), settings: settings}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(begin))
 		s.t, s.dir = t, t.TempDir()
 		s.build()

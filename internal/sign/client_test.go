@@ -12,9 +12,9 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/sign"
 )
 
@@ -71,7 +71,7 @@ func answer(status int, body string, header ...string) (*http.Response, error) {
 }
 
 func TestWaitsAsLongAsTheServiceAsks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		start := time.Now()
 		requests, err := signWith(t, t.Context(), func(n int, r *http.Request) (*http.Response, error) {
 			switch n {
@@ -104,7 +104,7 @@ func wantServiceError(t *testing.T, err error, status int, message string) {
 }
 
 func TestPatienceEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		start := time.Now()
 		requests, err := signWith(t, t.Context(), func(int, *http.Request) (*http.Response, error) {
 			return answer(503, `{"code":14,"message":"no quorum"}`, "Retry-After", "9")
@@ -117,7 +117,7 @@ func TestPatienceEnds(t *testing.T) {
 }
 
 func TestPatienceIsNotWastedOnHopelessWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		start := time.Now()
 		requests, err := signWith(t, t.Context(), func(int, *http.Request) (*http.Response, error) {
 			return answer(503, ``, "Retry-After", "86400")
@@ -129,7 +129,7 @@ func TestPatienceIsNotWastedOnHopelessWaits(t *testing.T) {
 }
 
 func TestBrokenConnectionsAreRetried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		requests, err := signWith(t, t.Context(), func(n int, _ *http.Request) (*http.Response, error) {
 			switch n {
 			case 1:
@@ -158,7 +158,7 @@ func TestServiceThatDoesNotListenIsReportedAtOnce(t *testing.T) {
 }
 
 func TestWaitingStopsWithTheContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := signWith(t, ctx, func(int, *http.Request) (*http.Response, error) {

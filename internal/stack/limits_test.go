@@ -14,9 +14,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/config"
 	"tallywood/internal/httpx"
 	"tallywood/internal/stack"
@@ -96,7 +96,7 @@ func (l limited) check(what, client string, n int, remote string, header ...stri
 }
 
 func TestWritesOfEachClientAreLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newLimited(t, "requests_per_second: 0.01, burst: 5", newPassingKey(t))
 		l.check("a client", "192.0.2.1/32", 5, "192.0.2.1:1")
 		l.check("another", "192.0.2.2/32", 5, "192.0.2.2:1")
@@ -123,7 +123,7 @@ func TestWritesOfEachClientAreLimited(t *testing.T) {
 
 // TestWhatIsNotAcceptableCountsTen, and what we could not serve counts as one.
 func TestWhatIsNotAcceptableCountsTen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for answer, want := range map[string]int{"201": 40, "503": 40, "404": 40, "400": 4, "413": 4, "415": 4, "408": 4} {
 			l := newLimited(t, "requests_per_second: 0.001, burst: 40", newPassingKey(t))
 			l.check("answers of "+answer, "192.0.2.1/32", want, "192.0.2.1:1", "Answer", answer)
@@ -163,7 +163,7 @@ func TestBodiesCountBySize(t *testing.T) {
 
 // TestRefusalsTakeTime: whoever tries again at once is slowed down, and nobody else.
 func TestRefusalsTakeTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newLimited(t, "requests_per_second: 0.001, burst: 1", newPassingKey(t))
 		for i, least := range []time.Duration{0, 100 * time.Millisecond, 100 * time.Millisecond} {
 			began := time.Now()
@@ -176,7 +176,7 @@ func TestRefusalsTakeTime(t *testing.T) {
 }
 
 func TestForwardedForIsBelievedOfTrustedProxies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const header = "X-Forwarded-For"
 		l := newLimited(t, "requests_per_second: 0.1, burst: 3", newPassingKey(t))
 		l.check("a stranger who makes up addresses", "192.0.2.1/32", 3, "192.0.2.1:1", header, "198.51.100.1")
@@ -193,7 +193,7 @@ func TestForwardedForIsBelievedOfTrustedProxies(t *testing.T) {
 
 // TestExemptIsWhatTheConfigurationSays, and a proxy does not lend its clients its own exemption.
 func TestExemptIsWhatTheConfigurationSays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newLimited(t, "requests_per_second: 0.1, burst: 3, exempt: []", newPassingKey(t))
 		l.check("this machine", "127.0.0.1/32", 3, "127.0.0.1:1")
 		l = newLimited(t, "requests_per_second: 0.1, burst: 3, exempt: [192.0.2.0/24], trusted_proxies: [127.0.0.1]", newPassingKey(t))
@@ -208,7 +208,7 @@ func TestExemptIsWhatTheConfigurationSays(t *testing.T) {
 
 // TestPassedOnRequestsAreCountedOnce, at the replica they entered; and nobody else can say so.
 func TestPassedOnRequestsAreCountedOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		key, other := newPassingKey(t), newPassingKey(t)
 		client := netip.MustParsePrefix("198.51.100.1/32")
 		l := newLimited(t, "requests_per_second: 0.1, burst: 3", key)

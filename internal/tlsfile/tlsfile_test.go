@@ -16,9 +16,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/tlsfile"
 )
 
@@ -98,7 +98,7 @@ func (l *logText) take() string {
 
 // TestPairFollowsItsFiles replaces the files one after the other, and by some that cannot be used.
 func TestPairFollowsItsFiles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir, logged, ca := t.TempDir(), &logText{}, &serials{}
 		cert, key := ca.issue(t)
 		files := put(t, dir, cert, key)
@@ -160,7 +160,7 @@ func TestPairFollowsItsFiles(t *testing.T) {
 // TestPairIsReadUntilItCanBeUsed has a pair refused for what no later change of its files mends: the
 // mode of the key, and the time.
 func TestPairIsReadUntilItCanBeUsed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir, logged, ca := t.TempDir(), &logText{}, &serials{}
 		cert, key := ca.issue(t)
 		files := put(t, dir, cert, key)

@@ -6,10 +6,10 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"k8s.io/klog/v2"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/trial"
 	"tallywood/storage"
 )
@@ -90,7 +90,7 @@ var villainies = []villainy{
 func TestRefereeBites(t *testing.T) {
 	for _, c := range villainies {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var said []string
 				f, b := told(t, &said)
 				if err := c.do(t, f, b); err != nil {
@@ -114,7 +114,7 @@ func put(t *testing.T, b storage.Bucket, key string, data []byte) error {
 // TestEndOfStory takes something away from what a story left, which the last look must miss.
 func TestEndOfStory(t *testing.T) {
 	for _, key := range []string{"logs/test/tile/entries/000", "logs/test/tile/1/000.p/1", slot(0)} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			var said []string
 			f, b := told(t, &said)
 			if err := b.Delete(t.Context(), key); err != nil {

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera/ctonly"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/log"
 	"tallywood/log/ctentry"
@@ -123,7 +123,7 @@ func TestThousandEqualSubmissionsAreOneEntry(t *testing.T) {
 }
 
 func TestKilledLogGivesTheSameSCT(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // the drain without quorum takes a while
+	bubble.Test(t, func(t *testing.T) { // the drain without quorum takes a while
 		f := newFixture(t)
 		f.witness = newWitness(t)
 		f.witness.silent.Store(true) // so that nothing is published before the kill
@@ -159,7 +159,7 @@ func marshal(t testing.TB, s ctentry.SCT) []byte {
 // TestUnansweredCommitGivesOneEntry loses the response of the slot record's Put, as a process
 // would that dies between commit and answer.
 func TestUnansweredCommitGivesOneEntry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // the drain without quorum takes a while
+	bubble.Test(t, func(t *testing.T) { // the drain without quorum takes a while
 		f := newFixture(t)
 		inner := f.bucket
 		faulty := faultbucket.New(inner)
@@ -290,7 +290,7 @@ func TestDuplicateOfAnotherEntryIsNotSigned(t *testing.T) {
 }
 
 func TestPromisesStopWhenNothingIsPublishedForAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.witness = newWitness(t)
 		ct, l, stop := f.run()

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/log/ctentry"
 )
 
@@ -207,7 +207,7 @@ func TestUnavailableLogSaysWhenToRetry(t *testing.T) {
 }
 
 func TestOneAddressCannotCrowdOutAnother(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.options.SubmissionRate = 0.5 // bursts of five
 		ct, _ := f.open()

@@ -9,12 +9,12 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	fnote "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/log/ctlog"
 	"tallywood/storage/mem"
@@ -212,7 +212,7 @@ func TestTakeoverWithSlowerClockKeepsOrder(t *testing.T) {
 }
 
 func TestUnpublishedPromisesBoundTheNextTreeHead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // the drain without quorum takes a while
+	bubble.Test(t, func(t *testing.T) { // the drain without quorum takes a while
 		f := newFixture(t)
 		f.witness = newWitness(t)
 		f.witness.silent.Store(true)

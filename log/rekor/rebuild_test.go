@@ -10,9 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/log/rekor"
 	"tallywood/storage"
@@ -36,7 +36,7 @@ func (s slow) Get(ctx context.Context, key string, r storage.Range) ([]byte, sto
 // TestRebuildingAnswers503: while the duplicate index is rebuilt, whoever adds is told how far that is
 // and when to come again; reads are served.
 func TestRebuildingAnswers503(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var lo log.Options
 		s := run(t, nil, func(o *log.Options, _ *rekor.Options) { lo = *o })
 		c := newClient(t)

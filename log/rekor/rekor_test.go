@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	pb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
@@ -29,6 +28,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/log/rekor"
 	"tallywood/storage"
@@ -259,7 +259,7 @@ func TestConcurrentIdenticalPosts(t *testing.T) {
 
 // TestLargeRequestsAreBounded holds all the memory for large requests with one that is unfinished.
 func TestLargeRequestsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const entries = "/api/v2/log/entries"
 		s := run(t, nil, func(_ *log.Options, o *rekor.Options) { o.MaxBody = 100 << 20 })
 		pr, pw := io.Pipe()

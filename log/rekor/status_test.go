@@ -21,9 +21,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/log/rekor"
 	"tallywood/storage"
@@ -203,7 +203,7 @@ func (g *gated) Get(ctx context.Context, key string, r storage.Range) ([]byte, s
 // TestPushbackAnswers503: while the store takes no records, entries beyond a wait are refused at once,
 // and nothing of them is logged.
 func TestPushbackAnswers503(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := &gated{release: make(chan struct{})}
 		s := run(t, nil, func(l *log.Options, r *rekor.Options) {
 			g.Bucket = l.Bucket
@@ -235,7 +235,7 @@ func TestPushbackAnswers503(t *testing.T) {
 // TestStorageFailures answer what a client can do about them, and tell the log the rest: here the
 // entry bundle of a duplicate is damaged, gone, or cannot be read.
 func TestStorageFailures(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := &gated{}
 		var logged bytes.Buffer
 		var mu sync.Mutex
@@ -335,7 +335,7 @@ func (s *server) fill(from, to int) {
 
 // TestClientThatLeaves costs nothing: what it sent is logged, or not.
 func TestClientThatLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := run(t, nil, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -4,9 +4,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/log/rekor"
 )
@@ -14,7 +14,7 @@ import (
 // TestQuorumLost: 503 with Retry-After within the timeout and nothing published; then it heals
 // without a restart, and the retry gets the entry that was logged.
 func TestQuorumLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newCosigner(t)
 		s := run(t, w, nil)
 		post := func(request []byte) reply { return record(s.http, "POST", "/api/v2/log/entries", request) }
@@ -49,7 +49,7 @@ func TestQuorumLost(t *testing.T) {
 
 // TestLongWithoutQuorum: then nothing more is logged, and the answer says so.
 func TestLongWithoutQuorum(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newCosigner(t)
 		s := run(t, w, nil)
 		c := newClient(t)

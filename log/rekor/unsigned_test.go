@@ -5,10 +5,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 
 	"golang.org/x/mod/sumdb/note"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/log/rekor"
 )
@@ -29,7 +29,7 @@ func (s *farSigner) Sign(msg []byte) ([]byte, error) {
 // TestKeyOutOfReach: 503 with the reason while the log's key does not sign; then the retry gets the
 // entry that was logged.
 func TestKeyOutOfReach(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		far := new(farSigner)
 		s := run(t, nil, func(o *log.Options, _ *rekor.Options) {
 			far.Signer = o.Signers[0]

@@ -3,7 +3,6 @@ package tlog_test
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
 
 	"filippo.io/torchwood"
 	flog "github.com/transparency-dev/formats/log"
@@ -13,13 +12,15 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
 	xtlog "golang.org/x/mod/sumdb/tlog"
+
+	"tallywood/internal/bubble"
 )
 
 // TestOthersVerifyOurProofs gives proofs of this log, at many sizes, to torchwood, and to formats
 // with transparency-dev's own Merkle proofs. Each has its own reader of the proof, and torchwood of
 // the policy, too.
 func TestOthersVerifyOurProofs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newCosigner(t)
 		s := serve(t, w, nil)
 		trust, err := torchwood.ParsePolicy([]byte(s.policy))

@@ -12,8 +12,8 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
-	"testing/synctest"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/log/entry"
 	"tallywood/log/tlog"
@@ -32,7 +32,7 @@ func (s *server) verify(proof []byte, entry string) *verify.Inclusion {
 
 // TestAddAnswersAProof of entries of every size and of bytes that mean something elsewhere.
 func TestAddAnswersAProof(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := serve(t, newCosigner(t), nil)
 		var last []byte
 		entries := []string{"x", "\n", "\x00", "\xff\xfe", "{}", "c2sp.org/tlog-proof@v1\nindex 0\n\n",
@@ -137,7 +137,7 @@ func zipped(data []byte) []byte {
 
 // TestCompressedEntriesAreLoggedAsTheyAre: the coding is of the transfer.
 func TestCompressedEntriesAreLoggedAsTheyAre(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := serve(t, nil, nil)
 		e := strings.Repeat("x", entry.MaxSize)
 		r := s.do("POST", "/add", bytes.NewReader(zipped([]byte(e))), "Content-Encoding", "gzip")
@@ -151,7 +151,7 @@ func TestCompressedEntriesAreLoggedAsTheyAre(t *testing.T) {
 
 // TestTokenOpensTheWritePathOnly: reads are everyone's.
 func TestTokenOpensTheWritePathOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := serve(t, nil, func(_ *log.Options, o *tlog.Options) { o.Token = "s3cret" })
 		for i, auth := range []string{"Bearer s3cret", "bearer s3cret", "BEARER   s3cret"} {
 			if p := s.accepted(s.add(auth, "Authorization", auth)); p.Index != int64(i) {
@@ -167,7 +167,7 @@ func TestTokenOpensTheWritePathOnly(t *testing.T) {
 
 // TestClientsAreForgiven: any media type, no media type, slashes where clients put them.
 func TestClientsAreForgiven(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := serve(t, nil, nil)
 		for i, c := range []struct {
 			path   string
@@ -187,7 +187,7 @@ func TestClientsAreForgiven(t *testing.T) {
 
 // TestDuplicatesAreOneEntry: in a row, 64 times at once, and after a restart without any cache.
 func TestDuplicatesAreOneEntry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newServer(t, newCosigner(t), nil)
 		stop := s.lead()
 		s.accepted(s.add("first"))
@@ -241,7 +241,7 @@ func TestDuplicatesAreOneEntry(t *testing.T) {
 
 // TestLargeEntriesAreBounded: those that wait count until they are answered.
 func TestLargeEntriesAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := serve(t, nil, nil)
 		const fit = 16 << 20 / entry.MaxSize
 		body := bytes.Repeat([]byte("x"), entry.MaxSize)
@@ -283,7 +283,7 @@ func (g *gate) Read([]byte) (int, error) {
 
 // TestReads serves what the bucket has.
 func TestReads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := serve(t, newCosigner(t), nil)
 		for i := range 3 {
 			s.accepted(s.add(fmt.Sprint(i)))

@@ -4,9 +4,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/log"
 	"tallywood/log/tlog"
 )
@@ -14,7 +14,7 @@ import (
 // TestQuorumLost: 503 with Retry-After and nothing published; the retry gets the proof of what was
 // logged then.
 func TestQuorumLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newCosigner(t)
 		s := serve(t, w, nil)
 		s.accepted(s.add("before"))
@@ -43,7 +43,7 @@ func TestQuorumLost(t *testing.T) {
 
 // TestNotLeadingAnswers503: a log that is not run takes nothing and is read all the same.
 func TestNotLeadingAnswers503(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		leads := serve(t, nil, nil)
 		leads.accepted(leads.add("x"))
 		eventually(t, "the bucket's checkpoint", func() bool {
@@ -74,7 +74,7 @@ func TestNotLeadingAnswers503(t *testing.T) {
 // TestFrozenLogAnswers405: with where to go, whoever asks, and for an entry that it has as well; its
 // reads go on.
 func TestFrozenLogAnswers405(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		next := log.Successor{Origin: "releases2.example.org", URL: "https://releases2.example.org"}
 		s := serve(t, nil, func(_ *log.Options, o *tlog.Options) { o.Token = "s3cret" })
 		s.accepted(s.add("x", "Authorization", "Bearer s3cret"))

@@ -12,6 +12,7 @@ import (
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/ctonly"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/driver"
@@ -44,7 +45,7 @@ func batches(t *testing.T, b storage.Bucket) []int64 {
 
 // TestBatchIsWhatArrivedMeanwhile adds entries while a slow commit is in flight.
 func TestBatchIsWhatArrivedMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := options(t, slow(b, 50*time.Millisecond))
 		l := open(t, o)
@@ -75,7 +76,7 @@ func TestBatchIsWhatArrivedMeanwhile(t *testing.T) {
 
 // TestCommitDuringTileWrite commits entries that fill nothing while full tiles are being written.
 func TestCommitDuringTileWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := options(t, &hooked{mem.New(), once("put", "logs/test/tile/0/000", func() { time.Sleep(time.Second) })})
 		l := open(t, o)
 		stop := lead(t, l)
@@ -93,7 +94,7 @@ func TestCommitDuringTileWrite(t *testing.T) {
 }
 
 func TestBatchLimits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := options(t, slow(b, time.Second))
 		o.BatchMaxSize, o.MaxOutstandingBytes = 200, 256<<20
@@ -176,7 +177,7 @@ func TestAddPausedAcrossDrain(t *testing.T) {
 
 // TestPushback adds more than may wait while the store does not answer.
 func TestPushback(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := options(t, slow(mem.New(), 10*time.Second))
 		o.MaxOutstanding = 100
 		l := open(t, o)
@@ -204,7 +205,7 @@ func TestPushback(t *testing.T) {
 func TestPushbackOfBytes(t *testing.T) {
 	for _, stuck := range []string{"state/test/log/", "logs/test/tile/"} {
 		t.Run(strings.ReplaceAll(stuck, "/", "_"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { pushbackOfBytes(t, stuck) })
+			bubble.Test(t, func(t *testing.T) { pushbackOfBytes(t, stuck) })
 		})
 	}
 }
@@ -262,7 +263,7 @@ func pushbackOfBytes(t *testing.T, stuck string) {
 
 // TestUnpublishedIsLimited commits without publishing until that is refused.
 func TestUnpublishedIsLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := options(t, mem.New())
 		o.Cosign, o.MaxUnpublished = (&quorum{err: errDown}).cosign, time.Hour
 		l := open(t, o)
@@ -290,7 +291,7 @@ func TestUnpublishedIsLimited(t *testing.T) {
 }
 
 func TestHintIsWritten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		l := open(t, options(t, b))
 		stop := lead(t, l)

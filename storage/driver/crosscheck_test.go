@@ -10,6 +10,7 @@ import (
 
 	"github.com/transparency-dev/tessera"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
 )
@@ -34,7 +35,7 @@ func TestNothingIsSignedOverAFlippedBit(t *testing.T) {
 		{"full bundle", 255, 300, nil, driver.FlipFullBundle, true, "the entry bundle of tile 0/0 in memory does not match"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := mem.New()
 				var l *driver.Log
 				l = open(t, options(t, &hooked{b, func(op, key string) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/transparency-dev/tessera"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/driver"
@@ -24,7 +25,7 @@ import (
 // over a store that writes 20 MB/s. Small entries go on being committed within the time of two
 // commits, and none of them is refused; large ones are refused for most of the time.
 func TestLargeEntriesDoNotHoldSmallOnesUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const latency = 10 * time.Millisecond
 		o := options(t, &throttled{Bucket: mem.New(), latency: latency, rate: 20 << 20})
 		l := open(t, o)
@@ -101,7 +102,7 @@ func (b *throttled) Put(ctx context.Context, key string, data []byte, o storage.
 
 // TestLargeEntriesHaveAShare: they may be half of what is outstanding, and small ones all of it.
 func TestLargeEntriesHaveAShare(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := faultbucket.New(mem.New())
 		o := options(t, b)
 		o.MaxOutstandingBytes, o.MaxQueueAge = 20<<20, time.Hour
@@ -152,7 +153,7 @@ func TestLargeEntriesHaveAShare(t *testing.T) {
 // TestQueueAgeIsLimited: when what is being committed has waited too long, nothing more is taken, and
 // what was refused is not logged.
 func TestQueueAgeIsLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := options(t, slow(b, 5*time.Second))
 		l := open(t, o)
@@ -177,7 +178,7 @@ func TestQueueAgeIsLimited(t *testing.T) {
 
 // TestQueueAgeKnowsTheCommitInterval: what waits because it shall is not too old.
 func TestQueueAgeKnowsTheCommitInterval(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := options(t, mem.New())
 		o.CommitInterval = 10 * time.Second
 		l := open(t, o)

@@ -8,13 +8,13 @@ import (
 	"maps"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/driver"
@@ -155,7 +155,7 @@ func TestFaultAtEveryOperation(t *testing.T) {
 		total := 0
 		b, h := mem.New(), newHistory(t)
 		if before > 0 {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				h.t = t
 				if err := h.run(options(t, b), before, func() {}); err != nil {
 					t.Fatal(err)
@@ -163,14 +163,14 @@ func TestFaultAtEveryOperation(t *testing.T) {
 			})
 		}
 		objects := dump(t, b)
-		synctest.Test(t, func(t *testing.T) { total = faulty(t, h, objects, -1, faultbucket.None) })
+		bubble.Test(t, func(t *testing.T) { total = faulty(t, h, objects, -1, faultbucket.None) })
 		if total < 30 {
 			t.Fatalf("only %d operations", total)
 		}
 		for n := 0; n < total; n += faultStep {
 			for _, mode := range modes {
 				t.Run(fmt.Sprintf("%d/%d/%v", before, n, mode), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { faulty(t, h, objects, n, mode) })
+					bubble.Test(t, func(t *testing.T) { faulty(t, h, objects, n, mode) })
 				})
 			}
 		}
@@ -224,7 +224,7 @@ func faulty(t *testing.T, old *history, objects map[string][]byte, n int, mode f
 func TestFaultyStore(t *testing.T) {
 	for seed := range 20 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				inner := mem.New()
 				notary := newNotary(t, inner)
 				h := newHistory(t)

@@ -11,11 +11,11 @@ import (
 	"runtime/debug"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"k8s.io/klog/v2"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/internal/trial"
 	"tallywood/storage"
@@ -143,7 +143,7 @@ func suffers(t *testing.T, m misfortune) []faultbucket.Op {
 // trial plays the long story and returns its operations and what was violated. The bubble does not end
 // while a goroutine is left.
 func (m misfortune) trial(t *testing.T) (ops []faultbucket.Op, violation string) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := trial.New(t)
 		store := trial.NewStore(w.Referee)
 		root := faultbucket.New(nil)

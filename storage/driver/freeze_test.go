@@ -9,11 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/driver"
@@ -54,7 +54,7 @@ func TestFreezeEndsALog(t *testing.T) {
 			return driver.Freeze(t.Context(), b, "test", next)
 		},
 	} {
-		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { freezeUnderLoad(t, ask) }) })
+		t.Run(name, func(t *testing.T) { bubble.Test(t, func(t *testing.T) { freezeUnderLoad(t, ask) }) })
 	}
 }
 
@@ -149,7 +149,7 @@ func freezeUnderLoad(t *testing.T, ask func(t *testing.T, b storage.Bucket, lead
 // TestFreezeWaitsForTheQuorum: a log ends when all it promised is published, and not before, even if
 // the process that is about to end it goes on as another one.
 func TestFreezeWaitsForTheQuorum(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b, n := mem.New(), newNetwork()
 		var mu sync.Mutex
 		away := false
@@ -201,13 +201,13 @@ func TestFreezeWaitsForTheQuorum(t *testing.T) {
 // before and after it, and has another one go on. The log ends once, with all that was acknowledged.
 func TestFreezeSurvivesACrashAnywhere(t *testing.T) {
 	ops := 0
-	synctest.Test(t, func(t *testing.T) { ops = freezeWithCrash(t, -1, 0) })
+	bubble.Test(t, func(t *testing.T) { ops = freezeWithCrash(t, -1, 0) })
 	if ops < 15 {
 		t.Fatalf("a freeze has only %d operations; the test counts wrong", ops)
 	}
 	for n := range ops {
 		for _, mode := range []faultbucket.Mode{faultbucket.Crash, faultbucket.CrashAfter} {
-			synctest.Test(t, func(t *testing.T) { freezeWithCrash(t, n, mode) })
+			bubble.Test(t, func(t *testing.T) { freezeWithCrash(t, n, mode) })
 			if t.Failed() {
 				t.Fatalf("crash at operation %d of %d, mode %v", n, ops, mode)
 			}
@@ -280,7 +280,7 @@ func freezeWithCrash(t *testing.T, at int, mode faultbucket.Mode) int {
 
 // TestUnfreezeCutShortIsFrozen: the request goes first, and the end decides.
 func TestUnfreezeCutShortIsFrozen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		inner, n := mem.New(), newNetwork()
 		m := n.join(t, inner, "a")
 		leading(t, m)
@@ -306,7 +306,7 @@ func TestUnfreezeCutShortIsFrozen(t *testing.T) {
 
 // TestFsckJudgesTheEndOfALog changes it.
 func TestFsckJudgesTheEndOfALog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b, n := mem.New(), newNetwork()
 		m := n.join(t, b, "a")
 		leading(t, m)

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/faultbucket"
 	"tallywood/storage"
 	"tallywood/storage/driver"
@@ -41,7 +41,7 @@ func gcOptions(t testing.TB, b storage.Bucket) driver.Options {
 // TestGarbageIsCollected leads several times, adding one entry at a time. Records below the floor
 // go, but for those of leaders; partials go once they are full.
 func TestGarbageIsCollected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		size := int64(0)
 		for range 4 {
@@ -95,7 +95,7 @@ func TestGarbageIsCollected(t *testing.T) {
 // would move past them, and then again: to the process that wrote them, or to the next one.
 func TestPartialsOutliveNoFailure(t *testing.T) {
 	for _, restart := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			inner := mem.New()
 			b := faultbucket.New(inner)
 			b.FailWhen(faultbucket.On(faultbucket.Delete, "logs/"), faultbucket.Fail)
@@ -133,7 +133,7 @@ func TestPartialsOutliveNoFailure(t *testing.T) {
 // TestPartialsOfUnpublishedSizesAreCollected has a process die before what it wrote partials for is
 // published, and the next one look for them before that, too.
 func TestPartialsOfUnpublishedSizesAreCollected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := new(quorum)
 		b := mem.New()
 		o := gcOptions(t, b)

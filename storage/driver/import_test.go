@@ -10,12 +10,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 	tposix "github.com/transparency-dev/tessera/storage/posix"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
 )
@@ -176,7 +176,7 @@ func TestImportWantsThePublishedLog(t *testing.T) {
 
 // TestImportWritesInParallel: on a far bucket as fast as on one nearby, nearly.
 func TestImportWritesInParallel(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		source := newVast(200*256+77, 4)
 		fetch := func(_ context.Context, path string) ([]byte, error) {
 			if path == "checkpoint" {

@@ -3,18 +3,18 @@ package driver_test
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/mem"
 )
 
 // TestCommitIntervalGathersEntries adds 50 entries a second for two seconds. The first is committed at
 // once, those that follow ten at a time.
 func TestCommitIntervalGathersEntries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := options(t, b)
 		o.CommitInterval = 200 * time.Millisecond
@@ -44,7 +44,7 @@ func TestCommitIntervalGathersEntries(t *testing.T) {
 
 // TestCommitIntervalHoldsUpNoFullBatch adds more than a batch takes at once.
 func TestCommitIntervalHoldsUpNoFullBatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := options(t, b)
 		o.CommitInterval, o.BatchMaxSize = 10*time.Second, 8
@@ -83,7 +83,7 @@ func TestCommitIntervalHoldsUpNoFullBatch(t *testing.T) {
 
 // TestNoPublishIntervalAtTheEnd ends a leadership while the next publication is far.
 func TestNoPublishIntervalAtTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := options(t, b)
 		o.PublishInterval, o.DrainTimeout = 20*time.Second, time.Minute

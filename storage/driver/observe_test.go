@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
 )
@@ -17,7 +17,7 @@ import (
 // TestStandbyShowsACheckpointCosignedAnew leaves a log idle: that its leader has it cosigned anew shows
 // on a standby too, by which it knows that the log lives.
 func TestStandbyShowsACheckpointCosignedAnew(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		stages := map[driver.Stage]int{}
 		o := options(t, mem.New())

@@ -10,11 +10,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
@@ -24,7 +24,7 @@ import (
 // TestOvertakenLeaderWithoutQuorumStepsDown has a process take over from one whose entries no witness
 // cosigns any more, and that nobody adds to: it must notice all the same.
 func TestOvertakenLeaderWithoutQuorumStepsDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := new(quorum)
 		b, first, stop := witnessed(t, q)
 		add(t, first, 0, 5)
@@ -88,7 +88,7 @@ func TestNoRefusalWithoutSecondLook(t *testing.T) {
 // TestReplicaNeverShowsLess has the leader publish while a replica that took it for dead is about to
 // lead: what the replica shows by then it shows as the leader too.
 func TestReplicaNeverShowsLess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b, q := mem.New(), new(quorum)
 		o := options(t, b)
 		o.Cosign = q.cosign
@@ -140,7 +140,7 @@ func TestReplicaNeverShowsLess(t *testing.T) {
 // TestCollectedWhileAskingWitnesses has the log published and collected while a candidate asks the
 // witnesses, so that the record of what they cosigned is gone.
 func TestCollectedWhileAskingWitnesses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := new(quorum)
 		b, leader, stop := witnessed(t, q)
 		add(t, leader, 0, 5)
@@ -200,7 +200,7 @@ func (b *lateLook) Get(ctx context.Context, key string, r storage.Range) ([]byte
 // TestReplicaRaisesNoAlarmAboutItself has a standby look for the checkpoint before there is one, and
 // hear of it when it has led and published itself.
 func TestReplicaRaisesNoAlarmAboutItself(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := &lateLook{Bucket: mem.New()}
 		var said bytes.Buffer
 		o := options(t, b)

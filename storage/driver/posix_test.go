@@ -14,6 +14,7 @@ import (
 
 	"github.com/transparency-dev/tessera"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
@@ -80,7 +81,7 @@ func (k *killed) lose() {
 // when the other is gone, and not because that one was slow to answer once.
 func TestPosixLeaderIsGoneWhenItsLockIs(t *testing.T) {
 	dir, n := filepath.Join(t.TempDir(), "data"), newNetwork()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var members []*member
 		buckets := map[*member]*killed{}
 		for _, url := range []string{"a", "b", "c"} {
@@ -143,7 +144,7 @@ func (n *network) joinIn(t *testing.T, dir, url string, change func(o *driver.Op
 // one, and does not take the lock before that does.
 func TestPosixLeaderThatHandsOverLeavesTheLock(t *testing.T) {
 	dir, n := filepath.Join(t.TempDir(), "data"), newNetwork()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		lost, kept := new(quorum), new(quorum)
 		first := n.joinIn(t, dir, "a", func(o *driver.Options) { o.Cosign = lost.cosign })
 		addTo(t, leading(t, first), 0, 5)
@@ -168,7 +169,7 @@ func TestPosixLeaderThatHandsOverLeavesTheLock(t *testing.T) {
 // reaches no witnesses: another leads at once, and is not taken for gone afterwards.
 func TestPosixWhoCannotLeadLeavesTheLock(t *testing.T) {
 	dir, n := filepath.Join(t.TempDir(), "data"), newNetwork()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var reached atomic.Bool
 		first := n.joinIn(t, dir, "a", func(*driver.Options) {})
 		addTo(t, leading(t, first), 0, 5)
@@ -218,7 +219,7 @@ func (c cutDirectory) Lock(key string) (unlock func() error, err error) { return
 // up and is not gone. When that gives it back it is the new leader's, who is not taken for gone either.
 func TestPosixLeaderGetsTheLockLater(t *testing.T) {
 	dir, n := filepath.Join(t.TempDir(), "data"), newNetwork()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b, err := posix.Open(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -263,7 +264,7 @@ func (b broken) Put(ctx context.Context, key string, data []byte, o storage.PutO
 }
 
 func TestUnusableBucketEndsRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := open(t, options(t, broken{mem.New()}))
 		ran := make(chan error, 1)
 		go func() { ran <- l.Run(t.Context()) }()

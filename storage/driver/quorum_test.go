@@ -15,6 +15,7 @@ import (
 
 	"github.com/transparency-dev/tessera"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
 )
@@ -68,7 +69,7 @@ func witnessed(t *testing.T, q *quorum) (*mem.Bucket, *driver.Log, func() error)
 }
 
 func TestLoneAddWaitsForNoTimer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		_, l, stop := witnessed(t, &quorum{delay: 20 * time.Millisecond})
 		add(t, l, 0, 1)
 		time.Sleep(time.Minute)
@@ -90,7 +91,7 @@ func TestNoQuorum(t *testing.T) {
 		"silent":   func(q *quorum) { q.hang = true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { noQuorum(t, down) })
+			bubble.Test(t, func(t *testing.T) { noQuorum(t, down) })
 		})
 	}
 }
@@ -142,7 +143,7 @@ func noQuorum(t *testing.T, down func(q *quorum)) {
 
 // TestLateQuorum has witnesses that take longer than waiters wait.
 func TestLateQuorum(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := new(quorum)
 		b, l, stop := witnessed(t, q)
 		add(t, l, 0, 1)
@@ -180,7 +181,7 @@ func TestLateQuorum(t *testing.T) {
 
 // TestLateRoundCannotGoBack has an old round succeed after a newer one, although it was cancelled.
 func TestLateRoundCannotGoBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := options(t, mem.New())
 		o.Cosign = func(_ context.Context, checkpoint []byte, _ driver.ProofFunc) ([]byte, error) {
 			if openNote(t, checkpoint).N == 1 {
@@ -212,7 +213,7 @@ func TestLateRoundCannotGoBack(t *testing.T) {
 // TestLateRoundOfEqualSizeCannotGoBack has a round succeed, although it was cancelled, after a newer
 // one of the same size: the checkpoint signed first must not replace the other.
 func TestLateRoundOfEqualSizeCannotGoBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		var rounds, cancelled atomic.Int64
 		o := options(t, b)
@@ -249,7 +250,7 @@ func TestLateRoundOfEqualSizeCannotGoBack(t *testing.T) {
 }
 
 func TestCertificatesGoOnForAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := &quorum{err: errDown}
 		o := options(t, mem.New())
 		o.Layout, o.Cosign = driver.StaticCT(), q.cosign
@@ -283,7 +284,7 @@ func TestCertificatesGoOnForAMinute(t *testing.T) {
 
 // TestIdleLogIsRefreshed looks for newer cosignatures on a tree that does not grow.
 func TestIdleLogIsRefreshed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := new(quorum)
 		b, l, stop := witnessed(t, q)
 		add(t, l, 0, 3)
@@ -327,7 +328,7 @@ func TestIdleLogIsRefreshed(t *testing.T) {
 
 // TestDrainIsBounded ends a leadership while nothing can be published.
 func TestDrainIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := new(quorum)
 		b, l, stop := witnessed(t, q)
 		add(t, l, 0, 5)
@@ -366,7 +367,7 @@ func TestDrainIsBounded(t *testing.T) {
 }
 
 func TestPublishIntervalSpacesRounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		q := new(quorum)
 		o := options(t, mem.New())
 		o.Cosign, o.PublishInterval = q.cosign, 200*time.Millisecond
@@ -388,7 +389,7 @@ func TestPublishIntervalSpacesRounds(t *testing.T) {
 }
 
 func TestCancelledContexts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := driver.Open(ctx, options(t, mem.New())); !errors.Is(err, context.Canceled) {

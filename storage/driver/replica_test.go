@@ -7,11 +7,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
@@ -114,7 +114,7 @@ func addTo(t *testing.T, m *member, from, to int64) {
 // same reason to lead, one does: nobody takes the log from one that has just taken it.
 func TestReplicasLeadOneAfterTheOther(t *testing.T) {
 	for range 10 {
-		synctest.Test(t, handovers)
+		bubble.Test(t, handovers)
 	}
 }
 
@@ -170,7 +170,7 @@ func handovers(t *testing.T) {
 // TestReplicaTakesOverFromASilentLeader cuts the leader off from the other replica and from the
 // store, and lets it come back.
 func TestReplicaTakesOverFromASilentLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b, n := mem.New(), newNetwork()
 		cut := &cutBucket{Bucket: b}
 		first := n.join(t, cut, "a")
@@ -207,7 +207,7 @@ func TestReplicaTakesOverFromASilentLeader(t *testing.T) {
 
 // TestWhoIsToldToEndEndsWell has a process learn that another leads only when it has been told to end.
 func TestWhoIsToldToEndEndsWell(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b, n := mem.New(), newNetwork()
 		cut := &cutBucket{Bucket: b}
 		first := n.join(t, cut, "a")
@@ -232,7 +232,7 @@ func TestWhoIsToldToEndEndsWell(t *testing.T) {
 
 // TestStandbyShowsNoFork puts another tree of the same size, signed with the log's key, before a standby.
 func TestStandbyShowsNoFork(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 5
 		other, forks := mem.New(), newNetwork()
 		fork := forks.join(t, other, "f")
@@ -274,7 +274,7 @@ func TestStandbyShowsNoFork(t *testing.T) {
 // TestFindLeaderForWhoWaits has a client leave while a replica that has ended looks for the leader: those
 // that come after it are told who leads.
 func TestFindLeaderForWhoWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b, n := mem.New(), newNetwork()
 		first := n.join(t, b, "a")
 		leading(t, first)

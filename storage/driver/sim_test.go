@@ -10,13 +10,13 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 	"golang.org/x/mod/sumdb/tlog"
 	"k8s.io/klog/v2"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/driver"
 )
 
@@ -66,7 +66,7 @@ type simResult struct{ records, leaderships, ghosts, acks, rolledBack int }
 
 // simulate runs the world of one seed.
 func simulate(t *testing.T, seed uint64) (result simResult) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed)
 		began := time.Now()
 		w.live()

@@ -5,11 +5,11 @@ import (
 	"math/bits"
 	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera/api/layout"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/driver"
 )
 
@@ -50,7 +50,7 @@ const slack = 10
 
 // TestStartReadsLittleOfALongLog: it takes a few reads more for each level of tiles, which is each
 // time the log is 256 times as long, and no more memory.
-func TestStartReadsLittleOfALongLog(t *testing.T) { synctest.Test(t, startReadsLittleOfALongLog) }
+func TestStartReadsLittleOfALongLog(t *testing.T) { bubble.Test(t, startReadsLittleOfALongLog) }
 
 func startReadsLittleOfALongLog(t *testing.T) {
 	var least, heap int64
@@ -74,7 +74,7 @@ func startReadsLittleOfALongLog(t *testing.T) {
 
 // TestStartReadsFewOfManyRecords: a few more each time there are twice as many, with or without the
 // hint where the newest was.
-func TestStartReadsFewOfManyRecords(t *testing.T) { synctest.Test(t, startReadsFewOfManyRecords) }
+func TestStartReadsFewOfManyRecords(t *testing.T) { bubble.Test(t, startReadsFewOfManyRecords) }
 
 func startReadsFewOfManyRecords(t *testing.T) {
 	var least int64

@@ -11,12 +11,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 	"golang.org/x/mod/sumdb/note"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
@@ -62,7 +62,7 @@ func settle(t *testing.T, b storage.Bucket, size int64) {
 
 // TestDeposedLeader lets a second process take over while the first one leads.
 func TestDeposedLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		first := open(t, options(t, b))
 		stopFirst := lead(t, first)
@@ -91,7 +91,7 @@ func TestDeposedLeader(t *testing.T) {
 
 // TestOvertakenLeaderSeesNoDamage lets an idle leader find a checkpoint that is ahead of it.
 func TestOvertakenLeaderSeesNoDamage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := options(t, b)
 		o.Cosign = new(quorum).cosign
@@ -205,7 +205,7 @@ func TestConflictWithNothing(t *testing.T) {
 // TestConflictWithNothingForever has a slot that is taken and empty at once, as a link that leads
 // nowhere makes it in a directory. Open asks again with pauses, and gives up.
 func TestConflictWithNothingForever(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		puts := 0
@@ -310,7 +310,7 @@ func TestStaleCheckpointSwap(t *testing.T) {
 // TestZombieCannotTakeTheCheckpointBack pauses a leader before its checkpoint swap until another one
 // has published more.
 func TestZombieCannotTakeTheCheckpointBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		l := open(t, options(t, b))
 		stop := lead(t, l)
@@ -338,7 +338,7 @@ func TestZombieCannotTakeTheCheckpointBack(t *testing.T) {
 // TestZombieCannotTakeARefreshBack pauses a leader before it refreshes the checkpoint until another
 // one has taken over and refreshed it at the same size.
 func TestZombieCannotTakeARefreshBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		var armed atomic.Bool
 		refreshed := make(chan []byte, 1)
@@ -378,7 +378,7 @@ func TestZombieCannotTakeARefreshBack(t *testing.T) {
 // TestRefreshReplacesLatePredecessor has a checkpoint of the same size land late in the bucket, by a
 // process that led before: the leader replaces it when it refreshes its own.
 func TestRefreshReplacesLatePredecessor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := options(t, b)
 		o.Cosign = new(quorum).cosign

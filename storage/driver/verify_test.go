@@ -9,9 +9,9 @@ import (
 	rand2 "math/rand/v2"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
@@ -92,7 +92,7 @@ func collected(t *testing.T) (storage.Bucket, int) {
 
 // TestVerifyAfterCollection adds strays below the floor, which do no harm, and damages what is there.
 func TestVerifyAfterCollection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b, floor := collected(t)
 		if r := verified(t, b); r.Leaders != 3 || r.Strays != 0 || r.Size != 180 {
 			t.Errorf("got %+v", r)
@@ -216,7 +216,7 @@ func within(data []byte, i int, members []string) bool {
 // TestVerifyWhileTheLogGrows reads a log again and again, slowly, while it grows and its records are
 // collected.
 func TestVerifyWhileTheLogGrows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := mem.New()
 		o := gcOptions(t, b)
 		o.GCInterval, o.GCKeepAge = 100*time.Millisecond, 200*time.Millisecond

@@ -2,9 +2,9 @@ package driver_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage/driver"
 )
 
@@ -20,7 +20,7 @@ func TestVisitReadsAhead(t *testing.T) {
 		{600, 4, 33, 64, 24 * time.Second},
 		{24, 30_000, 2, 4, 16 * time.Second}, // 7.7 MB in a bundle
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			v := newVast(c.bundles*256+77, c.width)
 			v.establish(t, 1)
 			f := &far{vast: v}

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 	"golang.org/x/mod/sumdb/note"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage"
 	"tallywood/storage/driver"
 	"tallywood/storage/mem"
@@ -25,7 +25,7 @@ import (
 func TestAZombieWakesBelowTheFloor(t *testing.T) {
 	for seed := range uint64(zombieSeeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { zombies(t, seed) })
+			bubble.Test(t, func(t *testing.T) { zombies(t, seed) })
 		})
 	}
 }

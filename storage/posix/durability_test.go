@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"tallywood/internal/bubble"
 	"tallywood/storage"
 	"tallywood/storage/posix"
 )
@@ -165,7 +166,7 @@ func extend(t *testing.T, b *posix.Bucket, d *disk, key string) error {
 // TestParallelPutsShareSyncs holds the sync that the first of 32 Puts began until the others wait for the
 // next.
 func TestParallelPutsShareSyncs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const puts = 32
 		dir := t.TempDir()
 		b := open(t, dir)

@@ -10,13 +10,13 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"k8s.io/klog/v2"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/trial"
 	"tallywood/storage"
 )
@@ -140,7 +140,7 @@ func (h hasty) Get(ctx context.Context, key string, r storage.Range) ([]byte, st
 // open, and begins again.
 func TestAnswersThatStandStill(t *testing.T) {
 	credentials(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		stalls := 0
 		wire := trial.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("ETag", `"1"`)
@@ -174,7 +174,7 @@ func TestAnswersThatStandStill(t *testing.T) {
 // TestAnswersThatDoNotBegin asks a store that takes requests and says nothing, and asks again.
 func TestAnswersThatDoNotBegin(t *testing.T) {
 	credentials(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		silent := 0
 		wire := trial.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if silent--; silent >= 0 {
@@ -226,7 +226,7 @@ func suffers(t *testing.T, m misfortune) []trial.Request {
 // connection is left open.
 func (m misfortune) trial(t *testing.T) (requests []trial.Request, violation string) {
 	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		backend := s3mem.New()
 		if err := backend.CreateBucket("bucket"); err != nil {
 			t.Fatal(err)

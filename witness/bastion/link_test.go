@@ -13,12 +13,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/witness/bastion"
 )
 
 // TestWaitsLongerAndLonger has a bastion that cannot be reached.
 func TestWaitsLongerAndLonger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var tries []time.Time
 		c, err := bastion.New(bastion.Options{
@@ -66,7 +67,7 @@ func TestWaitsLongerAndLonger(t *testing.T) {
 // answer our pings, which come every 12 s.
 func TestNoticesADeadBastion(t *testing.T) {
 	cert, pool := certificate(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(cert.Leaf.NotBefore.Add(time.Hour))) // the bubble's clock starts in the past
 		dialed := make(chan net.Conn, 1)
 		c, err := bastion.New(bastion.Options{

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/witness/client"
 )
 
@@ -37,7 +38,7 @@ func conflictWith(size string) http.HandlerFunc {
 func TestFailingWitnessIsAskedSeldom(t *testing.T) {
 	for name, failure := range failures {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				const all = 400
 				h := newHistory(t, all+400, "entry")
 				good, bad := newWitness(t, "good"), newWitness(t, "bad")
@@ -76,7 +77,7 @@ func TestFailingWitnessIsAskedSeldom(t *testing.T) {
 
 // TestNeededWitnessIsTriedOften has the only witness away for a minute.
 func TestNeededWitnessIsTriedOften(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 9, "entry")
 		w := newWitness(t, "w1")
 		var at atomic.Pointer[time.Time]
@@ -107,7 +108,7 @@ func TestNeededWitnessIsTriedOften(t *testing.T) {
 
 // TestFailingWitnessesDoNotHoldTheErrorBack has no quorum, and witnesses that refuse.
 func TestFailingWitnessesDoNotHoldTheErrorBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 9, "entry")
 		w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
 		w2.replaceAll(failures["refuses"])
@@ -125,7 +126,7 @@ func TestFailingWitnessesDoNotHoldTheErrorBack(t *testing.T) {
 
 // TestSizesAsksAFailingWitness has the gate ask whatever happened before.
 func TestSizesAsksAFailingWitness(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 9, "entry")
 		w := newWitness(t, "w1")
 		w.replaceAll(failures["broken"])

@@ -13,9 +13,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/internal/loopback"
 	"tallywood/witness/client"
 	"tallywood/witness/policy"
@@ -28,7 +28,7 @@ func silent(_ http.ResponseWriter, r *http.Request) {
 }
 
 func TestCosignFollowsAGrowingLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 70, "entry")
 		ws := []*witnessServer{newWitness(t, "w1"), newWitness(t, "w2"), newWitness(t, "w3")}
 		p := newPolicy(t, 3, ws...)
@@ -97,7 +97,7 @@ func TestCosignReturnsAtQuorum(t *testing.T) {
 
 // TestCosignWaitsForNoMoreThanAQuorum has a witness that never answers, and no time pass.
 func TestCosignWaitsForNoMoreThanAQuorum(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 9, "entry")
 		w1, w2, w3 := newWitness(t, "w1"), newWitness(t, "w2"), newWitness(t, "w3")
 		w2.replaceAll(silent)
@@ -130,7 +130,7 @@ func TestCosignRefusesForgedAnswers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { refusesForged(t, h, change) })
+			bubble.Test(t, func(t *testing.T) { refusesForged(t, h, change) })
 		})
 	}
 }
@@ -192,7 +192,7 @@ func TestCosignCopiesNoDuplicateAndNoStranger(t *testing.T) {
 }
 
 func TestCosignRefusesTimestampsFarFromOurClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 5, "entry")
 		w1 := newWitness(t, "w1")
 		for _, skew := range []time.Duration{-6 * time.Minute, 6 * time.Minute, 4 * time.Minute} {
@@ -210,7 +210,7 @@ func TestCosignRefusesTimestampsFarFromOurClock(t *testing.T) {
 }
 
 func TestCosignOrdersLinesAndTakesBothKeysOfAURL(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 5, "entry")
 		w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
 		p := parsePolicy(t, "log "+logVKey()+
@@ -269,7 +269,7 @@ func TestCosignRecoversFromConflict(t *testing.T) {
 }
 
 func TestCosignIsStrictAboutConflicts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 9, "entry")
 		for name, tc := range map[string]struct{ contentType, body string }{
 			"charset":         {"text/x.tlog.size; charset=utf-8", "5\n"},
@@ -300,7 +300,7 @@ func TestCosignIsStrictAboutConflicts(t *testing.T) {
 }
 
 func TestCosignEndsAFlappingConflict(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 9, "entry")
 		w1 := newWitness(t, "w1")
 		sizes := atomic.Int64{}
@@ -317,7 +317,7 @@ func TestCosignEndsAFlappingConflict(t *testing.T) {
 }
 
 func TestCosignReportsAWitnessAhead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 9, "entry")
 		w1 := newWitness(t, "w1")
 		p := newPolicy(t, 1, w1)
@@ -334,7 +334,7 @@ func TestCosignReportsAWitnessAhead(t *testing.T) {
 }
 
 func TestCosignReportsAForkAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h, fork := newHistory(t, 9, "entry"), newHistory(t, 9, "forged entry")
 		w1 := newWitness(t, "w1")
 		c := newMemoryClient(t, newPolicy(t, 1, w1), w1)
@@ -382,7 +382,7 @@ func TestCosignSeesAWitnessReturn(t *testing.T) {
 }
 
 func TestCosignHasOneRequestPerWitnessInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		fast, slow := newWitness(t, "fast"), newWitness(t, "slow")
 		fast.takes(usual)
@@ -419,7 +419,7 @@ func TestCosignRefusesWhatTheLogDidNotSign(t *testing.T) {
 }
 
 func TestCosignDoesNotBlameWitnessesForAMissingProof(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 9, "entry")
 		w1 := newWitness(t, "w1")
 		c := newMemoryClient(t, newPolicy(t, 1, w1), w1)

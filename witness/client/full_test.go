@@ -8,13 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/witness/client"
 )
 
 // TestFullKeepsWhatComesLate has one of two witnesses answer after the quorum, which is the other.
 func TestFullKeepsWhatComesLate(t *testing.T) {
 	h := newHistory(t, 20, "entry")
-	synctest.Test(t, func(t *testing.T) { keepsWhatComesLate(t, h) })
+	bubble.Test(t, func(t *testing.T) { keepsWhatComesLate(t, h) })
 }
 
 func keepsWhatComesLate(t *testing.T, h *history) {

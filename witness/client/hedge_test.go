@@ -10,9 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/witness/client"
 )
 
@@ -59,7 +59,7 @@ func rounds(t *testing.T, c *client.Client, h *history, sizes ...int64) time.Dur
 }
 
 func TestOverdueAnswerIsAskedForAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w := newWitness(t, "w1")
 		w.takes(usual)
@@ -91,7 +91,7 @@ func TestOverdueAnswerIsAskedForAgain(t *testing.T) {
 
 // TestTwoLostAnswersAreNotWaitedFor has the hedge lost, too. A round of two seconds has time for more.
 func TestTwoLostAnswersAreNotWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w := newWitness(t, "w1")
 		w.takes(usual)
@@ -110,7 +110,7 @@ func TestTwoLostAnswersAreNotWaitedFor(t *testing.T) {
 
 // TestSlowWitnessIsNotHedged has a witness that always takes a second: that is usual.
 func TestSlowWitnessIsNotHedged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w := newWitness(t, "w1")
 		w.takes(900 * time.Millisecond)
@@ -123,7 +123,7 @@ func TestSlowWitnessIsNotHedged(t *testing.T) {
 
 // TestNobodyWaitsNobodyHedges has the quorum met without a witness that does not answer.
 func TestNobodyWaitsNobodyHedges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
 		w1.takes(usual)
@@ -141,7 +141,7 @@ func TestNobodyWaitsNobodyHedges(t *testing.T) {
 
 // TestHedgesAreTwoAtMost has a witness that nothing comes back from.
 func TestHedgesAreTwoAtMost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w := newWitness(t, "w1")
 		w.replaceAll(silent)
@@ -166,7 +166,7 @@ func TestHedgesAreTwoAtMost(t *testing.T) {
 // TestHungRequestOfAMetRoundBlocksNobody has a witness whose connection goes silent while the others
 // are enough, and then is needed.
 func TestHungRequestOfAMetRoundBlocksNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
 		w1.takes(usual)
@@ -224,7 +224,7 @@ func TestHedgeHasAConnectionOfItsOwn(t *testing.T) {
 
 func TestRetryAfterIsHonoured(t *testing.T) {
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			h := newHistory(t, 9, "entry")
 			w := newWitness(t, "w1")
 			later := func(seconds string) http.HandlerFunc {
@@ -292,7 +292,7 @@ func TestRetryAfterTakesAnotherConnection(t *testing.T) {
 
 // TestWitnessThatLosesAnswersIsUsable has a third of all requests to the only witness lost.
 func TestWitnessThatLosesAnswersIsUsable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 200, "entry")
 		w := newWitness(t, "w1")
 		w.takes(usual)
@@ -326,7 +326,7 @@ func TestWitnessThatLosesAnswersIsUsable(t *testing.T) {
 
 // TestWitnessThatBecomesSlowIsHeard has one that answered at once take four seconds from now on.
 func TestWitnessThatBecomesSlowIsHeard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 60, "entry")
 		w := newWitness(t, "w1")
 		w.takes(usual)
@@ -345,7 +345,7 @@ func TestWitnessThatBecomesSlowIsHeard(t *testing.T) {
 
 // TestCloseEndsHedges closes a client with two requests under way.
 func TestCloseEndsHedges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 9, "entry")
 		w := newWitness(t, "w1")
 		w.replaceAll(silent)

@@ -6,14 +6,14 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/witness/client"
 )
 
 func TestObserveTellsWhatCameOfRequests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		type answer func(w http.ResponseWriter, r *http.Request)
 		for want, a := range map[client.Answer]answer{

@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/witness/client"
 	"tallywood/witness/policy"
 )
@@ -39,7 +39,7 @@ func signers(t testing.TB, note []byte) string {
 
 // TestWitnessesOutsideTheQuorumAreAskedLate has their cosignatures in the full checkpoint alone.
 func TestWitnessesOutsideTheQuorumAreAskedLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
 		w1.replace(func(rw http.ResponseWriter, r *http.Request) {
@@ -75,7 +75,7 @@ func TestWitnessesOutsideTheQuorumAreAskedLate(t *testing.T) {
 
 // TestWitnessesOutsideTheQuorumAreNotStarved has rounds come faster than such a witness answers.
 func TestWitnessesOutsideTheQuorumAreNotStarved(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 200, "entry")
 		w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
 		w1.takes(10 * time.Millisecond)
@@ -100,7 +100,7 @@ func TestWitnessesOutsideTheQuorumAreNotStarved(t *testing.T) {
 
 // TestWitnessesOutsideTheQuorumCannotMakeOne has the one that counts away.
 func TestWitnessesOutsideTheQuorumCannotMakeOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
 		w1.replaceAll(silent)
@@ -118,7 +118,7 @@ func TestWitnessesOutsideTheQuorumCannotMakeOne(t *testing.T) {
 
 // TestSilentWitnessOutsideTheQuorumCostsNothing has one that never answers.
 func TestSilentWitnessOutsideTheQuorumCostsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 100, "entry")
 		w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
 		w1.takes(usual)

@@ -8,8 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"tallywood/internal/bubble"
 )
 
 // A diary remembers the first lines of the requests for cosignatures to a witness.
@@ -54,7 +55,7 @@ func TestCosignBeginsWithTheMonitoringPrefix(t *testing.T) {
 		"larger than any of it": {text(bytes.Repeat([]byte("x\n"), 1<<17)), []string{"old 0", "old 7"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { // an answer that is overdue would be asked for again
+			bubble.Test(t, func(t *testing.T) { // an answer that is overdue would be asked for again
 				w := newWitness(t, "w1")
 				p := newPolicy(t, 1, w)
 				rounds(t, newMemoryClient(t, p, w), h, 7)
@@ -76,7 +77,7 @@ func TestCosignBeginsWithTheMonitoringPrefix(t *testing.T) {
 
 // TestStaleMonitoringPrefixCostsOneConflict shows an old checkpoint that the witness did cosign.
 func TestStaleMonitoringPrefixCostsOneConflict(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w := newWitness(t, "w1")
 		p := newPolicy(t, 1, w)

@@ -4,15 +4,15 @@ import (
 	"errors"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"tallywood/internal/bubble"
 	"tallywood/witness/client"
 	"tallywood/witness/policy"
 )
 
 func TestSizes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // it waits to the end for who is silent
+	bubble.Test(t, func(t *testing.T) { // it waits to the end for who is silent
 		h, fork := newHistory(t, 20, "entry"), newHistory(t, 20, "forged entry")
 		at, behind, ahead, forked, fresh, silentOne := newWitness(t, "at"), newWitness(t, "behind"), newWitness(t, "ahead"),
 			newWitness(t, "forked"), newWitness(t, "fresh"), newWitness(t, "silent")
@@ -70,7 +70,7 @@ func TestSizes(t *testing.T) {
 // TestSizesBelievesNoClaim asks witnesses that say they are at odds with the checkpoint, and show no
 // signature of the log for it.
 func TestSizesBelievesNoClaim(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h, fork := newHistory(t, 20, "entry"), newHistory(t, 20, "forged entry")
 		conflict := func(size string) http.HandlerFunc {
 			return func(rw http.ResponseWriter, _ *http.Request) {
@@ -107,7 +107,7 @@ func TestSizesBelievesNoClaim(t *testing.T) {
 }
 
 func TestSizesOfUnknownLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := newHistory(t, 20, "entry")
 		w := newWitness(t, "w")
 		w.replace(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "unknown log", http.StatusNotFound) })
