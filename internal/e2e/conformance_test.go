@@ -155,7 +155,6 @@ func judgedOmniwitness(t *testing.T, logs *conformance.Logs) *judged {
 func judgedLitewitness(t *testing.T, logs *conformance.Logs) *judged {
 	t.Helper()
 	install(t, litewitnessPackage, litewitnessVersion)
-	install(t, witnessctlPackage, litewitnessVersion)
 	const name = "lite.example.org"
 	dir := t.TempDir()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
@@ -167,10 +166,11 @@ func judgedLitewitness(t *testing.T, logs *conformance.Logs) *judged {
 		t.Fatal(err)
 	}
 	db := filepath.Join(dir, "lite.db")
-	must(t, dir, "witnessctl", "pull-logs", "-db", db, "-source", writeFile(t, dir, "logs.txt", string(logs.List())))
-	for _, l := range logs.All(conformance.Rotated) { // of a list it takes one key per log
-		must(t, dir, "witnessctl", "add-key", "-db", db, "-origin", l.Origin, "-key", l.VKeys[1])
+	listed := map[string][]string{}
+	for _, l := range logs.All(conformance.Listed()...) {
+		listed[l.Origin] = l.VKeys
 	}
+	tellLitewitness(t, db, listed)
 	j := &judged{address: loopback.Address(t), vkeys: []string{keys.VKey(name, keys.AlgCosignatureV1, public)}, kinds: conformance.Listed(), env: cleanEnv(t)}
 	j.command = []string{filepath.Join(bin, "litewitness"), "-listen", j.address, "-name", name, "-db", db, "-ssh-agent", serveAgent(t, private), "-key", ssh.FingerprintSHA256(sshKey)}
 	return j

@@ -3,11 +3,15 @@ package e2e_test
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -18,10 +22,9 @@ import (
 	"tallywood/internal/loopback"
 )
 
-// The witness of torchwood's authors, with the program that tells it of logs.
+// The witness of torchwood's authors.
 const (
 	litewitnessPackage = "filippo.io/torchwood/cmd/litewitness"
-	witnessctlPackage  = "filippo.io/torchwood/cmd/witnessctl"
 	litewitnessVersion = litebastionVersion
 )
 
@@ -32,7 +35,6 @@ type litewitness struct{ vkey, url string }
 func startLitewitness(t *testing.T, dir, origin, vkey string) *litewitness {
 	t.Helper()
 	install(t, litewitnessPackage, litewitnessVersion)
-	install(t, witnessctlPackage, litewitnessVersion)
 	const name = "lite.example.org"
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -43,8 +45,7 @@ func startLitewitness(t *testing.T, dir, origin, vkey string) *litewitness {
 		t.Fatal(err)
 	}
 	db, address := filepath.Join(dir, "litewitness.db"), loopback.Address(t)
-	must(t, dir, "witnessctl", "add-log", "-db", db, "-origin", origin)
-	must(t, dir, "witnessctl", "add-key", "-db", db, "-origin", origin, "-key", vkey)
+	tellLitewitness(t, db, map[string][]string{origin: {vkey}})
 	cmd := exec.Command(filepath.Join(bin, "litewitness"), "-name", name, "-db", db, "-listen", address,
 		"-ssh-agent", serveAgent(t, private), "-key", ssh.FingerprintSHA256(sshKey))
 	cmd.Dir, cmd.Env = dir, cleanEnv(t)
@@ -65,6 +66,34 @@ func startLitewitness(t *testing.T, dir, origin, vkey string) *litewitness {
 		return err == nil && conn.Close() == nil
 	})
 	return &litewitness{vkey: keys.VKey(name, keys.AlgCosignatureV1, public), url: "http://" + address}
+}
+
+// tellLitewitness writes logs, their verifier keys by origin, into the database of one that does not
+// run yet. That is the work of its witnessctl, which a machine whose module proxy lacks one of the modules
+// that it wants for another command cannot build.
+func tellLitewitness(t *testing.T, db string, logs map[string][]string) {
+	t.Helper()
+	program, err := exec.LookPath("sqlite3")
+	if err != nil {
+		t.Fatal("sqlite3 is missing: apt-get install sqlite3")
+	}
+	quoted := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+	empty := sha256.Sum256(nil) // the root of a log without entries
+	var script strings.Builder
+	script.WriteString("BEGIN; CREATE TABLE log (origin TEXT PRIMARY KEY, tree_size INTEGER NOT NULL, tree_hash TEXT NOT NULL);\n" +
+		"CREATE TABLE key (origin TEXT NOT NULL REFERENCES log(origin), key TEXT NOT NULL);\n")
+	for origin, vkeys := range logs {
+		fmt.Fprintf(&script, "INSERT INTO log VALUES (%s, 0, '%s');\n", quoted(origin), base64.StdEncoding.EncodeToString(empty[:]))
+		for _, vkey := range vkeys {
+			fmt.Fprintf(&script, "INSERT INTO key VALUES (%s, %s);\n", quoted(origin), quoted(vkey))
+		}
+	}
+	script.WriteString("COMMIT;\n")
+	cmd := exec.Command(program, "-batch", "-bail", db)
+	cmd.Stdin = strings.NewReader(script.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("sqlite3: %v\n%s", err, out)
+	}
 }
 
 // serveAgent is an ssh-agent that holds a key, and returns its socket.
